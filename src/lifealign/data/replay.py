@@ -1,0 +1,81 @@
+"""Replay: a seeded random share of every finished task, within one capacity."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lifealign.data.task import Pair
+
+
+def sample_for_replay(pairs: Sequence[Pair], fraction: float, seed: int) -> tuple[Pair, ...]:
+    """Draws the pairs of a finished task that are remembered, in random order.
+
+    Args:
+        pairs: The task's training pairs.
+        fraction: Share to remember, in [0, 1]; the number is rounded down, as in the paper's 20 %, but is at least 1 for
+            a fraction above 0.
+        seed: Seed of the draw; the same seed draws the same pairs.
+
+    Example:
+        >>> pairs = [Pair((), f"good {number}", "bad") for number in range(10)]
+        >>> len(sample_for_replay(pairs, 0.25, seed=0))
+        2
+    """
+    if fraction == 0:
+        return ()
+    return tuple(random.Random(seed).sample(list(pairs), max(1, int(fraction * len(pairs)))))
+
+
+def quotas(stored: Sequence[int], capacity: int) -> list[int]:
+    """Shares a capacity among tasks: as even as possible, none given more than it has stored.
+
+    Args:
+        stored: Number of remembered pairs of each task, oldest first.
+        capacity: Most pairs in all.
+
+    Returns:
+        Pairs to keep of each task; they sum to ``min(capacity, sum(stored))``.
+
+    Example:
+        >>> quotas([10, 2, 10], capacity=12)
+        [5, 2, 5]
+    """
+    kept = [0] * len(stored)
+    left = min(capacity, sum(stored))
+    while left:
+        open_tasks = [task for task, number in enumerate(stored) if kept[task] < number]
+        share, extra = divmod(left, len(open_tasks))
+        for position, task in enumerate(open_tasks):
+            # What cannot be split evenly goes to the oldest tasks, which have been without practice for longest.
+            given = min(share + (position < extra), stored[task] - kept[task])
+            kept[task] += given
+            left -= given
+    return kept
+
+
+@dataclass
+class ReplayBuffer:
+    """What is remembered of finished tasks.
+
+    Eviction is balanced: when the capacity is full, every task keeps an equal quota, and because a task's pairs were
+    drawn in random order, the first ``quota`` of them are again a random sample.
+
+    Attributes:
+        capacity: Most pairs in all; 0 switches replay off.
+        tasks: Remembered pairs by step, oldest first, before quotas.
+    """
+
+    capacity: int
+    tasks: dict[str, tuple[Pair, ...]] = field(default_factory=dict)
+
+    def pairs(self) -> list[Pair]:
+        """All pairs within their quotas, oldest task first."""
+        kept = quotas([len(pairs) for pairs in self.tasks.values()], self.capacity)
+        return [pair for number, pairs in zip(kept, self.tasks.values(), strict=True) for pair in pairs[:number]]
+
+    def mix(self, current: Iterable[Pair]) -> list[Pair]:
+        """The current task's pairs and those remembered of earlier ones; a pair that is in both appears once."""
+        merged: Mapping[str, Pair] = {pair.key: pair for pair in [*current, *self.pairs()]}
+        return list(merged.values())

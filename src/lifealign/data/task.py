@@ -1,0 +1,135 @@
+"""A task: one preference dataset, with its training and its held-out pairs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import xxhash
+
+from lifealign.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lifealign.evaluation.adherence import AnswerCheck
+
+TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Message(NamedTuple):
+    """One turn of a conversation; ``role`` is ``system``, ``user`` or ``assistant``."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One preference: to this prompt, the chosen answer rather than the rejected one.
+
+    Attributes:
+        prompt: The conversation so far; at least one message, the last of them from the user.
+        chosen: Preferred answer of the assistant, plain text.
+        rejected: The other answer, plain text.
+        source: Where the pair came from, ``file:line``; not part of its identity.
+    """
+
+    prompt: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    source: str = field(default="", compare=False)
+
+    @property
+    def key(self) -> str:
+        """Content hash (xxh3, 128 bits, hexadecimal) of prompt, chosen and rejected; the same in every run."""
+        parts = [part for message in self.prompt for part in message] + [self.chosen, self.rejected]
+        digest = xxhash.xxh3_128()
+        for part in parts:
+            encoded = part.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(8, "little") + encoded)
+        return digest.hexdigest()
+
+    def as_row(self) -> dict[str, Any]:
+        """The pair as a JSON row in the conversational form, with its source and content hash."""
+        return {
+            "prompt": [message._asdict() for message in self.prompt],
+            "chosen": self.chosen,
+            "rejected": self.rejected,
+            "source": self.source,
+            "key": self.key,
+        }
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Pair:
+        """Takes back what :meth:`as_row` wrote."""
+        prompt = tuple(Message(message["role"], message["content"]) for message in row["prompt"])
+        return cls(prompt, row["chosen"], row["rejected"], row["source"])
+
+
+@dataclass(frozen=True)
+class Task:
+    """One preference to learn: its pairs for training, held-out pairs for scoring, and what adherence means.
+
+    Attributes:
+        name: Letters, digits, ``.``, ``_`` and ``-``, at most 64; names the task's folders in a life.
+        train: Pairs to learn from.
+        test: Held-out pairs; may be empty, then the task is trained but not scored.
+        check: Exact check of a generated answer, or None where no program can decide adherence.
+
+    Raises:
+        ConfigError: If the name has other characters or ``train`` is empty.
+    """
+
+    name: str
+    train: tuple[Pair, ...]
+    test: tuple[Pair, ...] = ()
+    check: AnswerCheck | None = None
+
+    def __post_init__(self) -> None:
+        if not TASK_NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"task name: found {self.name!r}, expected 1 to 64 letters, digits, '.', '_' or '-', "
+                "starting with a letter or digit"
+            )
+        if not self.train:
+            raise ConfigError(f"task {self.name!r}: found no training pairs, expected at least one")
+
+    @property
+    def data_hash(self) -> str:
+        """Content hash of the task: its pairs in order, and its check."""
+        check = "" if self.check is None else self.check.model_dump_json()
+        keys = [pair.key for pair in (*self.train, *self.test)]
+        return xxhash.xxh3_128(" ".join([str(len(self.train)), *keys, check]).encode()).hexdigest()
+
+    @classmethod
+    def from_files(
+        cls, name: str, train: str | Path, test: str | Path | None = None, *, check: AnswerCheck | None = None
+    ) -> Task:
+        """Reads a task from files of any accepted shape (see :mod:`lifealign.data.formats`) and cleans it.
+
+        Args:
+            name: Name of the task.
+            train: File of training pairs.
+            test: File of held-out pairs, or None.
+            check: Exact check of generated answers, or None.
+
+        Raises:
+            DataError: If a file is missing, empty, malformed, or has no usable pair.
+        """
+        from lifealign.data.checks import read_clean
+
+        return cls(name, read_clean(train).pairs, read_clean(test).pairs if test is not None else (), check)
+
+    from_jsonl = from_files
+
+
+def step_name(index: int, names: Sequence[str]) -> str:
+    """Folder name of a step: its number from 1 and the task's name, ``02-tone``; joint steps join their names.
+
+    Example:
+        >>> step_name(1, ["tone"])
+        '02-tone'
+    """
+    return f"{index + 1:02d}-{'+'.join(names)}"

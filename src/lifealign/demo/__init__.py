@@ -1,0 +1,1 @@
+"""The support-desk suite, and the demonstration that runs on it."""

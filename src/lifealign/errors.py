@@ -1,0 +1,96 @@
+"""The errors a person can meet; each says what was found, where, what was expected and the way out.
+
+::
+
+    LifeAlignError                exit code 2 unless said otherwise
+    ├── DataError                 a file of preference rows that cannot be read as one
+    ├── ConfigError               an unknown key, a value out of range, an unknown method
+    ├── ModelError                a model or adapter that is not there or does not fit
+    ├── LifeError                 a directory that is not a life, of another format, damaged or in use
+    └── TrainingError             numbers that went wrong while training or consolidating (exit code 1)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+class LifeAlignError(Exception):
+    """Base of every error this package raises on purpose; ``exit_code`` is what the command line returns."""
+
+    exit_code = 2
+
+
+class DataError(LifeAlignError):
+    """A preference row or file that cannot be used.
+
+    Args:
+        path: File the row came from.
+        found: What is there, in words.
+        expected: What should be there, and where it helps, the way out.
+        line: Line (or record) number from 1, if the fault is in one.
+        field: Name of the field, if the fault is in one.
+
+    Example:
+        >>> str(DataError("rows.jsonl", found="a number (7)", expected="a string", line=3, field="chosen"))
+        'rows.jsonl:3: chosen: found a number (7), expected a string'
+    """
+
+    def __init__(
+        self, path: str | Path, *, found: str, expected: str, line: int | None = None, field: str | None = None
+    ) -> None:
+        self.path, self.line, self.field, self.found, self.expected = str(path), line, field, found, expected
+        where = self.path if line is None else f"{self.path}:{line}"
+        what = f"found {found}, expected {expected}"
+        super().__init__(f"{where}: {field}: {what}" if field else f"{where}: {what}")
+
+
+class ConfigError(LifeAlignError):
+    """A setting that does not exist or has a value outside its range."""
+
+
+class ModelError(LifeAlignError):
+    """A base model or adapter that is missing, or does not fit the other."""
+
+
+class LifeError(LifeAlignError):
+    """A directory that is not a life, has another format version, is damaged, or is in use by another process."""
+
+
+class TrainingError(LifeAlignError):
+    """Training or consolidation produced numbers that must not be committed.
+
+    The message always names task, stage and optimizer step; nothing of the task has been committed when it is raised.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, task: str, stage: str, step: int | None = None, way_out: str = "") -> None:
+        self.task, self.stage, self.step = task, stage, step
+        where = f"task {task!r}, stage {stage!r}" + (f", optimizer step {step}" if step is not None else "")
+        super().__init__(f"{where}: {what}{'. ' + way_out if way_out else ''}")
+
+
+def describe(value: Any) -> str:
+    """Names a value from a file in a few words, for ``found ...`` in a message.
+
+    Example:
+        >>> describe(7), describe([1, 2]), describe(None)
+        ('a number (7)', 'a list of 2', 'null')
+    """
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return f"a boolean ({str(value).lower()})"
+        case int() | float():
+            return f"a number ({value})"
+        case str():
+            return "an empty string" if not value.strip() else f"the string {value[:40]!r}"
+        case list() | tuple():
+            return f"a list of {len(value)}"
+        case dict():
+            return "an object with " + (", ".join(repr(key) for key in list(value)[:6]) or "no keys")
+        case _:
+            return f"a {type(value).__name__}"

@@ -1,0 +1,1 @@
+"""Scores after every task on every task so far."""

@@ -1,0 +1,105 @@
+"""Exact adherence: whether a generated answer keeps a rule that a program can decide."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+MAX_CHARACTERS = 20_000
+"""An answer is judged on its first so many characters."""
+
+
+class AnswerCheck(BaseModel):
+    r"""Conditions that an answer has to meet, all of them, to count as keeping a rule.
+
+    Words are what whitespace separates. Patterns are Python regular expressions, searched anywhere in the answer
+    without regard to case; outer whitespace is stripped first, so ``^`` is the answer's first visible character.
+
+    Attributes:
+        max_words: Most words the answer may have, or None for no limit.
+        min_words: Fewest words the answer may have. At least 1: an empty answer keeps no rule.
+        matches: Patterns that must all be found.
+        lacks: Patterns none of which may be found.
+
+    Raises:
+        pydantic.ValidationError: If a field is unknown or out of range, a pattern does not compile, or nothing at all
+            is asked of the answer. It is a ``ValueError``.
+
+    Example:
+        >>> check = AnswerCheck(max_words=5, matches=(r"^(hi|hello)\b",), lacks=("refund",))
+        >>> check.holds("Hello, how can I help?"), check.holds("Hello, a refund is coming.")
+        (True, False)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_words: int | None = Field(default=None, ge=1)
+    min_words: int = Field(default=1, ge=1)
+    matches: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
+
+    @field_validator("matches", "lacks")
+    @classmethod
+    def _compile(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            if not pattern:
+                raise ValueError(
+                    "found an empty pattern, expected a regular expression; it would be found in any answer"
+                )
+            try:
+                re.compile(pattern, re.IGNORECASE)
+            except re.error as error:
+                raise ValueError(f"found the pattern {pattern!r}, expected a regular expression: {error}") from error
+        return patterns
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if self.max_words is None and self.min_words == 1 and not self.matches and not self.lacks:
+            raise ValueError("found no condition, expected at least one of max_words, min_words, matches, lacks")
+        if self.max_words is not None and self.min_words > self.max_words:
+            raise ValueError(
+                f"found min_words {self.min_words} above max_words {self.max_words}, expected at most that"
+            )
+        return self
+
+    def holds(self, answer: str) -> bool:
+        """Says whether the answer meets every condition.
+
+        Args:
+            answer: One generated answer; only the first ``MAX_CHARACTERS`` characters are looked at.
+
+        Returns:
+            True if all conditions are met; always False for an empty or blank answer.
+        """
+        text = answer.strip()[:MAX_CHARACTERS]
+        words = len(text.split())
+        if words < self.min_words or (self.max_words is not None and words > self.max_words):
+            return False
+        return all(re.search(pattern, text, re.IGNORECASE) for pattern in self.matches) and not any(
+            re.search(pattern, text, re.IGNORECASE) for pattern in self.lacks
+        )
+
+
+def adherence(check: AnswerCheck, answers: Sequence[str]) -> float:
+    """Share of answers that keep the rule.
+
+    Args:
+        check: The rule, as a program decides it.
+        answers: Generated answers, at least one.
+
+    Returns:
+        Share in [0, 1]; higher is better.
+
+    Raises:
+        ValueError: If there are no answers; a share of nothing is not a score.
+
+    Example:
+        >>> adherence(AnswerCheck(max_words=2), ["Yes.", "Of course.", "Yes, of course.", ""])
+        0.5
+    """
+    if not answers:
+        raise ValueError("adherence: found no answers, expected at least one")
+    return sum(check.holds(answer) for answer in answers) / len(answers)

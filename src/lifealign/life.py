@@ -1,0 +1,276 @@
+"""A life: everything a model has learnt so far, in one directory. Create, open, learn, load, roll back."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peft import PeftModel
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from lifealign import storage
+from lifealign.config import LifeConfig, ReplayConfig, build_config, dump_config
+from lifealign.data.replay import ReplayBuffer
+from lifealign.data.task import Pair, Task
+from lifealign.directory import LifeDirectory
+from lifealign.errors import ConfigError, LifeError, ModelError
+from lifealign.evaluation.adherence import AnswerCheck
+from lifealign.evaluation.evaluate import HeldOut
+from lifealign.evaluation.generate import AnswerCache
+from lifealign.evaluation.matrix import ScoreMatrix, matrices
+from lifealign.manifest import FORMAT_VERSION, BaseRecord, Manifest, Version
+from lifealign.memory.adapter import Adapter, read_adapter, write_adapter
+from lifealign.memory.long_term import LongTermMemory
+from lifealign.methods.base import Method, MethodState
+from lifealign.model import Base, attach_lora, load_base
+from lifealign.training.reference import ReferenceCache
+from lifealign.training.runtime import Runtime
+
+if TYPE_CHECKING:
+    from lifealign.training.progress import Progress
+
+FIRST = "00-base"
+"""Name of the version before any task: the untrained adapter."""
+
+
+class Life:
+    """Everything a model has learnt; see ``docs/life_format.md`` for the files.
+
+    Example:
+        >>> life = Life.create("my-bot", model="smollm2-135m")                                # doctest: +SKIP
+        >>> life.learn(Task.from_jsonl("refunds", "refunds.jsonl", "refunds-test.jsonl"))     # doctest: +SKIP
+        >>> life.scores["preference_accuracy"].last                                           # doctest: +SKIP
+        0.91
+        >>> model, tokenizer = life.load()                                                    # doctest: +SKIP
+    """
+
+    def __init__(self, directory: LifeDirectory) -> None:
+        self.directory = directory
+        self.config = build_config(LifeConfig, directory.manifest.config, source=str(directory.path))
+
+    @classmethod
+    def create(
+        cls, path: str | Path, config: LifeConfig | None = None, *, model: str | None = None, **sections: Any
+    ) -> Life:
+        """Makes a new life on a base model.
+
+        Args:
+            path: Directory to make; must not exist, or be empty.
+            config: All settings; or give ``model`` and single sections instead.
+            model: The base: ``smollm2-135m``, a folder, a ``.gguf`` file or a hub id.
+            **sections: Sections of :class:`~lifealign.config.LifeConfig`, such as ``method`` or ``preference``.
+
+        Raises:
+            ConfigError: If a setting does not exist or is out of range.
+            ModelError: If the base is not there or cannot be used.
+            LifeError: If the directory is not empty.
+        """
+        path = Path(path)
+        if config is None:
+            named = {"model": {"model_name_or_path": model}} if model else {}
+            config = build_config(LifeConfig, named | sections)
+        elif model or sections:
+            raise ConfigError("Life.create: give either config or single sections, not both")
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise LifeError(f"{path}: found a file or a directory with something in it, expected an empty or new one")
+        base = load_base(config.model)
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            base=BaseRecord(
+                model_name_or_path=base.name, revision=config.model.revision, fingerprint=base.fingerprint
+            ),
+            config=config.model_dump(mode="json"),
+            environment={name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")},
+            versions=[],
+        )
+        life = cls(LifeDirectory(path, manifest))
+        life.__dict__["_base"] = base  # it has just been loaded
+        with life.directory.lock():
+            storage.write_text(path / "config.yaml", dump_config(config))
+            life.directory.commit(FIRST, [], life.adapter_files(FIRST, read_adapter(life.runtime.model)))
+        return life
+
+    @classmethod
+    def open(cls, path: str | Path) -> Life:
+        """Opens a life; the model is loaded when it is first needed.
+
+        Raises:
+            LifeError: If the directory is not a life, or of another format version.
+        """
+        return cls(LifeDirectory(Path(path), Manifest.read(Path(path))))
+
+    def learn(self, task: Task, progress: Progress | None = None) -> Version:
+        """Teaches one more task and keeps the others. A task that was learnt from the same data is not repeated.
+
+        Args:
+            task: The task.
+            progress: Where to show progress, or None.
+
+        Returns:
+            The version that holds the task.
+
+        Raises:
+            LifeError: If the name is taken by other data, or another process holds the life.
+            TrainingError: If training or consolidation went wrong; the life is as it was.
+        """
+        from lifealign.lifelong import learn_task
+
+        return learn_task(self, task, progress)
+
+    def load(self, version: str | None = None) -> tuple[PeftModel, PreTrainedTokenizerBase]:
+        """The model as it is after a version, by default the last one, and its tokenizer.
+
+        Raises:
+            LifeError: If there is no such version, or its adapter is damaged.
+            ModelError: If the base model is another than the life was made with.
+        """
+        write_adapter(self.runtime.model, self.adapter(version))
+        return self.runtime.model, self.runtime.tokenizer
+
+    def rollback(self, to: str) -> None:
+        """Forgets every step after a version, with its replay rows and scores; ``00-base`` forgets all.
+
+        Args:
+            to: Name of the version that becomes the last one.
+
+        Raises:
+            LifeError: If there is no such version, it is damaged, or another process holds the life.
+        """
+        with self.directory.lock():
+            self.directory.rollback(to)
+            self.forget_loaded()
+            self.write_scores()
+
+    # -- what it knows ------------------------------------------------------------------------------------------------
+
+    @property
+    def versions(self) -> list[Version]:
+        """Committed versions, oldest first; the first is the untrained adapter."""
+        return self.directory.manifest.versions
+
+    @property
+    def steps(self) -> list[Version]:
+        """Versions in which something was learnt."""
+        return self.versions[1:]
+
+    @property
+    def scores(self) -> dict[str, ScoreMatrix]:
+        """One score matrix per metric that any task has."""
+        rows = [self.directory.json(f"tasks/{version.name}/scores.json") for version in self.steps]
+        learnt_at = {task.name: step for step, version in enumerate(self.steps) for task in version.tasks}
+        return matrices(rows, learnt_at)
+
+    def held_out(self, version: Version) -> list[HeldOut]:
+        """Held-out pairs and checks of the tasks of a version."""
+        return [
+            HeldOut(
+                task.name,
+                tuple(Pair.from_row(row) for row in self.directory.rows(f"tasks/{version.name}/{task.name}.test.jsonl")),
+                AnswerCheck(**task.check) if task.check else None,
+            )
+            for task in version.tasks
+        ]
+
+    def adapter(self, version: str | None = None) -> Adapter:
+        """The adapter of a version, by default the last one."""
+        name = self.versions[-1 if version is None else self.directory.index(version)].name
+        return self.directory.tensors(f"versions/{name}/adapter_model.safetensors")
+
+    # -- what the main path works with ----------------------------------------------------------------------------------
+
+    @cached_property
+    def _base(self) -> Base:
+        base, expected = load_base(self.config.model), self.directory.manifest.base
+        if base.fingerprint != expected.fingerprint:
+            raise ModelError(
+                f"{self.directory.path}: found base model {base.name} with fingerprint {base.fingerprint}, expected the "
+                f"one this life was made with, {expected.model_name_or_path} with {expected.fingerprint}"
+            )
+        return base
+
+    @property
+    def base_fingerprint(self) -> str:
+        """Content hash of the frozen base: the policy under which reference log-probabilities are kept."""
+        return self.directory.manifest.base.fingerprint
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """The model on its device, with the life's last adapter."""
+        model = attach_lora(self._base, self.config.lora, self.config.seed)
+        if self.versions:
+            write_adapter(model, self.adapter())
+        return Runtime.prepare(model, self._base.tokenizer, share_prefix=self.config.data.share_prefix)
+
+    @cached_property
+    def method(self) -> Method:
+        """The life's method, with the state it had after the last step."""
+        method = self.config.method
+        if self.steps:
+            name = self.steps[-1].name
+            tensors = self.directory.tensors(f"memory/{name}.method.safetensors")
+            method.load_state(MethodState(tensors, self.directory.json(f"tasks/{name}/method.json")))
+        return method
+
+    @cached_property
+    def memory(self) -> LongTermMemory:
+        """Refined updates of all steps."""
+        memory = LongTermMemory()
+        for version in self.steps:
+            updates: dict[str, dict[str, Tensor]] = {}
+            for name, tensor in self.directory.tensors(f"memory/{version.name}.safetensors").items():
+                segment, factor = name.split("/", 1)
+                updates.setdefault(segment, {})[factor] = tensor
+            for segment in (segment.label for segment in self.config.method.segments):
+                if segment in updates:
+                    memory.remember(updates[segment])
+        return memory
+
+    @cached_property
+    def replay(self) -> ReplayBuffer:
+        """What is remembered of finished tasks."""
+        buffer = ReplayBuffer(self.replay_config.capacity)
+        for version in self.steps:
+            rows = self.directory.rows(f"replay/{version.name}.jsonl")
+            for task in version.tasks:
+                buffer.tasks[task.name] = tuple(Pair.from_row(row) for row in rows if row["task"] == task.name)
+        return buffer
+
+    @property
+    def replay_config(self) -> ReplayConfig:
+        """The configured replay, or the method's default: on with its defaults, or off."""
+        if self.config.replay is not None:
+            return self.config.replay
+        return ReplayConfig() if self.config.method.replays else ReplayConfig(fraction=0.0, capacity=0)
+
+    @cached_property
+    def reference(self) -> ReferenceCache:
+        """Reference log-probabilities, kept for the life."""
+        return ReferenceCache(self.directory.path / "cache" / "reference.safetensors")
+
+    @cached_property
+    def answers(self) -> AnswerCache:
+        """Generated answers, kept for the life."""
+        return AnswerCache(self.directory.path / "cache" / "answers.json")
+
+    def adapter_files(self, version: str, adapter: Adapter) -> dict[str, Any]:
+        """Content of a version's folder: the two files of a plain PEFT adapter, by path inside the life."""
+        config = self.runtime.model.peft_config["default"].to_dict()
+        config |= {"base_model_name_or_path": self.directory.manifest.base.model_name_or_path, "inference_mode": True}
+        plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+        folder = f"versions/{version}"
+        return {f"{folder}/adapter_config.json": plain, f"{folder}/adapter_model.safetensors": adapter}
+
+    def write_scores(self) -> None:
+        """Writes ``scores.json``, a view for people and scripts of what the versions hold."""
+        view = {metric: matrix.as_dict() for metric, matrix in self.scores.items()}
+        storage.write_json(self.directory.path / "scores.json", view)
+
+    def forget_loaded(self) -> None:
+        """Drops what was loaded from disk, so that it is read again: after a rollback, or a step that failed."""
+        for name in ("method", "memory", "replay"):
+            self.__dict__.pop(name, None)
+        if "runtime" in self.__dict__:
+            write_adapter(self.runtime.model, self.adapter())

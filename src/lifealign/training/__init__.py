@@ -1,0 +1,1 @@
+"""One training stage for every objective and method, and what it stands on."""

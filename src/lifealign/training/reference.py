@@ -1,0 +1,116 @@
+"""Reference log-probabilities: computed once per pair per life and kept on disk by content hash."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+import xxhash
+
+from lifealign import storage
+from lifealign.errors import LifeError, TrainingError
+from lifealign.memory.adapter import Adapter
+from lifealign.training.batches import TokenizedPair
+from lifealign.training.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+Reference = Literal["base", "task_start"]
+
+
+class ReferenceCache:
+    """Log-probabilities of pairs under frozen policies, as a pure function of policy and tokens.
+
+    The key is a hash of the policy's fingerprint and the token ids of prompt and completions, so a change of base
+    model, chat template, tokenizer or ``max_length`` misses rather than answers wrongly. The file is safe to delete. One
+    that does not match its own checksum is ignored, with a warning, and written anew.
+
+    Args:
+        path: File of the cache, or None to keep it in memory.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.computed = 0
+        """Pairs computed, not found, since this object was made."""
+        self._logps: dict[str, tuple[float, float]] = {}
+        if path is not None and path.exists():
+            self._logps = _read(path)
+
+    def logps(
+        self, runtime: Runtime, pairs: Sequence[TokenizedPair], policy: str, batch_size: int
+    ) -> dict[str, tuple[float, float]]:
+        """Log-probabilities ``(chosen, rejected)`` under the model **as it is now**, by the pair's key.
+
+        Call it inside ``model.disable_adapter()`` for the base. All missing pairs are computed and saved in one go, so
+        an interrupted call leaves the cache as it was, and a repeated one forms the same batches.
+
+        Args:
+            runtime: Model and device.
+            pairs: Pairs to look up.
+            policy: Fingerprint of the model as it is now.
+            batch_size: Pairs in one forward pass.
+
+        Raises:
+            TrainingError: If a log-probability is not finite; it names the pair's source.
+        """
+        keys = {pair.key: _key(policy, pair) for pair in pairs}
+        missing = list({keys[pair.key]: pair for pair in pairs if keys[pair.key] not in self._logps}.values())
+        if missing:
+            for pair, scores in zip(missing, runtime.score(missing, batch_size), strict=True):
+                if not all(math.isfinite(score) for score in scores):
+                    raise TrainingError(
+                        f"reference log-probabilities {scores} for {pair.source}", task="", stage="reference"
+                    )
+                self._logps[keys[pair.key]] = scores
+            self.computed += len(missing)
+            self._save()
+        return {pair.key: self._logps[keys[pair.key]] for pair in pairs}
+
+    def _save(self) -> None:
+        if self.path is None:
+            return
+        names = sorted(self._logps)
+        keys = torch.frombuffer(bytearray(bytes.fromhex("".join(names))), dtype=torch.uint8).reshape(-1, 16)
+        logps = torch.tensor([self._logps[name] for name in names], dtype=torch.float32)
+        storage.write_tensors(self.path, {"keys": keys, "logps": logps, "checksum": _checksum(keys, logps)})
+
+
+def _read(path: Path) -> dict[str, tuple[float, float]]:
+    with contextlib.suppress(LifeError, KeyError, ValueError):
+        tensors = storage.read_tensors(path)
+        keys, logps = tensors["keys"], tensors["logps"]
+        if torch.equal(tensors["checksum"], _checksum(keys, logps)):
+            names = [bytes(row).hex() for row in keys.tolist()]
+            return {name: (row[0], row[1]) for name, row in zip(names, logps.tolist(), strict=True)}
+    logger.warning("%s: damaged; ignored, reference log-probabilities are computed again", path)
+    return {}
+
+
+def _checksum(keys: torch.Tensor, logps: torch.Tensor) -> torch.Tensor:
+    digest = xxhash.xxh3_128(keys.numpy().tobytes() + logps.numpy().tobytes()).digest()
+    return torch.frombuffer(bytearray(digest), dtype=torch.uint8)
+
+
+def _key(policy: str, pair: TokenizedPair) -> str:
+    digest = xxhash.xxh3_128(policy.encode())
+    for ids in (pair.prompt, pair.chosen, pair.rejected):
+        digest.update(_bytes([len(ids), *ids]))
+    return digest.hexdigest()
+
+
+def _bytes(numbers: Iterable[int]) -> bytes:
+    return b"".join(number.to_bytes(8, "little") for number in numbers)
+
+
+def adapter_fingerprint(adapter: Adapter) -> str:
+    """Content hash of an adapter (xxh3, 128 bits, hexadecimal): the same numbers give the same hash."""
+    digest = xxhash.xxh3_128()
+    for name in sorted(adapter):
+        digest.update(name.encode() + adapter[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,71 @@
+"""What every pass over the model needs: the scoring module on its device, the tokenizer, and how batches are laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from lifealign.training.batches import Batch, TokenizedPair, collate
+from lifealign.training.logps import CompletionLogps
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A model made ready by ``accelerate``.
+
+    Attributes:
+        accelerator: Owns device and process group.
+        policy: :class:`~lifealign.training.logps.CompletionLogps` over the model, as ``accelerate`` prepared it.
+        model: The PEFT model inside.
+        tokenizer: Its tokenizer, with a chat template.
+        share_prefix: Whether chosen and rejected share one copy of their prompt in a batch.
+    """
+
+    accelerator: Accelerator
+    policy: nn.Module
+    model: PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    share_prefix: bool
+
+    @classmethod
+    def prepare(cls, model: PeftModel, tokenizer: PreTrainedTokenizerBase, *, share_prefix: bool = True) -> Runtime:
+        """Puts a model on the device that ``accelerate`` finds (CUDA before CPU)."""
+        accelerator = Accelerator(mixed_precision="no")  # the model's own dtype decides; LoRA factors stay float32
+        policy = accelerator.prepare(CompletionLogps(model))
+        return cls(accelerator, policy, model, tokenizer, share_prefix)
+
+    def batch(self, pairs: Sequence[TokenizedPair], completions: Sequence[str]) -> Batch:
+        """Lays pairs out on the model's device."""
+        pad = self.tokenizer.pad_token_id
+        assert isinstance(pad, int)
+        batch = collate(pairs, completions, pad_token_id=pad, share_prefix=self.share_prefix)
+        return batch.to(self.accelerator.device)
+
+    def score(self, pairs: Sequence[TokenizedPair], batch_size: int) -> list[tuple[float, float]]:
+        """Log-probabilities ``(chosen, rejected)`` of pairs under the model as it is now, without gradient.
+
+        Args:
+            pairs: Pairs to score.
+            batch_size: Pairs in one forward pass.
+
+        Returns:
+            Sums over completion tokens in nats, in the order of ``pairs``.
+        """
+        scores: list[tuple[float, float]] = [(0.0, 0.0)] * len(pairs)
+        by_length = sorted(range(len(pairs)), key=lambda index: len(pairs[index]))  # similar lengths, little padding
+        self.model.eval()
+        with torch.no_grad():
+            for start in range(0, len(by_length), batch_size):
+                indices = by_length[start : start + batch_size]
+                chosen, rejected = self.policy(
+                    self.batch([pairs[index] for index in indices], ("chosen", "rejected"))
+                ).chunk(2)
+                for index, pair_scores in zip(indices, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True):
+                    scores[index] = pair_scores
+        return scores

@@ -1,0 +1,206 @@
+"""One optimisation stage: the same loop for SFT and preference, for every method."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+from transformers import get_cosine_schedule_with_warmup
+
+from lifealign.errors import TrainingError
+from lifealign.methods.base import Method, StageContext, Step
+from lifealign.training.batches import TokenizedPair
+from lifealign.training.objectives import Objective
+from lifealign.training.progress import Progress
+from lifealign.training.runtime import Runtime
+
+if TYPE_CHECKING:
+    from lifealign.config import StageConfig
+
+LogRow = dict[str, float]
+
+
+@dataclass(frozen=True)
+class OptimizerBatch:
+    """The pairs behind one optimizer step, already split into micro-batches of similar length."""
+
+    epoch: float
+    micro_batches: list[list[TokenizedPair]]
+
+
+def plan_batches(pairs: Sequence[TokenizedPair], settings: StageConfig, seed: int) -> list[OptimizerBatch]:
+    """Decides every batch of a stage before it starts: a pure function of its arguments, so a stage can be continued.
+
+    Each epoch is a fresh permutation cut into optimizer batches of ``per_device_train_batch_size`` times
+    ``gradient_accumulation_steps``; the last one of an epoch may be smaller. Inside an optimizer batch, pairs are
+    ordered by length before they are split into micro-batches, which saves padding and changes nothing else, because
+    losses are divided by the size of the whole optimizer batch.
+
+    Args:
+        pairs: Training pairs.
+        settings: Epochs and batch sizes.
+        seed: Seed of the permutations.
+    """
+    micro = settings.per_device_train_batch_size
+    whole = micro * settings.gradient_accumulation_steps
+    shuffle = random.Random(seed).sample
+    batches: list[OptimizerBatch] = []
+    for epoch in range(settings.num_train_epochs):
+        order = shuffle(range(len(pairs)), len(pairs))
+        for start in range(0, len(order), whole):
+            chosen = sorted((pairs[index] for index in order[start : start + whole]), key=len)
+            parts = [chosen[first : first + micro] for first in range(0, len(chosen), micro)]
+            batches.append(OptimizerBatch(epoch + min(1.0, (start + whole) / len(order)), parts))
+    return batches
+
+
+def train_stage(
+    runtime: Runtime,
+    pairs: Sequence[TokenizedPair],
+    objective: Objective,
+    settings: StageConfig,
+    method: Method,
+    step: Step,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+) -> list[LogRow]:
+    """Trains the active adapter on pairs under one objective; optimiser and schedule start fresh.
+
+    Args:
+        runtime: Model and device.
+        pairs: Training pairs, replayed ones included.
+        objective: SFT or preference.
+        settings: Learning rate, epochs, batch sizes and the like of this stage.
+        method: Its moments are called where they belong.
+        step: The step of the lifelong loop this stage is part of.
+        seed: Decides the order of pairs and dropout.
+        progress: Where to show progress, or None.
+
+    Returns:
+        One row per optimizer step: ``loss`` (weighted, what was minimised), ``grad_norm`` (before clipping),
+        ``learning_rate``, and in the preference stage ``rewards/margins`` and ``rewards/accuracies``.
+
+    Raises:
+        TrainingError: If a loss or gradient is NaN or infinite; it names task, stage and optimizer step, and the step is
+            not taken.
+    """
+    torch.manual_seed(seed)
+    batches = plan_batches(pairs, settings, seed)
+    if not batches:
+        return []
+    accelerator, model = runtime.accelerator, runtime.model
+    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    optimizer = AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(settings.warmup_ratio * len(batches)), len(batches))
+    stage = _Stage(runtime, objective, method, step, parameters)
+
+    log: list[LogRow] = []
+    model.train()
+    with _gradient_checkpointing(runtime, settings.gradient_checkpointing):
+        for number, batch in enumerate(batches):
+            figures = _Figures()
+            for loss in stage.losses(batch, figures):
+                _require_finite(loss, "loss", step, objective, number)
+                accelerator.backward(loss)
+            method.edit_gradients(stage.context)
+            norm = accelerator.clip_grad_norm_(parameters.values(), settings.max_grad_norm)
+            _require_finite(norm, "gradient norm", step, objective, number)
+            row = {"epoch": batch.epoch, "grad_norm": float(norm), "learning_rate": schedule.get_last_lr()[0]}
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            log.append(figures.row() | row)
+            if progress is not None:
+                progress.update(objective.stage, number + 1, len(batches), log[-1])
+    model.eval()
+    return log
+
+
+@dataclass
+class _Stage:
+    """Turns an optimizer batch into losses to run backward from."""
+
+    runtime: Runtime
+    objective: Objective
+    method: Method
+    step: Step
+    parameters: dict[str, torch.nn.Parameter]
+
+    def __post_init__(self) -> None:
+        self.context = StageContext(self.objective.stage, self.step, self.parameters, self.loss_of)
+
+    def losses(self, batch: OptimizerBatch, figures: _Figures) -> Iterator[Tensor]:
+        """One loss per micro-batch; they add up to the loss of the whole optimizer batch."""
+        everything = [pair for part in batch.micro_batches for pair in part]
+        denominator = sum(self.objective.size(pair) for pair in everything)
+        for part in batch.micro_batches:
+            outcome = self.objective.outcome(self.runtime.policy(self._batch(part)), part)
+            weights = self.method.example_weights(outcome)
+            weighted = outcome.losses if weights is None else weights * outcome.losses
+            loss = weighted.sum() / denominator
+            penalty = self.method.penalty(outcome, self.context)
+            if penalty is not None:
+                loss = loss + penalty * (len(part) / len(everything))
+            figures.add(loss, outcome.margins)
+            yield loss
+
+    def loss_of(self, pairs: Sequence[TokenizedPair]) -> Tensor:
+        """Mean unweighted loss of any pairs at the current parameters, with gradient."""
+        outcome = self.objective.outcome(self.runtime.policy(self._batch(pairs)), pairs)
+        return outcome.losses.sum() / sum(self.objective.size(pair) for pair in pairs)
+
+    def _batch(self, pairs: Sequence[TokenizedPair]) -> object:
+        return self.runtime.batch(pairs, self.objective.completions)
+
+
+class _Figures:
+    """Sums what one optimizer batch has to report."""
+
+    def __init__(self) -> None:
+        self.loss = 0.0
+        self.margins: list[float] = []
+
+    def add(self, loss: Tensor, margins: Tensor | None) -> None:
+        self.loss += float(loss.detach())
+        if margins is not None:
+            self.margins += margins.detach().tolist()
+
+    def row(self) -> LogRow:
+        row = {"loss": self.loss}
+        if self.margins:
+            row["rewards/margins"] = sum(self.margins) / len(self.margins)
+            row["rewards/accuracies"] = sum(margin > 0 for margin in self.margins) / len(self.margins)
+        return row
+
+
+class _gradient_checkpointing:  # noqa: N801  (reads as a statement where it is used)
+    """Recomputes activations in the backward pass while the stage runs."""
+
+    def __init__(self, runtime: Runtime, wanted: bool) -> None:
+        self.model, self.wanted = runtime.model.get_base_model(), wanted
+
+    def __enter__(self) -> None:
+        if self.wanted:
+            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def __exit__(self, *_: object) -> None:
+        if self.wanted:
+            self.model.gradient_checkpointing_disable()
+
+
+def _require_finite(value: Tensor, name: str, step: Step, objective: Objective, number: int) -> None:
+    if not torch.isfinite(value).all():
+        raise TrainingError(
+            f"the {name} is {float(value)}",
+            task="+".join(task.name for task in step.tasks),
+            stage=objective.stage,
+            step=number + 1,
+            way_out="Nothing of this task was kept; a lower learning_rate or float32 may help",
+        )

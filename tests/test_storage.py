@@ -1,0 +1,234 @@
+"""Files are written whole or not at all; damage is seen before use; a life has one user at a time."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Never
+
+import pytest
+import torch
+
+from lifealign import storage
+from lifealign.errors import LifeError
+
+HOLD = """
+import sys
+from lifealign.storage import exclusive_lock
+with exclusive_lock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+WRITE = """
+import sys, torch
+from lifealign import storage
+names = ["b", "a", "d", "c"]
+tensors = {name: torch.full((2, 3), 1.0 * number) for number, name in enumerate(names)}
+storage.write_tensors(sys.argv[1], tensors, dict.fromkeys(names, 1))
+"""
+
+
+def start(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    environment = os.environ | {"PYTHONPATH": str(Path(storage.__file__).parents[1])}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def refuse(code: int) -> Callable[..., Never]:
+    def refused(*_args: Any, **_kwargs: Any) -> Never:
+        raise OSError(code, os.strerror(code))
+
+    return refused
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("value", [{"b": [1, 2.5, None], "a": "ü\u2028 \x85 {}"}, [], "text", {"lone": "\ud800"}])
+def test_json_and_rows_come_back(tmp_path: Path, value: Any) -> None:
+    storage.write_json(tmp_path / "new" / "folder" / "value.json", value)
+    assert storage.read_json(tmp_path / "new" / "folder" / "value.json") == value
+    storage.write_rows(tmp_path / "rows.jsonl", [value, value])
+    assert storage.read_rows(tmp_path / "rows.jsonl") == [value, value]
+
+
+def test_json_is_sorted_indented_and_ends_with_a_newline(tmp_path: Path) -> None:
+    storage.write_json(tmp_path / "a", {"b": 1, "a": "ü"})
+    assert (tmp_path / "a").read_bytes() == '{\n  "a": "ü",\n  "b": 1\n}\n'.encode()
+    storage.write_rows(tmp_path / "b", [{"b": 1, "a": 2}])
+    assert (tmp_path / "b").read_bytes() == b'{"a": 2, "b": 1}\n'
+    storage.write_text(tmp_path / "c", "ü")
+    assert (tmp_path / "c").read_bytes() == "ü".encode()
+
+
+def test_numbers_that_json_lacks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(LifeError, match=r"scores\.json: found a number that is NaN"):
+        storage.write_json(tmp_path / "scores.json", {"last": float("nan")})
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8, torch.int64])
+def test_tensors_and_metadata_come_back(tmp_path: Path, dtype: torch.dtype) -> None:
+    whole = torch.arange(12).reshape(3, 4).to(dtype)
+    tensors = {"transposed": whole.T, "empty": torch.zeros(0, dtype=dtype), "scalar": torch.tensor(1, dtype=dtype)}
+    path = tmp_path / "memory.safetensors"
+    storage.write_tensors(path, tensors, {"task": "tone", "ranks": [3, 1]})
+    found = storage.read_tensors(path)
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) and found[name].dtype == dtype for name in tensors)
+    assert storage.read_metadata(path) == {"task": "tone", "ranks": [3, 1]}
+    storage.write_tensors(path, tensors)
+    assert storage.read_metadata(path) == {}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_tensor_that_is_not_finite_is_refused_by_name(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "a.safetensors"
+    storage.write_tensors(path, {"lora_A": torch.ones(2)})
+    with pytest.raises(LifeError, match=r"a\.safetensors: tensor 'lora_B': found 1 values that are NaN or infinite"):
+        storage.write_tensors(path, {"lora_A": torch.zeros(2), "lora_B": torch.tensor([1.0, value])})
+    assert torch.equal(storage.read_tensors(path)["lora_A"], torch.ones(2))
+
+
+def test_the_same_tensors_give_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    # Four metadata keys: were they in safetensors' own, random order, three runs would agree once in 576 tries.
+    runs = [start(WRITE, tmp_path / name) for name in "123"]
+    assert [run.communicate()[1] for run in runs] == ["", "", ""]
+    first, *others = [(tmp_path / name).read_bytes() for name in "123"]
+    assert others == [first, first]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EACCES])
+def test_a_refused_write_leaves_the_old_content_and_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    path = tmp_path / "life.json"
+    storage.write_json(path, {"tasks": 1})
+    monkeypatch.setattr(os, call, refuse(code))
+    with pytest.raises(LifeError) as caught:
+        storage.write_json(path, {"tasks": 2})
+    assert str(caught.value) == f"{path}: could not be written: {os.strerror(code)}. What was there before is unchanged"
+    assert storage.read_json(path) == {"tasks": 1}
+    assert files(tmp_path) == ["life.json"]
+
+
+def test_what_a_kill_leaves_is_removed_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory").mkdir()
+    kept = tmp_path / "memory" / "01-a.tmp-3.safetensors"
+    kept.write_bytes(b"a task may be called a.tmp-3")
+    with monkeypatch.context() as patch:  # a kill right before the rename: nobody unlinks
+        patch.setattr(os, "replace", refuse(errno.EIO))
+        patch.setattr(Path, "unlink", refuse(errno.EIO))
+        with pytest.raises(LifeError):
+            storage.write_json(tmp_path / "memory" / "x.json", 1)
+    assert len(files(tmp_path)) == 2
+    assert len(storage.remove_leftovers(tmp_path)) == 1
+    assert files(tmp_path) == [kept.name]
+
+
+def test_every_write_is_synced_before_and_after_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def note(name: str) -> None:
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *arguments: (calls.append(name), real(*arguments)))
+
+    note("fsync")
+    note("replace")
+    storage.write_json(tmp_path / "a.json", 1)
+    assert calls == ["fsync", "replace", "fsync"]
+
+
+def test_a_folder_or_a_missing_file_is_an_error_with_its_path(tmp_path: Path) -> None:
+    for read in (
+        storage.read_json,
+        storage.read_rows,
+        storage.read_tensors,
+        storage.read_metadata,
+        storage.file_record,
+    ):
+        for path in (tmp_path, tmp_path / "missing"):
+            with pytest.raises(LifeError, match=str(path)):
+                getattr(storage, name)(path)
+    (tmp_path / "file").touch()
+    with pytest.raises(LifeError, match="could not be written"):
+        storage.write_text(tmp_path / "file" / "below", "")
+
+
+def test_damaged_json_is_named_with_line_and_column(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{\n  "a": 1,\n')
+    with pytest.raises(LifeError, match=r"a\.json:3:1: found no valid JSON"):
+        storage.read_json(path)
+    with pytest.raises(LifeError, match=r"a\.json:1: found no valid JSON"):
+        storage.read_rows(path)
+    path.write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(LifeError, match="not UTF-8 at offset 7"):
+        storage.read_json(path)
+    with pytest.raises(LifeError, match=r"a\.json:1: found no valid JSON"):
+        storage.read_rows(path)
+
+
+def test_every_truncation_and_every_flipped_bit_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    storage.write_tensors(path, {"a": torch.arange(4.0)})
+    whole, record = path.read_bytes(), storage.file_record(path)
+    assert record["size"] == len(whole)
+    storage.verify_file(path, json.loads(json.dumps(record)))
+    damaged = [whole[:length] for length in range(len(whole))] + [whole + b"\0"]
+    damaged += [whole[:i] + bytes([whole[i] ^ 1 << i % 8]) + whole[i + 1 :] for i in range(len(whole))]
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(LifeError) as caught:
+            storage.verify_file(path, record)
+        message = str(caught.value)
+        assert message.startswith(f"{path}: found {len(content)} bytes") and record["sha256"] in message
+    path.write_bytes(whole[:20])
+    for name in ("read_tensors", "read_metadata"):
+        with pytest.raises(LifeError, match="no valid safetensors file"):
+            getattr(storage, name)(path)
+
+
+def test_a_second_process_is_refused_by_the_first_ones_pid(tmp_path: Path) -> None:
+    with storage.exclusive_lock(tmp_path):
+        second = start(HOLD, tmp_path)
+        error = second.communicate(timeout=60)[1]
+    assert second.returncode == 1
+    assert f"LifeError: {tmp_path}: found in use by process {os.getpid()} on " in error
+    with storage.exclusive_lock(tmp_path):
+        pass
+
+
+def test_a_second_time_in_this_process_is_refused(tmp_path: Path) -> None:
+    with storage.exclusive_lock(tmp_path):
+        for directory in (tmp_path, tmp_path / ".." / tmp_path.name):
+            with pytest.raises(LifeError, match=f"in use by process {os.getpid()}"), storage.exclusive_lock(directory):
+                pass
+        (tmp_path / storage.LOCK_HOLDER).unlink()
+        with pytest.raises(LifeError, match="in use by another process"), storage.exclusive_lock(tmp_path):
+            pass
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    first = start(HOLD, tmp_path)
+    assert first.stdout and first.stdout.readline() == "held\n"
+    with pytest.raises(LifeError, match=f"in use by process {first.pid}"), storage.exclusive_lock(tmp_path):
+        pass
+    first.send_signal(signal.SIGKILL)
+    first.communicate(timeout=60)
+    with storage.exclusive_lock(tmp_path):
+        assert storage.read_json(tmp_path / storage.LOCK_HOLDER)["pid"] == os.getpid()
+
+
+def test_the_lock_is_released_when_the_work_fails(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), storage.exclusive_lock(tmp_path):
+        _ = 1 / 0
+    with storage.exclusive_lock(tmp_path):
+        pass
