@@ -134,11 +134,16 @@ def test_what_a_kill_leaves_is_removed_and_nothing_else(tmp_path: Path, monkeypa
 
 
 def test_every_write_is_synced_before_and_after_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
+    calls: list[str] = []
 
     def note(name: str) -> None:
         real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *arguments: (calls.append(name), real(*arguments)))
+
+        def noted(*arguments: Any) -> None:
+            calls.append(name)
+            real(*arguments)
+
+        monkeypatch.setattr(os, name, noted)
 
     note("fsync")
     note("replace")
@@ -147,13 +152,7 @@ def test_every_write_is_synced_before_and_after_the_rename(tmp_path: Path, monke
 
 
 def test_a_folder_or_a_missing_file_is_an_error_with_its_path(tmp_path: Path) -> None:
-    for read in (
-        storage.read_json,
-        storage.read_rows,
-        storage.read_tensors,
-        storage.read_metadata,
-        storage.file_record,
-    ):
+    for name in ("read_json", "read_rows", "read_tensors", "read_metadata", "file_record"):
         for path in (tmp_path, tmp_path / "missing"):
             with pytest.raises(LifeError, match=str(path)):
                 getattr(storage, name)(path)

@@ -64,5 +64,8 @@ def pair(prompt: str, chosen: str, rejected: str, source: str = "") -> Pair:
 
 def letter_task(name: str, good: str, bad: str, train: int = 8, test: int = 4) -> Task:
     """A task any model can learn: answer with one letter, not with another."""
-    rows = [pair(f"{name} {number}", good * 3 + str(number % 3), bad * 3 + str(number % 3), f"{name}:{number}") for number in range(train + test)]
+    rows = [
+        pair(f"{name} {number}", good * 3 + str(number % 3), bad * 3 + str(number % 3), f"{name}:{number}")
+        for number in range(train + test)
+    ]
     return Task(name, tuple(rows[:train]), tuple(rows[train:]))

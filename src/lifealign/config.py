@@ -323,6 +323,21 @@ def load_config(path: str | Path, kind: type[Kind], overrides: Sequence[str] = (
     return build_config(kind, values, sources, str(path))
 
 
+def load_overrides(kind: type[Kind], path: str | Path | None, overrides: Sequence[str]) -> Kind:
+    """Settings from single ``KEY=VALUE`` texts, on top of a file or of the defaults.
+
+    Raises:
+        ConfigError: As :func:`load_experiment`.
+    """
+    if path is not None:
+        return load_config(path, kind, overrides)
+    values: dict[str, Any] = {}
+    sources: dict[Place, str] = {}
+    for override in overrides:
+        _override(values, override, sources)
+    return build_config(kind, values, sources)
+
+
 def build_config(
     kind: type[Kind], values: Mapping[str, Any], sources: Mapping[Place, str] | None = None, source: str = "settings"
 ) -> Kind:

@@ -79,9 +79,7 @@ class Life:
         base = load_base(config.model)
         manifest = Manifest(
             format_version=FORMAT_VERSION,
-            base=BaseRecord(
-                model_name_or_path=base.name, revision=config.model.revision, fingerprint=base.fingerprint
-            ),
+            base=BaseRecord(model_name_or_path=base.name, revision=config.model.revision, fingerprint=base.fingerprint),
             config=config.model_dump(mode="json"),
             environment={name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")},
             versions=[],
@@ -168,7 +166,9 @@ class Life:
         return [
             HeldOut(
                 task.name,
-                tuple(Pair.from_row(row) for row in self.directory.rows(f"tasks/{version.name}/{task.name}.test.jsonl")),
+                tuple(
+                    Pair.from_row(row) for row in self.directory.rows(f"tasks/{version.name}/{task.name}.test.jsonl")
+                ),
                 AnswerCheck(**task.check) if task.check else None,
             )
             for task in version.tasks
@@ -179,15 +179,15 @@ class Life:
         name = self.versions[-1 if version is None else self.directory.index(version)].name
         return self.directory.tensors(f"versions/{name}/adapter_model.safetensors")
 
-    # -- what the main path works with ----------------------------------------------------------------------------------
+    # -- what the main path works with --------------------------------------------------------------------------------
 
     @cached_property
     def _base(self) -> Base:
         base, expected = load_base(self.config.model), self.directory.manifest.base
         if base.fingerprint != expected.fingerprint:
             raise ModelError(
-                f"{self.directory.path}: found base model {base.name} with fingerprint {base.fingerprint}, expected the "
-                f"one this life was made with, {expected.model_name_or_path} with {expected.fingerprint}"
+                f"{self.directory.path}: found base model {base.name} with fingerprint {base.fingerprint}, expected "
+                f"the one this life was made with, {expected.model_name_or_path} with {expected.fingerprint}"
             )
         return base
 

@@ -60,7 +60,7 @@ def run_stream(life: Life, stream: Sequence[Task], progress: Progress | None = N
             _require_same_data(life, version, step.tasks)
         if len(life.steps) > len(steps):
             raise LifeError(
-                f"{life.directory.path}: found {len(life.steps)} steps, expected at most the {len(steps)} of this stream"
+                f"{life.directory.path}: found {len(life.steps)} steps, expected at most {len(steps)} in this stream"
             )
         for step in steps[len(life.steps) :]:
             learn_step(life, step, progress)
@@ -158,7 +158,7 @@ class _Learning:
             return update
         try:
             result: Consolidation = self.life.method.consolidate(update, self.life.memory, self.step)
-        except (torch.linalg.LinAlgError, ValueError) as error:
+        except (torch.linalg.LinAlgError, ValueError) as error:  # type: ignore[attr-defined]
             raise TrainingError(
                 f"consolidation failed: {error}",
                 task=self.names,
@@ -212,10 +212,14 @@ class _Learning:
         files: dict[str, Any] = {
             **life.adapter_files(step.name, read_adapter(life.runtime.model)),
             f"memory/{step.name}.safetensors": {
-                f"{label}/{name}": tensor.float() for label, update in self.refined.items() for name, tensor in update.items()
+                f"{label}/{name}": tensor.float()
+                for label, update in self.refined.items()
+                for name, tensor in update.items()
             },
             f"memory/{step.name}.method.safetensors": state.tensors,
-            f"replay/{step.name}.jsonl": [pair.as_row() | {"task": name} for name, pairs in drawn.items() for pair in pairs],
+            f"replay/{step.name}.jsonl": [
+                pair.as_row() | {"task": name} for name, pairs in drawn.items() for pair in pairs
+            ],
             f"{folder}/method.json": state.values,
             f"{folder}/training.json": summary,
             f"{folder}/consolidation.json": self.figures,
@@ -232,7 +236,7 @@ class _Learning:
         return version
 
     def _reference(self, pairs: Sequence[TokenizedPair], policy: str | None) -> None:
-        """Reference log-probabilities of all pairs: of the base, or of the adapter as it is at the start of the task."""
+        """Reference log-probabilities of all pairs: of the base, or of the adapter at the start of the task."""
         life, size = self.life, self.life.config.evaluation.per_device_eval_batch_size
         if life.config.preference.num_train_epochs == 0:
             self.reference_logps: dict[str, tuple[float, float]] = {}
@@ -283,6 +287,6 @@ def _require_same_data(life: Life, version: Version, tasks: Sequence[Task]) -> N
     for name in given:
         if learnt[name] != given[name]:
             raise LifeError(
-                f"{life.directory.path}: found task {name!r} learnt from other data in step {version.name}, expected the "
-                "same pairs and check; give the task another name, or roll back to before it"
+                f"{life.directory.path}: found task {name!r} learnt from other data in step {version.name}, expected "
+                "the same pairs and check; give the task another name, or roll back to before it"
             )

@@ -80,8 +80,8 @@ class Manifest(BaseModel):
         found = content.get("format_version") if isinstance(content, dict) else None
         if found != FORMAT_VERSION:
             raise LifeError(
-                f"{path}: format_version: found {found!r}, expected {FORMAT_VERSION}; use the version of lifealign that "
-                "wrote this life"
+                f"{path}: format_version: found {found!r}, expected {FORMAT_VERSION}; use the version of lifealign "
+                "that wrote this life"
             )
         try:
             return cls.model_validate(content)

@@ -1,9 +1,10 @@
-"""The frozen base model with a LoRA adapter on it: loading, checking that it can be used, and telling it from others."""
+"""The frozen base model with a LoRA adapter on it: loading, checking that it is usable, telling it from others."""
 
 from __future__ import annotations
 
 import importlib.util
-import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 import xxhash
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from lifealign.data.task import Message
 from lifealign.errors import ModelError
 from lifealign.training.batches import prompt_ids
-from lifealign.data.task import Message
 
 if TYPE_CHECKING:
     from lifealign.config import AdapterConfig, ModelConfig
@@ -63,31 +64,29 @@ def load_base(config: ModelConfig) -> Base:
     options["revision"] = config.revision
     attention = "sdpa" if config.attn_implementation == "auto" else config.attn_implementation
     dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
-    previous = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
+    with _quiet(name):
         tokenizer = AutoTokenizer.from_pretrained(where, **options)
         if "gguf_file" in options:
-            from transformers import GgufConfig
-
             options["quantization_config"] = GgufConfig(dequantize=True)
         model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, attn_implementation=attention, **options)
-    except (OSError, ValueError, KeyError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"model {name!r}: could not be loaded ({first_line}); expected {EMBEDDED!r}, a folder or .gguf file with a "
-            "causal language model, or the id of one on the hub"
-        ) from error
-    finally:
-        transformers_logging.set_verbosity(previous)
-        transformers_logging.enable_progress_bar()
     model.requires_grad_(False)
     model.eval()
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     _require_usable(name, model, tokenizer)
     return Base(EMBEDDED_HUB_ID if name == EMBEDDED else name, model, tokenizer, fingerprint(model))
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a model alone, for counting tokens.
+
+    Raises:
+        ModelError: If the model is not there.
+    """
+    where, options = _locate(name)
+    with _quiet(name):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, **options)
+    return tokenizer
 
 
 def attach_lora(base: Base, config: AdapterConfig, seed: int) -> PeftModel:
@@ -156,6 +155,25 @@ def _locate(name: str) -> tuple[str, dict[str, Any]]:
     if looks_like_path and not (path / "config.json").is_file():
         raise ModelError(f"model {name!r}: found no config.json there, expected a folder with a model")
     return (str(path) if path.is_dir() else name), {}
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Loads without the library's bars and hints, and turns its many errors into one."""
+    previous = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"model {name!r}: could not be loaded ({first_line}); expected {EMBEDDED!r}, a folder or .gguf file with a "
+            "causal language model, or the id of one on the hub"
+        ) from error
+    finally:
+        transformers_logging.set_verbosity(previous)
+        transformers_logging.enable_progress_bar()
 
 
 def _is_linear(module: torch.nn.Module) -> bool:

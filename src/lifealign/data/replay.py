@@ -14,8 +14,8 @@ def sample_for_replay(pairs: Sequence[Pair], fraction: float, seed: int) -> tupl
 
     Args:
         pairs: The task's training pairs.
-        fraction: Share to remember, in [0, 1]; the number is rounded down, as in the paper's 20 %, but is at least 1 for
-            a fraction above 0.
+        fraction: Share to remember, in [0, 1]; the number is rounded down, as in the paper's 20 %, but is at least 1
+            for a fraction above 0.
         seed: Seed of the draw; the same seed draws the same pairs.
 
     Example:

@@ -17,9 +17,7 @@ from lifealign.training.runtime import Runtime
 Prompt = tuple[Message, ...]
 
 
-def generate_answers(
-    runtime: Runtime, prompts: Sequence[Prompt], *, max_new_tokens: int, batch_size: int
-) -> list[str]:
+def generate_answers(runtime: Runtime, prompts: Sequence[Prompt], *, max_new_tokens: int, batch_size: int) -> list[str]:
     """Answers prompts with the model as it is now, greedily.
 
     Args:

@@ -112,8 +112,8 @@ def matrices(steps: Sequence[Mapping[str, Mapping[str, Row]]], learnt_at: Mappin
     """Builds one matrix per metric from what each step recorded.
 
     Args:
-        steps: Of each step, ``scores`` (metric -> task -> score) and ``base`` (the same of the base model, for the tasks
-            that were new).
+        steps: Of each step, ``scores`` (metric -> task -> score) and ``base`` (the same of the base model, for the
+            tasks that were new).
         learnt_at: Step of each task.
 
     Returns:

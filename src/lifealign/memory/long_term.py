@@ -110,4 +110,3 @@ def consolidate(
             denoised.rank, denoised.energy, overlap.energy, float(factor.norm()), float(refined[name].norm())
         )
     return Consolidation(refined, figures)
-

@@ -129,7 +129,7 @@ def history_basis(history: Float[Tensor, "tasks rows cols"]) -> Float[Tensor, "r
         >>> history_basis(twice).abs()
         tensor([[1., 0.]], dtype=torch.float64)
     """
-    rows = history.flatten(1).double()
+    rows: Tensor = history.flatten(1).double()
     if not torch.isfinite(rows).all():
         raise ValueError("history: found NaN or infinity, expected finite numbers")
     norms = rows.norm(dim=1)
@@ -139,4 +139,5 @@ def history_basis(history: Float[Tensor, "tasks rows cols"]) -> Float[Tensor, "r
     _, singular, right = torch.linalg.svd(rows, full_matrices=False)
     # The span is that of float32 numbers: sqrt(d) roundings of size eps bound what noise alone can add to a unit row.
     tolerance = singular[0] * torch.finfo(torch.float32).eps * max(len(rows), rows.shape[1] ** 0.5)
-    return right[singular > tolerance]
+    kept: Tensor = right[singular > tolerance]
+    return kept

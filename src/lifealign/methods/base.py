@@ -1,4 +1,4 @@
-"""A method is six optional moments around one shared training stage, and a memory of its own that survives a restart."""
+"""A method is six optional moments around one shared training stage, and a state that survives a restart."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class LifeAlign(Method):
         focal_exponent: g of the focal weight, at least 0; 0 is plain DPO.
         energy_kept: θ, share of an update's energy that denoising keeps, in (0, 1]; 1 denoises nothing.
         overlap_kept: λ, share of the overlap with earlier tasks that stays, in [0, 1]; 1 projects nothing.
-        consolidate_at: ``task``: one short-term update per task, SFT and preference stage together (the paper's figure).
+        consolidate_at: ``task``: one short-term update per task, SFT and preference stage together (paper's figure).
             ``stage``: one per stage, both remembered (the released code). ``preference``: only the preference stage's
             update is consolidated and remembered, SFT's is kept as it is.
     """

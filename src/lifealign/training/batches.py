@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -55,8 +55,10 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **moved)
+        moved: dict[str, Any] = {
+            name: value.to(device) if isinstance(value, Tensor) else value for name, value in vars(self).items()
+        }
+        return Batch(**moved)
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message]) -> list[int]:
@@ -75,8 +77,8 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message]) ->
 def tokenize_pair(tokenizer: PreTrainedTokenizerBase, pair: Pair, max_length: int) -> TokenizedPair | None:
     """Tokenises a pair through the model's chat template; each completion ends with the end-of-turn token.
 
-    Completions are cut at ``max_length``; a cut completion has no end-of-turn token, so that the model does not learn to
-    stop in mid-sentence. The prompt is never cut: it would no longer be what the answers were written for.
+    Completions are cut at ``max_length``; a cut completion has no end-of-turn token, so that the model does not learn
+    to stop in mid-sentence. The prompt is never cut: it would no longer be what the answers were written for.
 
     Args:
         tokenizer: Tokenizer with a chat template.
@@ -84,8 +86,8 @@ def tokenize_pair(tokenizer: PreTrainedTokenizerBase, pair: Pair, max_length: in
         max_length: Most tokens of prompt and one completion together.
 
     Returns:
-        The tokenised pair, or None if the prompt leaves no room for a single completion token, or if the completions are
-        equal once cut (nothing is left to prefer).
+        The tokenised pair, or None if the prompt leaves no room for a single completion token, or if the completions
+        are equal once cut (nothing is left to prefer).
     """
     prompt = prompt_ids(tokenizer, pair.prompt)
     room = max_length - len(prompt)
@@ -120,8 +122,8 @@ def collate(
     """Lays pairs out as one micro-batch.
 
     With ``share_prefix`` a pair is one row, prompt | chosen | rejected: the mask keeps the rejected answer from seeing
-    the chosen one, its positions restart at the prompt's end, and the first token of both is predicted from the prompt's
-    last position. Without, every completion is a row of its own with a copy of the prompt. Log-probabilities are the
+    the chosen one, its positions restart at the prompt's end, and the first token of both is predicted from the
+    prompt's last position. Without, every completion is a row of its own with a copy of the prompt. Log-probabilities are the
     same (Wang et al., Accelerating DPO with prefix sharing, arXiv:2410.20305).
 
     Args:
@@ -214,7 +216,7 @@ def _completion_ids(
     whole = _encode(tokenizer, *_render(tokenizer, prompt, answer))
     if whole[: len(ids)] == list(ids):
         completion = whole[len(ids) :]
-    else:  # the answer's first characters merge with the prompt's last ones, or the template drops the opening of a turn
+    else:  # the answer's first characters merge with the prompt's last ones, or the template drops a turn's opening
         completion = list(tokenizer.encode(answer, add_special_tokens=False, split_special_tokens=True))
     eos = tokenizer.eos_token_id
     # Templates close a turn with the end-of-turn token and often a newline, which is never generated.

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from peft import PeftModel
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from lifealign.training.batches import Batch
 
@@ -31,7 +31,7 @@ class CompletionLogps(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, " sequences"]:
         """Sums of token log-probabilities, one per completion, float32, nats."""
-        causal = self.model.get_base_model()
+        causal: Any = self.model.get_base_model()
         mask = batch.attention_mask
         if mask.dim() == 4:  # eager attention adds its mask, SDPA accepts an added one too
             mask = torch.zeros_like(mask, dtype=causal.dtype).masked_fill(~mask, torch.finfo(causal.dtype).min)
@@ -69,7 +69,7 @@ def linear_logps(
     """
     if weight.requires_grad:
         raise ValueError("weight: the output head requires gradient, expected a frozen head (no adapter on lm_head)")
-    logps: Tensor = _LinearLogps.apply(hidden, weight, targets)
+    logps: Tensor = _LinearLogps.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
     return logps
 
 
@@ -93,6 +93,6 @@ class _LinearLogps(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
         return (upstream[:, None] * gradient.float()).to(gradient.dtype), None, None

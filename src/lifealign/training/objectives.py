@@ -25,10 +25,11 @@ def preference_margin(
 ) -> Float[Tensor, "*batch"]:
     r"""How much more than the reference the policy prefers the chosen answer, in nats, :math:`\beta` included.
 
-    .. math::  r = \beta \left[ \log\frac{\pi(y^+|x)}{\pi_{ref}(y^+|x)} - \log\frac{\pi(y^-|x)}{\pi_{ref}(y^-|x)} \right]
+    .. math::  r = \beta \left[ \log\frac{\pi(y^+|x)}{\pi_{ref}(y^+|x)}
+               - \log\frac{\pi(y^-|x)}{\pi_{ref}(y^-|x)} \right]
 
     Args:
-        policy_chosen_logps: Log-probabilities of the chosen answers under the policy: sums over completion tokens, nats.
+        policy_chosen_logps: Log-probabilities of the chosen answers under the policy: sums over their tokens, nats.
         policy_rejected_logps: The same of the rejected answers.
         reference_chosen_logps: The same of the chosen answers under the frozen reference; carries no gradient.
         reference_rejected_logps: The same of the rejected answers under the reference.

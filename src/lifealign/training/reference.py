@@ -27,8 +27,8 @@ class ReferenceCache:
     """Log-probabilities of pairs under frozen policies, as a pure function of policy and tokens.
 
     The key is a hash of the policy's fingerprint and the token ids of prompt and completions, so a change of base
-    model, chat template, tokenizer or ``max_length`` misses rather than answers wrongly. The file is safe to delete. One
-    that does not match its own checksum is ignored, with a warning, and written anew.
+    model, chat template, tokenizer or ``max_length`` misses rather than answers wrongly. The file is safe to delete.
+    One that does not match its own checksum is ignored, with a warning, and written anew.
 
     Args:
         path: File of the cache, or None to keep it in memory.

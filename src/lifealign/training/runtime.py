@@ -1,4 +1,4 @@
-"""What every pass over the model needs: the scoring module on its device, the tokenizer, and how batches are laid out."""
+"""What every pass over the model needs: the scoring module on its device, the tokenizer, the layout of batches."""
 
 from __future__ import annotations
 
@@ -66,6 +66,8 @@ class Runtime:
                 chosen, rejected = self.policy(
                     self.batch([pairs[index] for index in indices], ("chosen", "rejected"))
                 ).chunk(2)
-                for index, pair_scores in zip(indices, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True):
+                for index, pair_scores in zip(
+                    indices, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True
+                ):
                     scores[index] = pair_scores
         return scores

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -88,8 +89,8 @@ def train_stage(
         ``learning_rate``, and in the preference stage ``rewards/margins`` and ``rewards/accuracies``.
 
     Raises:
-        TrainingError: If a loss or gradient is NaN or infinite; it names task, stage and optimizer step, and the step is
-            not taken.
+        TrainingError: If a loss or gradient is NaN or infinite; it names task, stage and optimizer step, and the step
+            is not taken.
     """
     torch.manual_seed(seed)
     batches = plan_batches(pairs, settings, seed)
@@ -180,19 +181,17 @@ class _Figures:
         return row
 
 
-class _gradient_checkpointing:  # noqa: N801  (reads as a statement where it is used)
+@contextmanager
+def _gradient_checkpointing(runtime: Runtime, wanted: bool) -> Iterator[None]:
     """Recomputes activations in the backward pass while the stage runs."""
-
-    def __init__(self, runtime: Runtime, wanted: bool) -> None:
-        self.model, self.wanted = runtime.model.get_base_model(), wanted
-
-    def __enter__(self) -> None:
-        if self.wanted:
-            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-
-    def __exit__(self, *_: object) -> None:
-        if self.wanted:
-            self.model.gradient_checkpointing_disable()
+    base: Any = runtime.model.get_base_model()
+    if wanted:
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        yield
+    finally:
+        if wanted:
+            base.gradient_checkpointing_disable()
 
 
 def _require_finite(value: Tensor, name: str, step: Step, objective: Objective, number: int) -> None:

@@ -1,0 +1,202 @@
+"""The command line: each verb parses, calls one function, prints."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from lifealign.errors import LifeAlignError
+
+# Each verb imports what it needs: `lifealign check` should not wait for torch.
+app = typer.Typer(
+    help="Keep a language model aligned for life: teach it one more preference task, keep the others.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+LifePath = Annotated[Path, typer.Argument(metavar="LIFE", help="Directory of the life.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as preference.beta=0.2.")
+]
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+) -> None:
+    """Options of every verb."""
+
+
+@app.command()
+def init(
+    life: LifePath,
+    model: Annotated[str | None, typer.Option(help="smollm2-135m, a folder, a .gguf file or a hub id.")] = None,
+    method: Annotated[str | None, typer.Option(help="lifealign, seqft or er.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
+    set_: Settings = None,
+) -> None:
+    """Make a new life on a base model."""
+    from lifealign.config import LifeConfig, load_overrides
+    from lifealign.life import Life
+
+    overrides = [*(set_ or ())]
+    if model is not None:
+        overrides.append(f"model.model_name_or_path={model}")
+    if method is not None:
+        overrides.append(f"method={method}")
+    settings = load_overrides(LifeConfig, config, overrides)
+    made = Life.create(life, settings)
+    base = made.directory.manifest.base
+    console.print(
+        f"{life}: a new life on {base.model_name_or_path}, method {made.config.method.title}", highlight=False
+    )
+    console.print(f"next: lifealign learn {life} TASK.jsonl --test TASK-test.jsonl", highlight=False)
+
+
+@app.command()
+def check(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSONL, JSON, CSV or Parquet, or hub:owner/name.")],
+    model: Annotated[str | None, typer.Option(help="Count tokens with this model's tokenizer.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=2, help="Most tokens of prompt and answer; needs --model.")
+    ] = None,
+) -> None:
+    """Is this data any good? Rows, shapes, lengths, duplicates, conflicts, what is dropped and why."""
+    from lifealign.data.checks import inspect
+
+    tokenizer = None
+    if model is not None:
+        from lifealign.model import load_tokenizer
+
+        tokenizer = load_tokenizer(model)
+    elif max_length is not None:
+        raise typer.BadParameter("needs --model, whose tokenizer counts the tokens", param_hint="--max-length")
+    console.print(inspect(file, tokenizer, max_length).render(), highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def learn(
+    life: LifePath,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Training pairs of the task.")],
+    test: Annotated[str | None, typer.Option(help="Held-out pairs, to score the task on from now on.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the task; by default the file's.")] = None,
+    max_words: Annotated[int | None, typer.Option(min=1, help="Exact check: most words of an answer.")] = None,
+    matches: Annotated[list[str] | None, typer.Option(help="Exact check: a pattern every answer contains.")] = None,
+    lacks: Annotated[list[str] | None, typer.Option(help="Exact check: a pattern no answer contains.")] = None,
+) -> None:
+    """Teach one more task and keep the others."""
+    from lifealign.config import build_config
+    from lifealign.data.task import Task
+    from lifealign.evaluation.adherence import AnswerCheck
+    from lifealign.life import Life
+    from lifealign.training.progress import Progress
+
+    opened = Life.open(life)
+    conditions = {"max_words": max_words, "matches": matches or (), "lacks": lacks or ()}
+    exact = build_config(AnswerCheck, conditions, source="check") if any(conditions.values()) else None
+    task = Task.from_files(name or Path(file).name.split(".")[0], file, test, check=exact)
+    with Progress(console) as progress:
+        known = len(opened.steps)
+        version = opened.learn(task, progress)
+    if len(opened.steps) == known:
+        console.print(f"{task.name}: already learnt from this data in {version.name}; nothing to do", highlight=False)
+    _show(opened)
+
+
+@app.command()
+def run(
+    experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="A stream of tasks and its settings.")],
+    set_: Settings = None,
+    result: Annotated[Path | None, typer.Option(help="Also write the result file here.")] = None,
+) -> None:
+    """Live through a whole stream; the same command again finishes an interrupted one."""
+    from lifealign.config import load_experiment
+    from lifealign.experiment import run_experiment, save_result
+    from lifealign.training.progress import Progress
+
+    loaded = load_experiment(experiment, set_ or ())
+    with Progress(console) as progress:
+        life = run_experiment(loaded, progress)
+    if result is not None:
+        save_result(life, result)
+    _show(life)
+
+
+@app.command()
+def status(life: LifePath) -> None:
+    """What a life has learnt, and how well it still knows it."""
+    from lifealign.life import Life
+
+    opened = Life.open(life)
+    files = opened.directory.verify(opened.versions)
+    base = opened.directory.manifest.base
+    console.print(
+        f"{life}: {len(opened.steps)} learnt on {base.model_name_or_path}, method {opened.config.method.title}; "
+        f"{files} files, all as committed",
+        highlight=False,
+    )
+    for version in opened.steps:
+        tasks = ", ".join(
+            f"{task.name} ({task.train_pairs} pairs, {task.test_pairs} held out)" for task in version.tasks
+        )
+        console.print(f"  {version.name}: {tasks}", highlight=False)
+    _show(opened)
+
+
+@app.command()
+def rollback(
+    life: LifePath, to: Annotated[str, typer.Option(help="Version that becomes the last one; 00-base forgets all.")]
+) -> None:
+    """Undo everything learnt after a version."""
+    from lifealign.life import Life
+
+    opened = Life.open(life)
+    undone = [version.name for version in opened.versions[opened.directory.index(to) + 1 :]]
+    opened.rollback(to)
+    console.print(f"{life}: back at {to}; forgot {', '.join(undone) or 'nothing'}", highlight=False)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the demo's lives.")] = Path("lifealign-demo"),
+    full: Annotated[bool, typer.Option("--full", help="Also experience replay (ER) alone.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Root seed.")] = 42,
+) -> None:
+    """Teach an embedded model four house rules, one after the other, with and without LifeAlign."""
+    from lifealign.demo.show import run_demo
+
+    run_demo(console, out, full=full, seed=seed)
+
+
+def _show(life: object) -> None:
+    from lifealign.life import Life
+    from lifealign.report.terminal import matrix_table, summary_line
+
+    assert isinstance(life, Life)
+    for matrix in life.scores.values():
+        console.print(matrix_table(matrix, [version.name for version in life.steps]))
+        console.print(f"  {summary_line(matrix)}\n", highlight=False)
+    folder = life.directory.path / "versions" / life.versions[-1].name
+    console.print(f"adapter: {folder}", highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Runs the command line; a known error is one line on stderr and exit code 1 or 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)  # other libraries' deprecations are not for our users
+    try:
+        app()
+    except LifeAlignError as error:
+        if "--debug" in sys.argv:
+            raise
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,82 @@
+"""The demonstration: one stream of house rules, learnt with and without LifeAlign, and what each model still does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lifealign.config import ExperimentConfig, load_experiment
+from lifealign.demo.support_desk import RULES
+from lifealign.experiment import run_experiment
+from lifealign.life import Life
+from lifealign.report.terminal import answers_table, comparison_table, matrix_table
+from lifealign.training.progress import Progress
+
+RECIPE = Path(__file__).with_name("support_desk.yaml")
+"""The demo's settings; ``lifealign run`` takes the same file."""
+SHOWN_ANSWERS = 3
+
+
+def run_demo(console: Console, out: Path, *, full: bool, seed: int) -> dict[str, Life]:
+    """Runs the demo and prints what came of it; methods that are already done are not run again.
+
+    Args:
+        console: Where to print.
+        out: Folder for one life per method.
+        full: Also experience replay alone.
+        seed: Root seed of every life.
+
+    Returns:
+        The lives, by the method's display name.
+    """
+    console.print("[bold]A help desk teaches its model four rules, one after the other, over the same messages:[/]")
+    for number, rule in enumerate(RULES, start=1):
+        console.print(f"  {number}. {rule.name:<13} {rule.sentence}", highlight=False)
+    lives: dict[str, Life] = {}
+    for method in ("seqft", *(["er"] if full else []), "lifealign"):
+        experiment = demo_experiment(method, out, seed)
+        title = experiment.method.title
+        console.print(f"\n[bold]{title}[/], into {experiment.output_dir}", highlight=False)
+        with Progress(console) as progress:
+            lives[title] = run_experiment(experiment, progress)
+    _show(console, lives)
+    return lives
+
+
+def demo_experiment(method: str, out: Path, seed: int) -> ExperimentConfig:
+    """The demo's experiment for one method."""
+    return load_experiment(RECIPE, [f"method={method}", f"output_dir={out / method}", f"seed={seed}"])
+
+
+def _show(console: Console, lives: Mapping[str, Life]) -> None:
+    console.rule("what each model does after every rule")
+    for title, life in lives.items():
+        console.print(f"\n[bold]{title}[/]")
+        console.print(matrix_table(life.scores["adherence"], [version.name for version in life.steps]))
+    console.rule("after the last rule")
+    for metric in ("adherence", "preference_accuracy"):
+        console.print(comparison_table({title: life.scores[metric] for title, life in lives.items()}))
+    console.rule("the same customer, answered after the last rule")
+    answers = {title: _last_answers(life) for title, life in lives.items()}
+    for prompt in _spaced(answers):
+        console.print(answers_table(prompt, {title: given[prompt] for title, given in answers.items()}))
+    life = lives["LifeAlign"]
+    adapter = life.directory.path / "versions" / life.versions[-1].name
+    console.print(f"the aligned adapter: {adapter}", highlight=False, soft_wrap=True)
+    console.print("look closer:         " + f"lifealign status {life.directory.path}", highlight=False, soft_wrap=True)
+
+
+def _last_answers(life: Life) -> dict[str, tuple[str, dict[str, bool]]]:
+    """Answers of the last version by prompt text, with what each rule says of them."""
+    rows: list[dict[str, Any]] = life.directory.rows(f"tasks/{life.steps[-1].name}/answers.jsonl")
+    return {row["prompt"][-1]["content"]: (row["answer"], row["holds"]) for row in rows}
+
+
+def _spaced(answers: Mapping[str, Mapping[str, tuple[str, Mapping[str, bool]]]]) -> list[str]:
+    """Evenly spaced prompts of the suite: not picked for what the answers say."""
+    prompts = list(next(iter(answers.values())))
+    stride = max(1, len(prompts) // SHOWN_ANSWERS)
+    return prompts[::stride][:SHOWN_ANSWERS]

@@ -1,0 +1,1 @@
+"""What a life looks like to a person."""

@@ -1,0 +1,116 @@
+"""Tables for the terminal: a life's matrix, several methods side by side, answers side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from lifealign.evaluation.matrix import ScoreMatrix
+
+LABELS = {
+    "adherence": "adherence (share of generated answers that keep the rule)",
+    "preference_accuracy": "preference accuracy (share of held-out pairs ranked right)",
+    "margin": "mean margin on held-out pairs (nats)",
+}
+SUMMARY = {
+    "last": "last",
+    "average": "average",
+    "learned": "learned",
+    "backward_transfer": "backward transfer",
+    "forgetting": "forgetting",
+}
+
+
+def matrix_table(matrix: ScoreMatrix, steps: Sequence[str]) -> Table:
+    """A score matrix: one row per step, one column per task, the base model first.
+
+    Args:
+        matrix: The matrix.
+        steps: Names of the steps, one per row.
+    """
+    table = Table(title=LABELS[matrix.metric], title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    table.add_column("after")
+    for task in matrix.tasks:
+        table.add_column(escape(task), justify="right")
+    table.add_column("mean", justify="right", style="bold")
+    shown = [("base model", matrix.base), *zip(steps, matrix.rows, strict=True)]
+    for number, (name, row) in enumerate(shown):
+        cells = []
+        for task in matrix.tasks:
+            new = number - 1 == matrix.learnt_at[task]
+            cells.append(
+                f"[bold]{number_text(matrix.metric, row[task])}[/]" if new else _cell(matrix.metric, row, task)
+            )
+        mean = sum(row.values()) / len(row) if row else None
+        table.add_row(escape(name), *cells, number_text(matrix.metric, mean))
+    return table
+
+
+def summary_line(matrix: ScoreMatrix) -> str:
+    """``last 84 %, ...`` in one line."""
+    signed = {"backward_transfer"}
+    values = matrix.summary()
+    return "   ".join(
+        f"{label} {number_text(matrix.metric, values[name], signed=name in signed)}" for name, label in SUMMARY.items()
+    )
+
+
+def comparison_table(runs: Mapping[str, ScoreMatrix]) -> Table:
+    """Methods side by side on one metric: every task after the last step, and what a stream is judged by.
+
+    Args:
+        runs: Matrices of the same stream, by the method's display name.
+    """
+    first = next(iter(runs.values()))
+    title = f"after the last task: {LABELS[first.metric]}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    table.add_column("method")
+    for task in first.tasks:
+        table.add_column(escape(task), justify="right")
+    for label in SUMMARY.values():
+        table.add_column(label, justify="right", style="bold" if label == "last" else "")
+    base = [number_text(first.metric, first.base.get(task)) for task in first.tasks]
+    table.add_row("base model", *base, number_text(first.metric, first.summary()["base"]), *[""] * 4, style="dim")
+    for name, matrix in runs.items():
+        row = matrix.rows[-1]
+        values = matrix.summary()
+        cells = [number_text(matrix.metric, values[key], signed=key == "backward_transfer") for key in SUMMARY]
+        table.add_row(escape(name), *[_cell(matrix.metric, row, task) for task in matrix.tasks], *cells)
+    return table
+
+
+def answers_table(prompt: str, answers: Mapping[str, tuple[str, Mapping[str, bool]]]) -> Table:
+    """One prompt, answered by several models, with the rules each answer keeps.
+
+    Args:
+        prompt: What the customer wrote.
+        answers: By the model's name: the answer, and per rule whether it holds.
+    """
+    table = Table(title=f"“{escape(prompt)}”", title_justify="left", box=box.SIMPLE_HEAD, title_style="italic")
+    table.add_column("model", no_wrap=True)
+    table.add_column("answer", ratio=1)
+    table.add_column("rules", no_wrap=True)
+    for name, (answer, holds) in answers.items():
+        rules = "\n".join(f"{'[green]yes' if kept else '[red]no '}[/] {escape(rule)}" for rule, kept in holds.items())
+        table.add_row(escape(name), escape(answer) or "(empty)", rules)
+    return table
+
+
+def number_text(metric: str, value: float | None, *, signed: bool = False) -> str:
+    """A score as text: shares in per cent, margins in nats, ``-`` where there is none.
+
+    Example:
+        >>> number_text("adherence", 0.8333), number_text("margin", 1.5), number_text("adherence", -0.1, signed=True)
+        ('83 %', '1.50', '-10 %')
+    """
+    if value is None:
+        return "-"
+    sign = "+" if signed else ""
+    return format(value, f"{sign}.2f") if metric == "margin" else format(100 * value, f"{sign}.0f") + " %"
+
+
+def _cell(metric: str, row: Mapping[str, float], task: str) -> str:
+    return number_text(metric, row[task]) if task in row else ""
