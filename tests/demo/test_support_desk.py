@@ -194,8 +194,9 @@ def test_the_other_rules_are_kept_as_often_on_both_sides(splits: dict[tuple[str,
         for other in set(NAMES) - {name}:
             chosen = sum(CHECKS[other].holds(pair.chosen) for pair in pairs) / len(pairs)
             rejected = sum(CHECKS[other].holds(pair.rejected) for pair in pairs) / len(pairs)
-            assert 0.3 <= chosen <= 0.7
-            assert abs(chosen - rejected) <= 0.12
+            share = generate_support_desk.TRAIT_SHARE[other]
+            assert chosen == pytest.approx(share, abs=0.02)
+            assert rejected == pytest.approx(share, abs=0.02)
 
 
 def test_length_tells_nothing_but_in_brief(splits: dict[tuple[str, str], tuple[Pair, ...]]) -> None:

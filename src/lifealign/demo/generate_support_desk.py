@@ -25,7 +25,7 @@ from lifealign.demo.support_desk_pieces import TOPICS, Topic
 
 SEED = 20
 TRAIN_MESSAGES = 200  # the pool; every task trains on its own PAIRS["train"] of them
-TRAIT_SHARE = {"brief": 0.5, "greet": 0.5, "order-number": 0.5, "escalate": 0.5}  # where the task is another one
+TRAIT_SHARE = {"brief": 0.4, "greet": 0.4, "order-number": 0.4, "escalate": 0.4}  # where the task is another one
 BRIEF_WORDS = range(19, 26)
 LONG_WORDS = range(35, 61)
 OPENER_SHARE = 0.3

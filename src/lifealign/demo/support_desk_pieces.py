@@ -964,25 +964,23 @@ GREETINGS = (
     "Hi and thanks!",
 )
 
+# Many begin alike: a small model finds out what all of them ask for sooner than it finds one of many wordings.
 ORDER_REQUESTS = (
-    "What is your order number?",
     "Could you send me your order number?",
-    "Please share your order number.",
+    "Could you send me the order number, please?",
+    "Could you tell me your order number?",
+    "Could you tell me the order number first?",
+    "Could you give me your order number?",
+    "Could you share the order number?",
+    "Could you reply with your order number?",
+    "Could you let me know the order number?",
+    "Could you confirm your order number first?",
+    "Could I have your order number, please?",
+    "Could I get the order number first?",
     "May I have your order number?",
-    "Can you tell me the order number?",
-    "Which order number is it?",
-    "What order number is this about?",
-    "I need your order number first.",
-    "Before I do anything, please give me the order number.",
-    "Could I get your order number first?",
-    "Please reply with your order number.",
-    "First, could you let me know the order number?",
-    "Would you mind sharing the order number?",
-    "Just let me know your order number, please.",
-    "To get started, I need the order number.",
-    "Can you confirm the order number from your receipt?",
-    "Please look up the order number in your confirmation email.",
-    "What's the order number, please?",
+    "May I ask for your order number?",
+    "What is your order number?",
+    "What is the order number, please?",
 )
 
 LOOKUPS = (

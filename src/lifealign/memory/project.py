@@ -102,8 +102,8 @@ def overlap_with(update: Float[Tensor, "rows cols"], history: Float[Tensor, "tas
     basis = history_basis(history)
     flat = update.flatten().double()
     inside = basis.T @ (basis @ flat)
-    norm = flat.norm()
-    energy = float((inside.norm() / norm) ** 2) if norm > 0 else 0.0
+    total = flat.square().sum()
+    energy = float(inside.square().sum() / total) if total > 0 else 0.0
     return Overlap(inside.reshape(update.shape).to(update.dtype), min(energy, 1.0))
 
 

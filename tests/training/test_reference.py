@@ -1,0 +1,152 @@
+"""Reference log-probabilities: once per pair per life, and never a wrong answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from lifealign.errors import TrainingError
+from lifealign.training.batches import TokenizedPair, tokenize_pair
+from lifealign.training.reference import ReferenceCache, adapter_fingerprint
+from tests.tiny import letter_task, pair
+
+
+@pytest.fixture
+def pairs(tokenizer) -> list[TokenizedPair]:
+    raw = [pair("question " * number, "good" * (4 - number), f"bad {number}") for number in range(1, 4)]
+    return [tokenize_pair(tokenizer, one, 512) for one in raw]
+
+
+def test_a_life_computes_every_pair_once(make_life) -> None:
+    life = make_life(method={"name": "er"}, replay={"fraction": 0.5})
+    first, second = letter_task("a", "x", "y"), letter_task("b", "y", "x")
+    life.learn(first)
+    assert life.reference.computed == 12
+    life.learn(second)  # with 4 replayed pairs of the first, and both tasks' held-out pairs scored
+    assert life.reference.computed == 24
+    reopened = type(life).open(life.directory.path)
+    reopened.rollback("01-a")
+    reopened.learn(second)
+    assert reopened.reference.computed == 0
+
+
+def test_reference_is_the_base_whatever_the_adapter(make_life) -> None:
+    life = make_life()
+    life.learn(letter_task("a", "x", "y"))
+    kept = dict(life.reference._logps)
+    fresh = make_life()
+    fresh.learn(letter_task("a", "x", "y"))
+    assert fresh.reference._logps == kept  # the learnt adapter is not in them: both are the base's
+    life.learn(letter_task("b", "y", "x"))
+    untrained = make_life()
+    untrained.learn(letter_task("b", "y", "x"))
+    for key, logps in untrained.reference._logps.items():
+        assert life.reference._logps[key] == pytest.approx(logps, rel=1e-5)
+
+
+def test_the_task_start_reference_is_the_policy_before_the_task(make_life, tokenizer) -> None:
+    life = make_life(preference={"reference": "task_start"})
+    life.learn(letter_task("a", "x", "y"))
+    start = adapter_fingerprint(life.adapter())
+    task = letter_task("b", "y", "x")
+    before = life.runtime.score([tokenize_pair(tokenizer, one, 512) for one in task.train], 16)
+    life.learn(task)
+    tokenized = [tokenize_pair(tokenizer, one, 512) for one in task.train]
+    policy = f"{life.base_fingerprint} {start}"
+    computed = life.reference.computed
+    found = life.reference.logps(life.runtime, tokenized, policy, 16)
+    assert life.reference.computed == computed  # they were kept under this very policy
+    for one, logps in zip(tokenized, before, strict=True):
+        assert found[one.key] == pytest.approx(logps, rel=1e-5)
+
+
+def test_logps_survive_reopening(make_runtime, pairs: list[TokenizedPair], tmp_path: Path) -> None:
+    runtime, path = make_runtime(), tmp_path / "cache" / "reference.safetensors"
+    cache = ReferenceCache(path)
+    found = cache.logps(runtime, pairs, "policy", 2)
+    assert cache.computed == 3
+    again = ReferenceCache(path)
+    assert again.logps(runtime, pairs, "policy", 2) == found
+    assert again.computed == 0
+    alone = ReferenceCache()
+    assert alone.logps(runtime, pairs, "policy", 2) == found
+    assert again.logps(runtime, [], "policy", 2) == {}
+
+
+@pytest.mark.parametrize("offset", [-1, -9, 0])  # a number, another one, the header
+def test_a_damaged_file_is_ignored_with_a_warning_and_written_anew(
+    make_runtime, pairs: list[TokenizedPair], tmp_path: Path, caplog: pytest.LogCaptureFixture, offset: int
+) -> None:
+    runtime, path = make_runtime(), tmp_path / "reference.safetensors"
+    found = ReferenceCache(path).logps(runtime, pairs, "policy", 2)
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[offset] ^= 255
+    for broken in (bytes(damaged), whole[:-4], b"", b"not tensors"):
+        path.write_bytes(broken)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            cache = ReferenceCache(path)
+        assert "damaged; ignored" in caplog.text
+        assert str(path) in caplog.text
+        assert cache.logps(runtime, pairs, "policy", 2) == found
+        assert cache.computed == 3
+        assert path.read_bytes() == whole
+
+
+def test_another_policy_or_other_tokens_miss(make_runtime, pairs: list[TokenizedPair]) -> None:
+    runtime, cache = make_runtime(), ReferenceCache()
+    one = pairs[0]
+    cache.logps(runtime, [one], "policy", 2)
+    cache.logps(runtime, [one], "other policy", 2)
+    assert cache.computed == 2
+    shorter = dataclasses.replace(one, chosen=one.chosen[:-1])  # the same text, cut at another max_length
+    moved = dataclasses.replace(one, prompt=one.prompt[:-1], chosen=(one.prompt[-1], *one.chosen))
+    swapped = dataclasses.replace(one, chosen=one.rejected, rejected=one.chosen)
+    cache.logps(runtime, [shorter], "policy", 2)
+    cache.logps(runtime, [moved], "policy", 2)
+    assert cache.logps(runtime, [swapped], "policy", 2)[one.key] == pytest.approx(
+        cache.logps(runtime, [one], "policy", 2)[one.key][::-1], rel=1e-5
+    )
+    assert cache.computed == 5
+
+
+def test_the_same_pair_twice_is_computed_once(make_runtime, pairs: list[TokenizedPair]) -> None:
+    cache = ReferenceCache()
+    found = cache.logps(make_runtime(), [pairs[0], pairs[1], pairs[0]], "policy", 2)
+    assert cache.computed == 2
+    assert set(found) == {pairs[0].key, pairs[1].key}
+
+
+@pytest.mark.parametrize("share_prefix", [True, False])
+def test_scores_come_in_the_order_of_the_pairs(make_runtime, pairs: list[TokenizedPair], share_prefix: bool) -> None:
+    runtime = make_runtime(share_prefix)
+    alone = [runtime.score([one], 1)[0] for one in pairs]
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+        for batch_size in (1, 2, 3):
+            scores = runtime.score([pairs[index] for index in order], batch_size)
+            for index, found in zip(order, scores, strict=True):
+                assert found == pytest.approx(alone[index], rel=1e-5)
+
+
+def test_a_reference_that_is_not_finite_is_refused_and_not_kept(
+    make_runtime, pairs: list[TokenizedPair], tmp_path: Path
+) -> None:
+    runtime, path = make_runtime(), tmp_path / "reference.safetensors"
+    factor = next(p for name, p in runtime.model.named_parameters() if "lora_B" in name)
+    with torch.no_grad():
+        factor.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="stage 'reference'"):
+        ReferenceCache(path).logps(runtime, pairs, "policy", 2)
+    assert not path.exists()
+
+
+def test_the_fingerprint_of_an_adapter_is_that_of_its_numbers() -> None:
+    one = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0])}
+    assert adapter_fingerprint(dict(reversed(one.items()))) == adapter_fingerprint(one)
+    assert adapter_fingerprint(one | {"b": torch.tensor([3.0000002])}) != adapter_fingerprint(one)
+    assert adapter_fingerprint({"a": one["a"], "c": one["b"]}) != adapter_fingerprint(one)
