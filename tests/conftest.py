@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
+from tests.tiny import save_tiny, tiny_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from lifealign.config import AdapterConfig, LifeConfig, ModelConfig, build_config
@@ -15,7 +17,9 @@ from lifealign.life import Life
 from lifealign.memory.adapter import read_adapter, write_adapter
 from lifealign.model import attach_lora, load_base
 from lifealign.training.runtime import Runtime
-from tests.tiny import save_tiny, tiny_tokenizer
+
+settings.register_profile("lifealign", deadline=None)  # a busy machine is slow, not wrong
+settings.load_profile("lifealign")
 
 MakeLife = Callable[..., Life]
 MakeRuntime = Callable[..., Runtime]

@@ -437,6 +437,7 @@ def failing_writes(monkeypatch: pytest.MonkeyPatch, at: int | None = None) -> It
     def counted(path: str | Path, content: bytes) -> None:
         written.append(Path(path).name)
         if at is not None and len(written) > at:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
             Path(f"{path}.tmp-1-00000000").write_bytes(content[: len(content) // 2])
             raise OSError("disk full")
         write(path, content)
@@ -561,10 +562,13 @@ def test_a_second_process_is_refused_with_the_first_ones_number(copied: Path) ->
 
 def test_a_life_that_someone_else_has_changed_since_is_to_be_opened_again(copied: Path) -> None:
     first, second = Life.open(copied), Life.open(copied)
-    second.rollback("01-one")
+    second.learn(letter_task("four", "g", "h"))
+    before = everything(copied)
     with pytest.raises(LifeError, match="changed by another process since it was opened; open it again"):
         first.learn(letter_task("three", "e", "f"))
+    assert everything(copied) == before
     Life.open(copied).learn(letter_task("three", "e", "f"))
+    assert [version.name for version in Life.open(copied).steps] == ["01-one", "02-two", "03-four", "04-three"]
 
 
 # -- numbers that go wrong ---------------------------------------------------------------------------------------------
@@ -624,7 +628,7 @@ def test_a_step_that_failed_between_two_micro_batches_leaves_no_gradient_behind(
 def test_a_learning_rate_out_of_all_proportion_never_reaches_the_disk(make_life: MakeLife) -> None:
     life = make_life(sft={"learning_rate": 1e30, "num_train_epochs": 3})
     before = committed(life.directory.path)
-    with pytest.raises(TrainingError, match="task 'one', stage 'sft', optimizer step"):
+    with pytest.raises(TrainingError, match=r"task 'one', stage '.*', optimizer step [0-9]+: the .* is (nan|inf)"):
         life.learn(ONE)
     assert committed(life.directory.path) == before
     assert life.steps == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -102,7 +103,8 @@ def learn(
     opened = Life.open(life)
     conditions = {"max_words": max_words, "matches": matches or (), "lacks": lacks or ()}
     exact = build_config(AnswerCheck, conditions, source="check") if any(conditions.values()) else None
-    task = Task.from_files(name or Path(file).name.split(".")[0], file, test, check=exact)
+    file_name = file.rsplit("/", 1)[-1]  # of hub:owner/name:split, too
+    task = Task.from_files(name or re.split(r"[.:]", file_name)[0], file, test, check=exact)
     with Progress(console) as progress:
         known = len(opened.steps)
         version = opened.learn(task, progress)
@@ -178,14 +180,15 @@ def demo(
 
 def _show(life: object) -> None:
     from lifealign.life import Life
-    from lifealign.report.terminal import matrix_table, summary_line
+    from lifealign.report.terminal import LABELS, matrix_table, summary_line
 
     assert isinstance(life, Life)
     for matrix in life.scores.values():
+        console.print(f"\n[bold]{LABELS[matrix.metric]}[/]")
         console.print(matrix_table(matrix, [version.name for version in life.steps]))
-        console.print(f"  {summary_line(matrix)}\n", highlight=False)
+        console.print(f"  {summary_line(matrix)}", highlight=False)
     folder = life.directory.path / "versions" / life.versions[-1].name
-    console.print(f"adapter: {folder}", highlight=False, soft_wrap=True)
+    console.print(f"\nadapter: {folder}", highlight=False, soft_wrap=True)
 
 
 def main() -> None:

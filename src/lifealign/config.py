@@ -73,19 +73,26 @@ class ModelConfig(Settings):
         attn_implementation: ``auto`` is sdpa.
     """
 
-    model_name_or_path: str = Field("smollm2-135m", min_length=1)  # design, decision 12
+    model_name_or_path: str = Field("smollm2-135m", min_length=1)  # the model that needs no hub
     revision: str | None = None
-    dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # released code: bf16 base (method, 1.7)
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # released code: bf16 base
     attn_implementation: Literal["auto", "sdpa", "eager"] = "auto"
+
+    @field_validator("model_name_or_path")
+    @classmethod
+    def _means_the_same_from_everywhere(cls, name: str) -> str:
+        """A life is opened from other working directories later: what is a path now is made absolute."""
+        path = Path(name).expanduser()
+        return os.path.abspath(path) if path.exists() and name != "smollm2-135m" else name
 
 
 class AdapterConfig(Settings):
     """The LoRA adapter, by PEFT's names."""
 
-    lora_r: int = Field(8, ge=1)  # released code (method, 1.7)
-    lora_alpha: int = Field(16, ge=1)  # released code: twice the rank (method, 1.7)
-    lora_dropout: float = Field(0.0, ge=0, lt=1)  # released code (method, 1.7)
-    lora_target_modules: tuple[str, ...] = Field(("q_proj", "v_proj"), min_length=1)  # released code (method, 1.7)
+    lora_r: int = Field(8, ge=1)  # released code
+    lora_alpha: int = Field(16, ge=1)  # released code: twice the rank
+    lora_dropout: float = Field(0.0, ge=0, lt=1)  # released code
+    lora_target_modules: tuple[str, ...] = Field(("q_proj", "v_proj"), min_length=1)  # released code
 
 
 class StageConfig(Settings):
@@ -98,21 +105,21 @@ class StageConfig(Settings):
     """
 
     learning_rate: float = Field(gt=0)
-    num_train_epochs: int = Field(3, ge=0)  # released code, both stages (method, 1.7)
+    num_train_epochs: int = Field(3, ge=0)  # released code, both stages
     per_device_train_batch_size: int = Field(ge=1)
     gradient_accumulation_steps: int = Field(ge=1)
-    warmup_ratio: float = Field(0.1, ge=0, le=1)  # released code (method, 1.7)
-    weight_decay: float = Field(0.0, ge=0)  # released code (method, 1.7)
-    max_grad_norm: float = Field(1.0, gt=0)  # released code (method, 1.7)
+    warmup_ratio: float = Field(0.1, ge=0, le=1)  # released code
+    weight_decay: float = Field(0.0, ge=0)  # released code
+    max_grad_norm: float = Field(1.0, gt=0)  # released code
     gradient_checkpointing: bool = False  # the released code has it on, for 7B models; it costs time, not quality
 
 
 class SFTConfig(StageConfig):
     """The ``sft`` stage: cross entropy of the chosen answers."""
 
-    learning_rate: float = Field(1e-4, gt=0)  # released code (method, 1.7)
-    per_device_train_batch_size: int = Field(2, ge=1)  # released code (method, 1.7)
-    gradient_accumulation_steps: int = Field(8, ge=1)  # released code (method, 1.7)
+    learning_rate: float = Field(1e-4, gt=0)  # released code
+    per_device_train_batch_size: int = Field(2, ge=1)  # released code
+    gradient_accumulation_steps: int = Field(8, ge=1)  # released code
 
 
 class PreferenceConfig(StageConfig):
@@ -123,11 +130,11 @@ class PreferenceConfig(StageConfig):
         reference: ``base``: the frozen base, adapter off. ``task_start``: the policy as it was when the task began.
     """
 
-    learning_rate: float = Field(5e-6, gt=0)  # released code (method, 1.7)
-    per_device_train_batch_size: int = Field(1, ge=1)  # released code, main script (method, 1.7)
-    gradient_accumulation_steps: int = Field(16, ge=1)  # released code, main script (method, 1.7)
-    beta: float = Field(0.1, gt=0)  # released code (method, 1.7)
-    reference: Literal["base", "task_start"] = "base"  # design, decision 3
+    learning_rate: float = Field(5e-6, gt=0)  # released code
+    per_device_train_batch_size: int = Field(1, ge=1)  # released code, main script
+    gradient_accumulation_steps: int = Field(16, ge=1)  # released code, main script
+    beta: float = Field(0.1, gt=0)  # released code
+    reference: Literal["base", "task_start"] = "base"  # as in the released code: the frozen base, for every task
 
 
 class DataConfig(Settings):
@@ -138,8 +145,8 @@ class DataConfig(Settings):
         share_prefix: Whether chosen and rejected of a pair share one copy of the prompt in the batch.
     """
 
-    max_length: int = Field(1024, ge=2)  # the released code has 2048; its rows are mostly below 500 (method, 1.3)
-    share_prefix: bool = True  # same log-probabilities, less work (design, section 7)
+    max_length: int = Field(1024, ge=2)  # the released code has 2048; its rows are mostly below 500
+    share_prefix: bool = True  # same log-probabilities, less work
 
 
 class ReplayConfig(Settings):
@@ -150,8 +157,8 @@ class ReplayConfig(Settings):
         capacity: Most pairs in all; 0 switches replay off.
     """
 
-    fraction: float = Field(0.2, ge=0, le=1)  # paper: 20 % (design, decision 6)
-    capacity: int = Field(3000, ge=0)  # released code (method, 5)
+    fraction: float = Field(0.2, ge=0, le=1)  # paper: 20 %
+    capacity: int = Field(3000, ge=0)  # released code
 
 
 class EvaluationConfig(Settings):
@@ -224,7 +231,7 @@ class LifeConfig(Settings):
     data: DataConfig = DataConfig()
     replay: ReplayConfig | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
-    seed: int = Field(42, ge=0, lt=2**32)  # released code (method, 1.7)
+    seed: int = Field(42, ge=0, lt=2**32)  # released code
 
 
 class TaskConfig(Settings):

@@ -139,6 +139,7 @@ class Life:
         """
         with self.directory.lock():
             self.directory.rollback(to)
+            (self.directory.path / "result.json").unlink(missing_ok=True)  # it tells of steps that are gone
             self.forget_loaded()
             self.write_scores()
 

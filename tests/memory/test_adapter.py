@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from lifealign.memory.adapter import add, read_adapter, subtract, write_adapter
 
-floats = st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False, min_value=-1e3, max_value=1e3)
+floats = st.floats(
+    width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False, min_value=-1e3, max_value=1e3
+)
 
 
 def test_an_adapter_reads_back_as_it_was_written(make_runtime) -> None:

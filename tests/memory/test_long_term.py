@@ -18,7 +18,7 @@ def memory_of(*updates: dict[str, torch.Tensor]) -> LongTermMemory:
 
 
 def test_an_update_is_first_denoised_and_then_projected() -> None:
-    # diag(3, 1): energies 9 and 1. Denoised at 0.9 it is diag(3, 0); history is that very direction, of which half stays.
+    # diag(3, 1): energies 9 and 1. Denoised at 0.9 it is diag(3, 0); half of it, all in history, stays.
     # The other order would give diag(1.5, 1), energies 2.25 and 1, and keep both.
     memory = memory_of({"w": torch.diag(torch.tensor([7.0, 0.0]))})
     result = consolidate({"w": torch.diag(torch.tensor([3.0, 1.0]))}, memory, energy_kept=0.9, overlap_kept=0.5)

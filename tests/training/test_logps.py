@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.tiny import pair
 from torch import Tensor
 
 from lifealign.training import logps as module
 from lifealign.training.batches import TokenizedPair, tokenize_pair
 from lifealign.training.logps import linear_logps
-from tests.tiny import pair
 
 
 @pytest.fixture

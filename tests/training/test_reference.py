@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.tiny import letter_task, pair
 
 from lifealign.errors import TrainingError
 from lifealign.training.batches import TokenizedPair, tokenize_pair
 from lifealign.training.reference import ReferenceCache, adapter_fingerprint
-from tests.tiny import letter_task, pair
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model_state_dict
 from peft.utils import set_peft_model_state_dict
+from tests.tiny import pair, tiny_model
 from torch import Tensor
 
 from lifealign.memory.adapter import read_adapter
 from lifealign.training.batches import TokenizedPair, tokenize_pair
 from lifealign.training.objectives import BatchOutcome, PreferenceObjective, focal_preference_loss, focal_weight
 from lifealign.training.runtime import Runtime
-from tests.tiny import pair, tiny_model
 
 pytest.importorskip("trl")
 
@@ -46,7 +46,7 @@ def trl_trainer(tokenizer: Any, adapter: dict[str, Tensor], folder: Path, loss_t
         report_to="none",
         max_length=None,
     )
-    # A bare base with peft_config: then the reference is the base, adapter off (an existing PeftModel gets a copy of itself)
+    # A bare base with peft_config: then the reference is the base (an existing PeftModel would get a copy of itself)
     trainer = DPOTrainer(
         tiny_model(),
         args=arguments,
@@ -106,7 +106,7 @@ def test_at_exponent_zero_loss_and_gradients_are_those_of_trl(
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     assert outcome.margins.mean().item() == pytest.approx(logged["rewards/margins"], rel=1e-5)
     assert (outcome.margins > 0).float().mean().item() == pytest.approx(logged["rewards/accuracies"])
-    assert outcome.margins.abs().min() > 0.01  # the batch says something: no margin is at its trivial value
+    assert outcome.margins.abs().min() > 1e-3  # no margin is at its trivial value
     for name, gradient in gradients(runtime.model).items():
         scale = expected_gradients[name].abs().max()
         assert scale > 0

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from lifealign.config import ExperimentConfig, load_experiment
 from lifealign.demo.support_desk import RULES
 from lifealign.experiment import run_experiment
 from lifealign.life import Life
-from lifealign.report.terminal import answers_table, comparison_table, matrix_table
+from lifealign.report.terminal import LABELS, answers_table, comparison_table, matrix_table
 from lifealign.training.progress import Progress
 
 RECIPE = Path(__file__).with_name("support_desk.yaml")
@@ -58,11 +59,13 @@ def _show(console: Console, lives: Mapping[str, Life]) -> None:
         console.print(matrix_table(life.scores["adherence"], [version.name for version in life.steps]))
     console.rule("after the last rule")
     for metric in ("adherence", "preference_accuracy"):
+        console.print(f"\n[bold]{LABELS[metric]}[/]")
         console.print(comparison_table({title: life.scores[metric] for title, life in lives.items()}))
     console.rule("the same customer, answered after the last rule")
     answers = {title: _last_answers(life) for title, life in lives.items()}
     for prompt in _spaced(answers):
-        console.print(answers_table(prompt, {title: given[prompt] for title, given in answers.items()}))
+        console.print(f"\n[italic]“{escape(prompt)}”[/]", highlight=False)
+        console.print(answers_table({title: given[prompt] for title, given in answers.items()}))
     life = lives["LifeAlign"]
     adapter = life.directory.path / "versions" / life.versions[-1].name
     console.print(f"the aligned adapter: {adapter}", highlight=False, soft_wrap=True)

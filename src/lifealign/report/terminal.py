@@ -31,7 +31,7 @@ def matrix_table(matrix: ScoreMatrix, steps: Sequence[str]) -> Table:
         matrix: The matrix.
         steps: Names of the steps, one per row.
     """
-    table = Table(title=LABELS[matrix.metric], title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("after")
     for task in matrix.tasks:
         table.add_column(escape(task), justify="right")
@@ -65,8 +65,7 @@ def comparison_table(runs: Mapping[str, ScoreMatrix]) -> Table:
         runs: Matrices of the same stream, by the method's display name.
     """
     first = next(iter(runs.values()))
-    title = f"after the last task: {LABELS[first.metric]}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("method")
     for task in first.tasks:
         table.add_column(escape(task), justify="right")
@@ -82,14 +81,13 @@ def comparison_table(runs: Mapping[str, ScoreMatrix]) -> Table:
     return table
 
 
-def answers_table(prompt: str, answers: Mapping[str, tuple[str, Mapping[str, bool]]]) -> Table:
+def answers_table(answers: Mapping[str, tuple[str, Mapping[str, bool]]]) -> Table:
     """One prompt, answered by several models, with the rules each answer keeps.
 
     Args:
-        prompt: What the customer wrote.
         answers: By the model's name: the answer, and per rule whether it holds.
     """
-    table = Table(title=f"“{escape(prompt)}”", title_justify="left", box=box.SIMPLE_HEAD, title_style="italic")
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("model", no_wrap=True)
     table.add_column("answer", ratio=1)
     table.add_column("rules", no_wrap=True)

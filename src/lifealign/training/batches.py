@@ -123,8 +123,8 @@ def collate(
 
     With ``share_prefix`` a pair is one row, prompt | chosen | rejected: the mask keeps the rejected answer from seeing
     the chosen one, its positions restart at the prompt's end, and the first token of both is predicted from the
-    prompt's last position. Without, every completion is a row of its own with a copy of the prompt. Log-probabilities are the
-    same (Wang et al., Accelerating DPO with prefix sharing, arXiv:2410.20305).
+    prompt's last position. Without, every completion is a row of its own with a copy of the prompt. The
+    log-probabilities are the same (Wang et al., Accelerating DPO with prefix sharing, arXiv:2410.20305).
 
     Args:
         pairs: At least one tokenised pair.

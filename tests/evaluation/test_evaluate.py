@@ -1,0 +1,100 @@
+"""One row of the score matrix: which tasks are scored on what, and what is left out."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.tiny import letter_task, pair
+
+from lifealign.config import EvaluationConfig
+from lifealign.evaluation.adherence import AnswerCheck
+from lifealign.evaluation.evaluate import Evaluator, HeldOut
+from lifealign.evaluation.generate import AnswerCache, generate_answers
+from lifealign.evaluation.preference import held_out_margins, preference_scores
+from lifealign.training.batches import tokenize_pairs
+from lifealign.training.reference import ReferenceCache
+from lifealign.training.runtime import Runtime
+
+ONE = HeldOut("one", letter_task("one", "a", "b").test)
+CHECK = AnswerCheck(max_words=3)
+CHECKED = HeldOut("checked", letter_task("checked", "c", "d").test, CHECK)
+
+
+@pytest.fixture
+def evaluator(make_runtime: Callable[..., Runtime]) -> Evaluator:
+    settings = EvaluationConfig(max_new_tokens=4, per_device_eval_batch_size=3)
+    return Evaluator(make_runtime(), ReferenceCache(), AnswerCache(), settings, beta=0.5, max_length=256, base="base")
+
+
+def test_a_task_is_scored_against_the_base_whatever_it_was_trained_against(evaluator: Evaluator) -> None:
+    runtime = evaluator.runtime
+    pairs, _ = tokenize_pairs(runtime.tokenizer, ONE.pairs, 256)
+    with runtime.model.disable_adapter():
+        frozen = dict(zip([pair.key for pair in pairs], runtime.score(pairs, 1), strict=True))
+    expected = preference_scores(held_out_margins(runtime, pairs, frozen, beta=0.5, batch_size=1))
+    found = evaluator.score([ONE], "policy").values
+    assert found == {metric: {"one": pytest.approx(value, abs=1e-4)} for metric, value in expected.items()}
+    assert abs(found["margin"]["one"]) > 1e-3  # the adapter is there, and it is not the reference
+
+
+def test_the_base_is_scored_without_the_adapter_and_has_no_preference_of_its_own(evaluator: Evaluator) -> None:
+    scores = evaluator.score([CHECKED], None)
+    prompts = [pair.prompt for pair in CHECKED.pairs]
+    with evaluator.runtime.model.disable_adapter():
+        expected = generate_answers(evaluator.runtime, prompts, max_new_tokens=4, batch_size=4)
+    assert [row["answer"] for row in scores.answers] == expected
+    assert scores.values["preference_accuracy"] == {"checked": 0.5} and scores.values["margin"] == {"checked": 0.0}
+    assert evaluator.reference.computed == 0  # nothing to compute: the base is its own reference
+    adapted = [row["answer"] for row in evaluator.score([CHECKED], "policy").answers]
+    assert adapted != expected
+
+
+def test_what_a_task_cannot_be_scored_on_is_a_hole_and_not_a_zero(evaluator: Evaluator) -> None:
+    without_pairs = HeldOut("without-pairs", (), CHECK)
+    for policy in (None, "policy"):
+        values = evaluator.score([ONE, CHECKED, without_pairs], policy).values
+        assert set(values["preference_accuracy"]) == set(values["margin"]) == {"one", "checked"}
+        assert set(values["adherence"]) == {"checked"}
+    nothing = evaluator.score([without_pairs], "policy")
+    assert nothing.values == {} and nothing.answers == []
+    assert evaluator.score([], None).values == {}
+
+
+def test_pairs_too_long_to_score_are_left_out_of_the_share(evaluator: Evaluator) -> None:
+    short = replace(evaluator, max_length=60)
+    mixed = HeldOut("mixed", (*ONE.pairs, pair("x" * 100, "a", "b")))
+    assert short.score([mixed], "policy").values["margin"] == {
+        "mixed": pytest.approx(evaluator.score([ONE], "policy").values["margin"]["one"], abs=1e-5)
+    }
+    assert short.score([HeldOut("long", (pair("x" * 100, "a", "b"),))], "policy").values == {}
+
+
+def test_only_the_first_prompts_are_answered_and_all_pairs_are_ranked(evaluator: Evaluator) -> None:
+    limited = replace(evaluator, settings=evaluator.settings.model_copy(update={"prompts": 2}))
+    scores = limited.score([CHECKED], "policy")
+    assert [row["prompt"][0]["content"] for row in scores.answers] == ["checked 8", "checked 9"]
+    assert scores.values["margin"] == evaluator.score([CHECKED], "policy").values["margin"]
+    silent = replace(evaluator, settings=evaluator.settings.model_copy(update={"generate": False}))
+    scores = silent.score([CHECKED], "policy")
+    assert scores.answers == [] and "adherence" not in scores.values and "margin" in scores.values
+
+
+def test_adherence_is_the_share_of_answers_that_keep_the_rule(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"checked 8": "one two three", "checked 9": "one two three four", "checked 10": "", "checked 11": "yes"}
+
+    def scripted(_self: Any, _runtime: Any, prompts: Any, _policy: str, **_: Any) -> Any:
+        return {prompt: said[prompt[0].content] for prompt in prompts}
+
+    monkeypatch.setattr(AnswerCache, "answers", scripted)
+    lacks = HeldOut("lacks", CHECKED.pairs[:2], AnswerCheck(lacks=("four",)))
+    scores = evaluator.score([CHECKED, lacks], "policy")
+    assert scores.values["adherence"] == {"checked": 0.5, "lacks": 0.5}  # 3 words and 1; an empty answer keeps no rule
+    assert [(row["answer"], row["holds"]) for row in scores.answers] == [
+        ("one two three", {"checked": True, "lacks": True}),
+        ("one two three four", {"checked": False, "lacks": False}),
+        ("", {"checked": False}),
+        ("yes", {"checked": True}),
+    ]

@@ -1,0 +1,109 @@
+"""The numbers that continual learning reads from a score matrix, each derived by hand."""
+
+import pytest
+
+from lifealign.evaluation.matrix import ScoreMatrix, matrices
+
+# Three tasks, one a step. Rows are time:
+#            a     b     c
+# after a   0.9
+# after b   0.7   0.8
+# after c   0.8   0.4   0.6
+ROWS = [{"a": 0.9}, {"a": 0.7, "b": 0.8}, {"a": 0.8, "b": 0.4, "c": 0.6}]
+LEARNT_AT = {"a": 0, "b": 1, "c": 2}
+
+
+def matrix(rows: list[dict[str, float]], learnt_at: dict[str, int], higher: bool = True) -> ScoreMatrix:
+    return ScoreMatrix("margin", higher, list(learnt_at), learnt_at, rows, {"a": 0.5, "b": 0.1})
+
+
+def test_three_tasks_give_the_numbers_of_the_definitions() -> None:
+    scores = matrix(ROWS, LEARNT_AT)
+    assert scores.last == pytest.approx((0.8 + 0.4 + 0.6) / 3)
+    assert scores.average == pytest.approx((0.9 + (0.7 + 0.8) / 2 + (0.8 + 0.4 + 0.6) / 3) / 3)
+    assert scores.learned == pytest.approx((0.9 + 0.8 + 0.6) / 3)
+    assert scores.backward_transfer == pytest.approx(((0.8 - 0.9) + (0.4 - 0.8)) / 2)  # the last task has no past
+    assert scores.forgetting == pytest.approx(((0.9 - 0.8) + (0.8 - 0.4)) / 2)
+    assert scores[2, 1] == 0.4 and scores[0, 2] is None
+    assert scores.summary()["base"] == pytest.approx(0.3)
+
+
+def test_forgetting_counts_from_the_best_and_backward_transfer_from_the_first() -> None:
+    # a was 0.5 when learnt, rose to 0.9, ended at 0.7: gained 0.2 since it was learnt, lost 0.2 since its best.
+    scores = matrix([{"a": 0.5}, {"a": 0.9, "b": 1.0}, {"a": 0.7, "b": 1.0, "c": 1.0}], LEARNT_AT)
+    assert scores.backward_transfer == pytest.approx((0.2 + 0.0) / 2)
+    assert scores.forgetting == pytest.approx((0.2 + 0.0) / 2)
+
+
+def test_a_task_that_only_got_better_has_forgotten_nothing() -> None:
+    scores = matrix([{"a": 0.5}, {"a": 0.9, "b": 1.0}], {"a": 0, "b": 1})
+    assert (scores.backward_transfer, scores.forgetting) == (pytest.approx(0.4), 0.0)
+
+
+def test_where_lower_is_better_negative_still_means_forgetting() -> None:
+    # Loss of a: 1.0 when learnt, best 0.5, now 2.0.
+    rows = [{"a": 1.0}, {"a": 0.5, "b": 1.0}, {"a": 2.0, "b": 1.0, "c": 1.0}]
+    scores = matrix(rows, LEARNT_AT, higher=False)
+    assert scores.backward_transfer == pytest.approx((-(2.0 - 1.0) + 0.0) / 2)
+    assert scores.forgetting == pytest.approx((2.0 - 0.5) / 2)
+    assert scores.last == pytest.approx(4 / 3)
+
+
+def test_a_single_task_has_no_past_to_lose() -> None:
+    scores = matrix([{"a": 0.9}], {"a": 0})
+    assert (scores.last, scores.average, scores.learned) == (0.9, 0.9, 0.9)
+    assert scores.backward_transfer is None and scores.forgetting is None
+
+
+def test_tasks_learnt_together_in_one_step_have_no_past_to_lose() -> None:
+    scores = matrix([{"a": 0.9, "b": 0.7}], {"a": 0, "b": 0})
+    assert scores.last == scores.average == scores.learned == pytest.approx(0.8)
+    assert scores.backward_transfer is None and scores.forgetting is None
+    later = matrix([{"a": 0.9, "b": 0.7}, {"a": 0.8, "b": 0.4, "c": 1.0}], {"a": 0, "b": 0, "c": 1})
+    assert later.backward_transfer == pytest.approx((-0.1 - 0.3) / 2)
+
+
+def test_an_empty_matrix_has_no_numbers() -> None:
+    assert set(ScoreMatrix("margin", True, [], {}, []).summary().values()) == {None}
+
+
+def test_a_task_that_was_not_scored_is_a_hole_and_not_a_zero() -> None:
+    # The second step scored nothing with this metric, the third only b.
+    scores = matrix([{"a": 0.9}, {}, {"b": 0.4}], {"a": 0, "b": 2})
+    assert scores[1, 0] is None and scores[2, 0] is None
+    assert scores.last == 0.4
+    assert scores.average == pytest.approx((0.9 + 0.4) / 2)  # steps that scored nothing have no mean
+    assert scores.learned == pytest.approx((0.9 + 0.4) / 2)
+    assert scores.backward_transfer is None and scores.forgetting is None  # a has no last score
+
+
+def test_matrices_are_built_of_what_each_step_recorded() -> None:
+    steps = [
+        {"scores": {"margin": {"a": 1.0}}, "base": {"margin": {"a": 0.0}}},
+        {
+            "scores": {"margin": {"a": 0.5, "b": 2.0}, "adherence": {"b": 0.75}},
+            "base": {"margin": {"b": 0.1}, "adherence": {"b": 0.25}},
+        },
+        {"scores": {"margin": {"a": 0.5, "b": 2.0}, "adherence": {"b": 0.5}}, "base": {}},
+    ]
+    built = matrices(steps, {"a": 0, "b": 1, "c": 2})  # c has no held-out pairs
+    assert list(built) == ["adherence", "margin"]
+    margin, adherence = built["margin"], built["adherence"]
+    assert (list(margin.tasks), margin.base) == (["a", "b"], {"a": 0.0, "b": 0.1})
+    assert (list(adherence.tasks), adherence.learnt_at, adherence.base) == (["b"], {"b": 1}, {"b": 0.25})
+    assert [dict(row) for row in adherence.rows] == [{}, {"b": 0.75}, {"b": 0.5}]
+    assert adherence.backward_transfer == pytest.approx(-0.25)
+    assert margin.higher_is_better and adherence.higher_is_better
+    assert margin.as_dict() == {
+        "higher_is_better": True,
+        "tasks": ["a", "b"],
+        "learnt_at": {"a": 0, "b": 1},
+        "base": {"a": 0.0, "b": 0.1},
+        "rows": [{"a": 1.0}, {"a": 0.5, "b": 2.0}, {"a": 0.5, "b": 2.0}],
+        "summary": margin.summary(),
+    }
+
+
+def test_a_stream_that_scored_nothing_has_no_matrices() -> None:
+    assert matrices([], {}) == {}
+    assert matrices([{"scores": {}, "base": {}}], {"a": 0}) == {}

@@ -1,0 +1,119 @@
+"""One exam for every method: two tiny tasks."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from tests.tiny import letter_task
+
+from lifealign import methods
+from lifealign.life import Life
+from lifealign.lifelong import run_stream
+from lifealign.memory.adapter import Adapter
+from lifealign.methods import METHODS
+from lifealign.methods.base import Method
+
+FIRST, SECOND = letter_task("first", "x", "y"), letter_task("second", "y", "x")
+
+# For every option of every method a legal value that is not its default.
+OTHER: dict[str, dict[str, Any]] = {
+    "lifealign": {"focal_exponent": 0.0, "energy_kept": 0.3, "overlap_kept": 0.0, "consolidate_at": "stage"},
+    "seqft": {},
+    "er": {},
+}
+OPTIONS = [(key, option) for key, options in OTHER.items() for option in options]
+
+
+def differs(one: Adapter, other: Adapter) -> bool:
+    return any(not torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def live(make_life) -> Callable[..., Life]:
+    """A life of two tasks."""
+
+    def make(method: str, **options: Any) -> Life:
+        life = make_life(method={"name": method, **options})
+        run_stream(life, [FIRST, SECOND])
+        return life
+
+    return make
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_task_moves_every_factor(live, method: str) -> None:
+    life = live(method)
+    versions = [life.adapter(version.name) for version in life.versions]
+    assert len(versions) == 3
+    for before, after in pairwise(versions):
+        assert all(not torch.equal(before[name], after[name]) for name in before if "lora_B" in name)
+        assert all(torch.isfinite(factor).all() for factor in after.values())
+    assert all(not torch.equal(versions[0][name], factor) for name, factor in versions[2].items())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_seed_repeats_bit_for_bit_and_the_run_resumes_into_the_same(live, make_life, method: str) -> None:
+    one, again = live(method), live(method)
+    assert not differs(one.adapter(), again.adapter())
+    assert one.scores == again.scores
+    parts = make_life(method={"name": method})
+    parts.learn(FIRST)
+    reopened = Life.open(parts.directory.path)  # what a restart finds on disk is all a method needs
+    reopened.learn(SECOND)
+    assert not differs(one.adapter(), reopened.adapter())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_saved_life_loads_with_the_same_logits(live, method: str) -> None:
+    life = live(method)
+    ids = torch.tensor([[256, 10, 20, 30]])
+    with torch.no_grad():
+        logits = life.runtime.model(input_ids=ids).logits  # the model as it was trained
+        loaded, _ = Life.open(life.directory.path).load()
+        assert torch.equal(loaded(input_ids=ids).logits, logits)
+        earlier, _ = Life.open(life.directory.path).load("01-first")
+        assert not torch.equal(earlier(input_ids=ids).logits, logits)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_state_makes_the_round_trip(live, method: str) -> None:
+    state = live(method).method.state()
+    fresh = METHODS[method]()
+    fresh.load_state(state)
+    again = fresh.state()
+    assert again.values == state.values
+    assert again.tensors.keys() == state.tensors.keys()
+    assert not differs(state.tensors, again.tensors)
+
+
+def test_the_list_and_the_folder_agree() -> None:
+    files = {module.name for module in pkgutil.iter_modules(methods.__path__)} - {"base"}
+    assert set(METHODS) == files
+    for key, method in METHODS.items():
+        assert method.key == key
+        assert method.__module__ == f"lifealign.methods.{key}"
+        assert method.title
+        defined = [
+            value
+            for value in vars(importlib.import_module(method.__module__)).values()
+            if isinstance(value, type) and issubclass(value, Method) and value.__module__ == method.__module__
+        ]
+        assert defined == [method]  # one file, one class
+
+
+def test_every_option_is_in_this_exam() -> None:
+    assert {key: set(options) for key, options in OTHER.items()} == {
+        key: set(method.model_fields) for key, method in METHODS.items()
+    }
+
+
+@pytest.mark.parametrize(("method", "option"), OPTIONS)
+def test_every_option_changes_something(live, method: str, option: str) -> None:
+    assert METHODS[method].model_fields[option].default != OTHER[method][option]
+    assert differs(live(method).adapter(), live(method, **{option: OTHER[method][option]}).adapter())

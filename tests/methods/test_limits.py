@@ -1,0 +1,130 @@
+"""Where a method is another one: options at their limits give SeqFT, bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tests.tiny import letter_task
+
+from lifealign import lifelong
+from lifealign.life import Life
+from lifealign.lifelong import run_stream
+from lifealign.memory.adapter import Adapter
+from lifealign.training.batches import TokenizedPair
+
+STREAM = [letter_task("first", "x", "y"), letter_task("second", "y", "x"), letter_task("third", "z", "x")]
+NO_REPLAY = {"fraction": 0.2, "capacity": 0}
+
+
+def lived(make_life: Any, method: dict[str, Any], **sections: Any) -> Life:
+    life = make_life(method=method, **sections)
+    run_stream(life, STREAM)
+    return life
+
+
+def equal(one: Adapter, other: Adapter) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def seqft(make_life) -> Life:
+    return lived(make_life, {"name": "seqft"})
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"name": "er"},
+        {"name": "lifealign", "energy_kept": 1.0, "overlap_kept": 1.0, "focal_exponent": 0.0},
+        {"name": "lifealign", "energy_kept": 1, "overlap_kept": 1, "focal_exponent": 0, "consolidate_at": "stage"},
+    ],
+    ids=["er", "lifealign", "lifealign per stage"],
+)
+def test_at_its_limits_a_method_is_seqft_bit_for_bit(make_life, seqft: Life, method: dict[str, Any]) -> None:
+    life = lived(make_life, method, replay=NO_REPLAY)
+    for version in seqft.versions:
+        assert equal(life.adapter(version.name), seqft.adapter(version.name)), version.name
+    assert life.scores == seqft.scores
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"name": "er"},
+        {"name": "lifealign", "energy_kept": 1.0, "overlap_kept": 1.0, "focal_exponent": 2.0},
+        {"name": "lifealign", "energy_kept": 0.5, "overlap_kept": 1.0, "focal_exponent": 0.0},
+        {"name": "lifealign", "energy_kept": 1.0, "overlap_kept": 0.0, "focal_exponent": 0.0},
+    ],
+    ids=["replay", "focal weight", "denoising", "projection"],
+)
+def test_every_part_of_a_method_alone_is_not_seqft(make_life, seqft: Life, method: dict[str, Any]) -> None:
+    replay = None if method["name"] == "er" else NO_REPLAY
+    assert not equal(lived(make_life, method, replay=replay).adapter(), seqft.adapter())
+
+
+def test_the_figures_of_seqft_say_that_nothing_was_taken_away(seqft: Life) -> None:
+    figures = seqft.directory.json("tasks/02-second/consolidation.json")["task"]["mean"]
+    assert figures["energy_kept"] == 1.0
+    assert figures["norm_after"] == figures["norm_before"] > 0
+    assert 0 < figures["overlap_energy"] < 1
+
+
+def test_the_three_places_to_consolidate_differ_and_remember_one_two_and_one_updates_a_task(make_life) -> None:
+    lives = {
+        place: lived(make_life, {"name": "lifealign", "consolidate_at": place})
+        for place in ("task", "stage", "preference")
+    }
+    assert {place: len(life.memory.updates) for place, life in lives.items()} == {
+        "task": 3,
+        "stage": 6,
+        "preference": 3,
+    }
+    for life in lives.values():
+        again = Life.open(life.directory.path).memory.updates
+        assert len(again) == len(life.memory.updates)
+        assert all(equal(dict(one), dict(two)) for one, two in zip(again, life.memory.updates, strict=True))  # in order
+    adapters = [life.adapter() for life in lives.values()]
+    assert not equal(adapters[0], adapters[1])
+    assert not equal(adapters[0], adapters[2])
+    assert not equal(adapters[1], adapters[2])
+
+
+def test_a_refined_update_is_orthogonal_to_history_when_no_overlap_is_kept(make_life) -> None:
+    life = lived(make_life, {"name": "lifealign", "overlap_kept": 0.0})
+    first, second, third = life.memory.updates
+    for name in first:
+        for one, other in ((first, second), (first, third), (second, third)):
+            product = (one[name] * other[name]).sum() / (one[name].norm() * other[name].norm())
+            assert abs(float(product)) < 1e-5, name
+
+
+def test_memory_plus_the_untrained_adapter_is_the_adapter(make_life) -> None:
+    life = lived(make_life, {"name": "lifealign", "consolidate_at": "stage"})
+    total = life.adapter("00-base")
+    for update in life.memory.updates:
+        total = {name: factor + update[name] for name, factor in total.items()}
+    for name, factor in life.adapter().items():
+        torch.testing.assert_close(total[name], factor, rtol=1e-5, atol=1e-7)
+
+
+def test_replay_really_mixes_and_seqft_does_not(make_life, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[set[str]] = []
+    train_stage = lifelong.train_stage
+
+    def spy(runtime: Any, pairs: list[TokenizedPair], *rest: Any, **named: Any) -> Any:
+        trained.append({pair.key for pair in pairs})
+        return train_stage(runtime, pairs, *rest, **named)
+
+    monkeypatch.setattr(lifelong, "train_stage", spy)
+    own = [{pair.key for pair in task.train} for task in STREAM]
+    for method, remembered in (("er", 2), ("seqft", 0)):
+        trained.clear()
+        lived(make_life, {"name": method}, **({"replay": {"fraction": 0.25}} if method == "er" else {}))
+        sft, preference = trained[0::2], trained[1::2]
+        assert sft == preference
+        assert sft[0] == own[0]
+        assert sft[1] >= own[1]
+        assert len(sft[1] & own[0]) == remembered  # a quarter of eight
+        assert [len(sft[2] & keys) for keys in own] == [remembered, remembered, 8]

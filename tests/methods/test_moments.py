@@ -1,0 +1,233 @@
+"""The six moments of a method, each called where it belongs; toys that override one of them prove it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from peft import PeftModel
+from tests.tiny import letter_task
+from torch import Tensor
+
+from lifealign.data.task import Task
+from lifealign.life import Life
+from lifealign.lifelong import run_stream
+from lifealign.memory.adapter import Adapter
+from lifealign.memory.long_term import Consolidation, LongTermMemory
+from lifealign.methods import METHODS
+from lifealign.methods.base import Method, MethodState, StageContext, Step
+from lifealign.training import stage as stage_module
+from lifealign.training.objectives import BatchOutcome
+
+FIRST, SECOND = letter_task("first", "x", "y"), letter_task("second", "y", "x")
+
+
+def differs(one: Adapter, other: Adapter) -> bool:
+    return any(not torch.equal(one[name], other[name]) for name in one)
+
+
+class Toy(Method):
+    """Notes what happens; a test overrides one moment."""
+
+    key: ClassVar[str] = "toy"
+    title: ClassVar[str] = "Toy"
+    notes: ClassVar[list[Any]] = []
+
+
+@pytest.fixture
+def toy_life(make_life, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Life]:
+    def make(kind: type[Toy], **sections: Any) -> Life:
+        monkeypatch.setitem(METHODS, "toy", kind)
+        Toy.notes.clear()
+        return make_life(method={"name": "toy"}, **sections)
+
+    return make
+
+
+def test_plan_decides_the_order(toy_life) -> None:
+    class Reversed(Toy):
+        def plan(self, stream: Sequence[Task], first_index: int = 0) -> list[Step]:
+            return super().plan(list(reversed(stream)), first_index)
+
+    life = toy_life(Reversed)
+    run_stream(life, [FIRST, SECOND])
+    assert [version.name for version in life.steps] == ["01-second", "02-first"]
+
+
+def test_attach_comes_once_per_step_before_training(toy_life, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Attaching(Toy):
+        def attach(self, model: PeftModel, step: Step) -> PeftModel:
+            self.notes.append(step.name)
+            return model
+
+    class Noting(torch.optim.AdamW):
+        def step(self, closure: Any = None) -> Any:
+            Toy.notes.append("step")
+            return super().step(closure)
+
+    monkeypatch.setattr(stage_module, "AdamW", Noting)
+    run_stream(toy_life(Attaching), [FIRST, SECOND])
+    assert Toy.notes == ["01-first", *["step"] * 4, "02-second", *["step"] * 4]  # two stages of two batches
+
+
+def test_weights_of_zero_move_nothing(toy_life) -> None:
+    class Zero(Toy):
+        def example_weights(self, outcome: BatchOutcome) -> Tensor:
+            assert outcome.losses.shape == (len(outcome.pairs),)
+            self.notes.append(outcome.stage)
+            return torch.zeros_like(outcome.losses)
+
+    life = toy_life(Zero)
+    life.learn(FIRST)
+    assert not differs(life.adapter("00-base"), life.adapter())
+    assert Toy.notes == ["sft"] * 2 + ["preference"] * 2
+
+
+@pytest.mark.parametrize(("micro", "accumulated"), [(4, 1), (1, 4), (3, 2)])  # 8 pairs: in fours, ones, or threes
+def test_a_penalty_counts_once_per_optimizer_batch(toy_life, micro: int, accumulated: int) -> None:
+    class Constant(Toy):
+        def penalty(self, outcome: BatchOutcome, context: StageContext) -> Tensor:
+            return torch.tensor(100.0)
+
+    layout = {"per_device_train_batch_size": micro, "gradient_accumulation_steps": accumulated}
+    logs = []
+    for kind in (Toy, Constant):
+        life = toy_life(kind, sft=layout, preference=layout)
+        life.learn(FIRST)
+        logs.append(life.directory.json("tasks/01-first/training.json")["stages"])
+    for stage in ("sft", "preference"):
+        for usual, penalised in zip(logs[0][stage], logs[1][stage], strict=True):
+            assert penalised["loss"] - usual["loss"] == pytest.approx(100.0, rel=1e-5)
+            assert penalised["grad_norm"] == pytest.approx(usual["grad_norm"])
+
+
+def test_a_penalty_has_its_gradient_and_sees_the_parameters(toy_life) -> None:
+    class Pull(Toy):  # the only gradient: 2 w for every factor
+        def example_weights(self, outcome: BatchOutcome) -> Tensor:
+            return torch.zeros_like(outcome.losses)
+
+        def penalty(self, outcome: BatchOutcome, context: StageContext) -> Tensor:
+            return sum((factor.square().sum() for factor in context.parameters.values()), torch.tensor(0.0))
+
+        def edit_gradients(self, context: StageContext) -> None:
+            for factor in context.parameters.values():
+                torch.testing.assert_close(factor.grad, 2 * factor.detach())
+
+    layout = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
+    life = toy_life(Pull, sft=layout, preference=layout)
+    life.learn(FIRST)
+    before, after = life.adapter("00-base"), life.adapter()
+    assert sum(factor.norm() for factor in after.values()) < sum(factor.norm() for factor in before.values())
+
+
+def test_edited_gradients_are_whole_unclipped_and_what_the_optimizer_reads(
+    toy_life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[float, float]] = []  # norm that the method saw, norm that the optimizer read
+
+    class Recorded(Toy):
+        def edit_gradients(self, context: StageContext) -> None:
+            gradients = {name: factor.grad.clone() for name, factor in context.parameters.items()}
+            self.notes.append((context, gradients))
+
+    class Reading(torch.optim.AdamW):
+        def step(self, closure: Any = None) -> Any:
+            context, _ = Toy.notes[-1]
+            before = torch.stack([gradient.norm() for gradient in Toy.notes[-1][1].values()]).norm()
+            read = torch.stack([factor.grad.norm() for factor in context.parameters.values()]).norm()
+            seen.append((float(before), float(read)))
+            return super().step(closure)
+
+    monkeypatch.setattr(stage_module, "AdamW", Reading)
+    runs = []
+    for micro, accumulated in ((4, 1), (1, 4)):
+        layout = {"per_device_train_batch_size": micro, "gradient_accumulation_steps": accumulated}
+        toy_life(Recorded, sft=layout | {"max_grad_norm": 1e-3}, preference=layout).learn(FIRST)
+        runs.append(Toy.notes[0][1])  # at the same parameters in both runs
+        assert len(Toy.notes) == 4  # once per optimizer step
+    assert all(before > 1e-2 for before, _ in seen[:2])
+    assert [read for _, read in seen[:2]] == pytest.approx([1e-3] * 2, rel=1e-2)  # clipping came after
+    for name, gradient in runs[0].items():
+        torch.testing.assert_close(runs[1][name], gradient, rtol=1e-4, atol=1e-7)  # accumulated
+
+
+def test_gradients_edited_to_zero_move_nothing(toy_life, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Still(Toy):
+        def edit_gradients(self, context: StageContext) -> None:
+            for factor in context.parameters.values():
+                factor.grad.zero_()
+
+    class Checking(torch.optim.AdamW):
+        def step(self, closure: Any = None) -> Any:
+            assert all((factor.grad == 0).all() for group in self.param_groups for factor in group["params"])
+            return super().step(closure)
+
+    monkeypatch.setattr(stage_module, "AdamW", Checking)
+    life = toy_life(Still)
+    life.learn(FIRST)
+    assert not differs(life.adapter("00-base"), life.adapter())
+
+
+def test_a_method_may_ask_for_the_loss_of_other_pairs(toy_life) -> None:
+    class Asking(Toy):
+        def penalty(self, outcome: BatchOutcome, context: StageContext) -> Tensor | None:
+            if not self.notes:
+                self.notes.append(outcome.pairs)
+            return None
+
+        def edit_gradients(self, context: StageContext) -> None:
+            if context.stage == "sft":
+                before = [factor.grad.clone() for factor in context.parameters.values()]
+                gradients = torch.autograd.grad(context.loss_of(self.notes[0]), list(context.parameters.values()))
+                assert any(gradient.norm() > 0 for gradient in gradients)
+                assert all(map(torch.equal, before, (factor.grad for factor in context.parameters.values())))
+
+    asking, usual = toy_life(Asking), toy_life(Toy)
+    for life in (usual, asking):
+        life.learn(FIRST)
+    assert not differs(asking.adapter(), usual.adapter())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_what_consolidate_returns_is_what_is_saved_remembered_and_scored(toy_life, share: float) -> None:
+    class Shrinking(Toy):
+        def consolidate(self, update: Adapter, memory: LongTermMemory, step: Step) -> Consolidation:
+            self.notes.append((step.name, update))
+            result = super().consolidate(update, memory, step)
+            return Consolidation({name: share * factor for name, factor in update.items()}, result.figures)
+
+    life = toy_life(Shrinking)
+    life.learn(FIRST)
+    ((step, update),) = Toy.notes
+    assert step == "01-first"
+    before, saved = life.adapter("00-base"), life.adapter()
+    for name, factor in saved.items():
+        torch.testing.assert_close(factor, (before[name].double() + share * update[name]).float(), rtol=0, atol=0)
+        torch.testing.assert_close(life.memory.updates[0][name], (share * update[name]).float(), rtol=0, atol=0)
+    margin = life.scores["margin"].as_dict()["rows"][0]["first"]
+    assert abs(margin) < 1e-6 if share == 0 else abs(margin) > 1e-3
+    reopened = Life.open(life.directory.path)
+    assert not differs(reopened.memory.updates[0], life.memory.updates[0])
+
+
+def test_state_is_called_after_each_step_and_found_again(toy_life) -> None:
+    class Counting(Toy):
+        def consolidate(self, update: Adapter, memory: LongTermMemory, step: Step) -> Consolidation:
+            self.notes.append(1)
+            return super().consolidate(update, memory, step)
+
+        def state(self) -> MethodState:
+            return MethodState({"count": torch.tensor([len(self.notes)])}, {"count": len(self.notes)})
+
+        def load_state(self, state: MethodState) -> None:
+            assert state.values == {"count": int(state.tensors["count"])}
+            self.notes[:] = [1] * state.values["count"]
+
+    life = toy_life(Counting)
+    run_stream(life, [FIRST, SECOND])
+    Toy.notes.clear()  # a restart
+    assert Life.open(life.directory.path).method.state().values == {"count": 2}
+    life.rollback("01-first")
+    assert life.method.state().values == {"count": 1}

@@ -1,0 +1,547 @@
+"""The command line as a person uses it: what the verbs print, and one line and exit code 2 for whatever is wrong."""
+
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from rich.console import Console
+from tests.tiny import letter_task, save_tiny
+
+from lifealign import cli, lifelong
+from lifealign.demo import show
+from lifealign.errors import LifeAlignError, LifeError
+from lifealign.life import Life
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def lifealign(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Command]:
+    """Runs the command line in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    wide = Console(width=160)
+    monkeypatch.setattr(cli, "console", wide)
+    level = logging.getLogger("py.warnings").level
+
+    def command(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["lifealign", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        code = ended.value.code
+        return Result(code if isinstance(code, int) else 0, out, err)
+
+    yield command
+    logging.captureWarnings(False)
+    logging.getLogger("py.warnings").setLevel(level)
+
+
+STAGE = {"num_train_epochs": 1, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
+SETTINGS: dict[str, Any] = {
+    "lora": {"lora_r": 4, "lora_alpha": 8},
+    "sft": STAGE | {"learning_rate": 1e-2},
+    "preference": STAGE | {"learning_rate": 1e-2},
+    "evaluation": {"max_new_tokens": 4},
+}
+
+
+def write_rows(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def write_task(folder: Path, name: str, good: str, bad: str) -> list[Path]:
+    """Training and held-out rows of a task, as files."""
+    task = letter_task(name, good, bad)
+    return [
+        write_rows(
+            folder / f"{name}{suffix}.jsonl",
+            [{"prompt": one.prompt[0].content, "chosen": one.chosen, "rejected": one.rejected} for one in pairs],
+        )
+        for suffix, pairs in (("", task.train), ("-test", task.test))
+    ]
+
+
+@pytest.fixture(scope="module")
+def made(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a life that has learnt one task, ``bot``; tests copy it."""
+    folder = tmp_path_factory.mktemp("made")
+    from lifealign.config import LifeConfig, build_config
+    from lifealign.data.task import Task
+
+    model = {"model_name_or_path": str(tiny_folder), "dtype": "float32"}
+    settings = SETTINGS | {"model": model, "data": {"max_length": 64}}
+    life = Life.create(folder / "bot", build_config(LifeConfig, settings))
+    life.learn(Task.from_files("one", *write_task(folder, "one", "a", "b")))
+    return folder / "bot"
+
+
+@pytest.fixture
+def bot(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "bot"))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Everything below a folder, but for who held a lock."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".lock")
+    }
+
+
+def one_line(text: str) -> str:
+    """The one line that an error has."""
+    lines = text.splitlines()
+    assert len(lines) == 1, text
+    assert lines[0].startswith("error: ") and "Traceback" not in text
+    return lines[0].removeprefix("error: ")
+
+
+# -- the verbs ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_life_from_init_to_rollback(lifealign: Command, tiny_folder: Path, tmp_path: Path) -> None:
+    one, one_test = write_task(tmp_path, "one", "a", "b")
+    two, two_test = write_task(tmp_path, "two", "c", "d")
+    config = tmp_path / "settings.yaml"
+    config.write_text(yaml.safe_dump(SETTINGS))
+
+    made = lifealign(
+        "init", "bot", "--model", tiny_folder, "--config", config, "--set", "model.dtype=float32", "--method", "er"
+    )
+    assert (made.code, made.err) == (0, "")
+    assert f"bot: a new life on {tiny_folder}, method ER" in made.out and "next: lifealign learn bot" in made.out
+    settings = Life.open("bot").config
+    assert (settings.method.key, settings.model.dtype, settings.sft.learning_rate) == ("er", "float32", 1e-2)
+
+    first = lifealign("learn", "bot", one, "--test", one_test, "--max-words", 3)
+    assert (first.code, first.err) == (0, "")
+    assert re.search(r"01-one sft +2 steps  loss \d", first.out)
+    assert re.search(r"01-one preference +2 steps  loss \d.* margin .* accuracy \d+%", first.out)
+    second = lifealign("learn", "bot", two, "--test", two_test, "--name", "second")
+    assert (second.code, second.err) == (0, "")
+    assert "adapter: bot/versions/02-second" in second.out
+
+    shown = lifealign("status", "bot")
+    assert (shown.code, shown.err) == (0, "")
+    assert f"bot: 2 learnt on {tiny_folder}, method ER; 28 files, all as committed" in shown.out
+    assert "  01-one: one (8 pairs, 4 held out)" in shown.out
+    for table in ("adherence", "preference accuracy", "mean margin"):
+        assert table in shown.out
+    accuracy = shown.out[shown.out.index("preference accuracy") :]
+    assert re.search(r"after +one +second +mean", accuracy)
+    assert re.search(r"base model +50 % +50 % +50 %", accuracy)
+    assert re.search(r"01-one +\d+ % +\d+ %", accuracy) and re.search(r"02-second +\d+ % +\d+ % +\d+ %", accuracy)
+    assert re.search(
+        r"last \d+ %   average \d+ %   learned \d+ %   backward transfer [+-]\d+ %   forgetting \d+ %", accuracy
+    )
+
+    undone = lifealign("rollback", "bot", "--to", "01-one")
+    assert (undone.code, undone.out.strip(), undone.err) == (0, "bot: back at 01-one; forgot 02-second", "")
+    assert lifealign("rollback", "bot", "--to", "01-one").out.strip() == "bot: back at 01-one; forgot nothing"
+    assert "second" not in lifealign("status", "bot").out
+
+
+def test_learning_a_file_again_says_that_there_is_nothing_to_do(
+    lifealign: Command, bot: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifelong, "train_stage", None)
+    before = content(bot)
+    again = lifealign("learn", "bot", made.parent / "one.jsonl", "--test", made.parent / "one-test.jsonl")
+    assert again.code == 0
+    assert "one: already learnt from this data in 01-one; nothing to do" in again.out
+    assert content(bot) == before
+
+
+def test_check_reports_on_a_file_without_a_life(lifealign: Command, tiny_folder: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": "p", "chosen": "a", "rejected": "b"}, {"prompt": "p", "chosen": "c", "rejected": "c"}]
+    path = write_rows(tmp_path / "rows.jsonl", rows)
+    plain = lifealign("check", path)
+    assert (plain.code, plain.err) == (0, "")
+    assert "1 usable pair of 2 rows" in plain.out and "1 identical answers (line 2)" in plain.out
+    counted = lifealign("check", path, "--model", tiny_folder, "--max-length", 10)
+    assert counted.code == 0 and "takes all of max_length 10" in counted.out
+    refused = lifealign("check", path, "--max-length", 10)
+    assert refused.code == 2 and "--model" in refused.err
+
+
+def test_status_of_a_new_life_has_no_table_to_show(lifealign: Command, tiny_folder: Path) -> None:
+    lifealign("init", "bot", "--model", tiny_folder)
+    shown = lifealign("status", "bot")
+    assert shown.code == 0 and "bot: 0 learnt on" in shown.out and "adapter: bot/versions/00-base" in shown.out
+
+
+@pytest.fixture
+def experiment(tiny_folder: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Writes an experiment of two tasks; keywords replace its sections."""
+    for name, good, bad in (("one", "a", "b"), ("two", "c", "d")):
+        write_task(tmp_path, name, good, bad)
+
+    def write(**sections: Any) -> Path:
+        tasks = [{"name": name, "train": f"{name}.jsonl", "test": f"{name}-test.jsonl"} for name in ("one", "two")]
+        model = {"model_name_or_path": str(tiny_folder), "dtype": "float32"}
+        path = tmp_path / "experiment.yaml"
+        path.write_text(yaml.safe_dump({"output_dir": "out", "model": model, "tasks": tasks} | SETTINGS | sections))
+        return path
+
+    return write
+
+
+def test_run_lives_through_a_stream_and_a_second_run_trains_nothing(
+    lifealign: Command, experiment: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("run", experiment(), "--set", "method=seqft", "--set", "seed=3", "--result", "results/two.json")
+    first = lifealign(*command)
+    assert (first.code, first.err) == (0, "")
+    assert re.search(r"02-two +\d+ % +\d+ % +\d+ %", first.out) and "adapter: out/versions/02-two" in first.out
+    life = Life.open("out")
+    assert (life.config.method.key, life.config.seed) == ("seqft", 3)
+    assert [version.name for version in life.steps] == ["01-one", "02-two"]
+    result = json.loads((tmp_path / "results" / "two.json").read_text())
+    assert result == json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["method"] == "seqft"
+    before = content(tmp_path)
+    monkeypatch.setattr(lifelong, "learn_step", None)
+    again = lifealign(*command)
+    assert (again.code, again.err) == (0, "") and content(tmp_path) == before
+    assert again.out in first.out  # the same tables, without the lines of training
+
+
+def test_run_refuses_a_life_with_other_settings_and_names_the_key(
+    lifealign: Command, experiment: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = experiment()
+    assert lifealign("run", path).code == 0
+    before = content(tmp_path)
+    result = lifealign("run", path, "--set", "preference.beta=0.3")
+    assert result.code == 2
+    assert "preference.beta: 0.1 there, 0.3 here" in one_line(result.err)
+    assert content(tmp_path) == before
+
+
+# -- whatever is wrong -------------------------------------------------------------------------------------------------
+
+GOOD = {"prompt": "p", "chosen": "a", "rejected": "b"}
+BAD_FILES = {
+    "missing": (None, r"FILE: found no such file, expected"),
+    "empty": ("", r"FILE: found no rows, expected"),
+    "broken JSON": (json.dumps(GOOD) + '\n{"prompt": "p", "chosen"\n', r"FILE:2.*: found .*expected"),
+    "not an object": (json.dumps(GOOD) + "\n7\n", r"FILE:2: found a number \(7\), expected an object"),
+    "a missing field": ('{"prompt": "p", "chosen": "a"}\n', r"FILE:1: rejected: found no such field .*, expected"),
+    "not a string": (
+        json.dumps(GOOD) + "\n" + json.dumps(GOOD | {"chosen": 7}),
+        r"FILE:2: chosen: found a number \(7\), exp",
+    ),
+    "only empty": (json.dumps(GOOD | {"chosen": " "}), r"FILE:1: found no usable pair .*empty chosen\), expected"),
+    "only identical": (json.dumps(GOOD | {"chosen": "b"}), r"FILE:1: found .*identical answers\), expected"),
+    "too long": (
+        "\n".join(json.dumps(GOOD | {"prompt": letter * 100}) for letter in "xy"),
+        r"FILE:1: prompt: found .*max_length = 64 tokens, in all 2 pairs of task 'rows', expected .* raise data.max_length",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_file_that_cannot_be_learnt_is_one_line_and_changes_nothing(
+    lifealign: Command, bot: Path, tmp_path: Path, text: str | None, message: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    if text is not None:
+        path.write_text(text)
+    before = content(tmp_path)
+    result = lifealign("learn", "bot", path)
+    assert result.code == 2 and result.out == ""
+    assert re.search(message.replace("FILE", re.escape(str(path))), one_line(result.err)), result.err
+    assert content(tmp_path) == before
+    assert lifealign("status", "bot").code == 0
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BAD_FILES if kind != "too long"])
+def test_check_and_run_say_the_same_of_a_bad_file(
+    lifealign: Command, experiment: Callable[..., Path], tmp_path: Path, kind: str
+) -> None:
+    text, message = BAD_FILES[kind]
+    path = experiment()
+    (tmp_path / "two.jsonl").unlink()
+    if text is not None:
+        (tmp_path / "two.jsonl").write_text(text)
+    for arguments in (("check", tmp_path / "two.jsonl"), ("run", path)):
+        result = lifealign(*arguments)
+        assert result.code == 2 and result.out == ""
+        assert re.search(message.replace("FILE", re.escape(str(tmp_path / "two.jsonl"))), one_line(result.err))
+    assert not (tmp_path / "out").exists()
+
+
+BAD_SETTINGS = {
+    "an unknown key": (
+        {"sft": {"learning_rat": 1}},
+        r"experiment.yaml:\d+: sft.learning_rat: found an unknown key; did you",
+    ),
+    "a value too high": ({"replay": {"fraction": 1.5}}, r"replay.fraction: found 1.5, expected a number of at most 1"),
+    "a value too low": ({"preference": {"beta": 0}}, r"preference.beta: found 0, expected a number greater than 0"),
+    "an unknown method": (
+        {"method": "lifealing"},
+        r"method: found 'lifealing', expected one of .*did you mean lifealign",
+    ),
+    "another method's option": (
+        {"method": {"name": "er", "energy_kept": 1}},
+        r"energy_kept: found an option that er does not",
+    ),
+    "no tasks": ({"tasks": None}, r"found neither tasks nor suite, expected exactly one"),
+    "more pairs than there are": (
+        {"tasks": None, "suite": "support-desk", "suite_pairs": 1000},
+        r"suite_pairs: .*found 1000, expected 1 to 160",
+    ),
+    "a model that is not there": (
+        {"model": {"model_name_or_path": "/no/model"}},
+        r"model '/no/model': found no config.json",
+    ),
+    "no such target": (
+        {"lora": {"lora_target_modules": ["qproj"]}},
+        r"lora_target_modules: found 'qproj', expected linear",
+    ),
+}
+
+
+@pytest.mark.parametrize(("sections", "message"), BAD_SETTINGS.values(), ids=BAD_SETTINGS)
+def test_settings_that_cannot_be_are_one_line_and_make_nothing(
+    lifealign: Command, experiment: Callable[..., Path], tmp_path: Path, sections: dict[str, Any], message: str
+) -> None:
+    path = experiment(**sections)
+    result = lifealign("run", path)
+    assert result.code == 2 and result.out == ""
+    assert re.search(message, one_line(result.err)), result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_given_on_the_command_line_are_named_as_they_were_given(lifealign: Command, tiny_folder: Path) -> None:
+    for setting, message in [
+        ("preference.beta=much", "--set preference.beta=much: preference.beta: found 'much', expected a number"),
+        ("beta=0.2", "--set beta=0.2: beta: found an unknown key; did you mean preference.beta?"),
+        ("beta", "--set beta: found no key and value, expected KEY=VALUE as in preference.beta=0.2"),
+    ]:
+        result = lifealign("init", "bot", "--model", tiny_folder, "--set", setting)
+        assert result.code == 2 and message in one_line(result.err)
+        assert not Path("bot").exists()
+
+
+def test_every_verb_refuses_what_is_not_a_life(lifealign: Command, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [GOOD])
+    (tmp_path / "empty").mkdir()
+    for name, found in (("nothing", "no such directory"), ("empty", "a directory without life.json")):
+        for arguments in (["status", name], ["learn", name, rows], ["rollback", name, "--to", "00-base"]):
+            result = lifealign(*arguments)
+            assert result.code == 2
+            assert one_line(result.err) == f"{name}: found {found}, expected a life; `lifealign init {name}` makes one"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "rows.jsonl"]
+
+
+def test_a_life_of_another_format_version_is_refused(lifealign: Command, bot: Path) -> None:
+    manifest = bot / "life.json"
+    manifest.write_text(manifest.read_text().replace('"format_version": 1', '"format_version": 99'))
+    before = content(bot)
+    for arguments in (["status", "bot"], ["rollback", "bot", "--to", "00-base"]):
+        result = lifealign(*arguments)
+        assert result.code == 2
+        assert "bot/life.json: format_version: found 99, expected 1; use the version of lifealign" in one_line(
+            result.err
+        )
+    assert content(bot) == before
+
+
+def test_a_life_whose_base_or_adapter_has_changed_is_refused(
+    lifealign: Command, bot: Path, tmp_path: Path, made: Path
+) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [GOOD])
+    other = save_tiny(tmp_path / "other", seed=1)
+    manifest = bot / "life.json"
+    honest = manifest.read_text()
+    named = json.loads(honest)
+    named["config"]["model"]["model_name_or_path"] = str(other)
+    manifest.write_text(json.dumps(named))
+    result = lifealign("learn", "bot", rows)
+    assert result.code == 2
+    assert re.search(r"bot: found base model .*other with fingerprint \w+, expected the one", one_line(result.err))
+    manifest.write_text(honest)
+    adapter = bot / "versions" / "01-one" / "adapter_model.safetensors"
+    (made.parent / "one.jsonl").read_text()
+    shutil.copy(bot / "versions" / "00-base" / "adapter_model.safetensors", adapter)
+    for arguments in (["status", "bot"], ["learn", "bot", rows]):
+        result = lifealign(*arguments)
+        assert result.code == 2
+        assert re.search(
+            r"01-one/adapter_model.safetensors: found \d+ bytes, sha256 \w+, expected", one_line(result.err)
+        )
+
+
+def test_other_mistakes_are_one_line_too(lifealign: Command, bot: Path, tmp_path: Path, made: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [GOOD])
+    before = content(tmp_path)
+    for arguments, message in [
+        (["rollback", "bot", "--to", "07-x"], "bot: found no version '07-x', expected one of: 00-base, 01-one"),
+        (["init", "bot"], "bot: found a file or a directory with something in it, expected an empty or new one"),
+        (["init", "new", "--model", "/no/model"], "model '/no/model': found no config.json there"),
+        (["init", "new", "--config", "no.yaml"], "no.yaml: could not be read: No such file or directory"),
+        (["learn", "bot", rows, "--name", "a/b"], "task name: found 'a/b', expected 1 to 64 letters"),
+        (["learn", "bot", rows, "--name", "one"], "found task 'one' learnt from other data in step 01-one"),
+        (
+            ["learn", "bot", rows, "--matches", "("],
+            "check: matches: found the pattern '(', expected a regular expression",
+        ),
+        (["check", rows, "--model", "/no/model"], "model '/no/model': found no config.json there"),
+    ]:
+        result = lifealign(*arguments)
+        assert result.code == 2 and result.out == "", arguments
+        assert message in one_line(result.err)
+    assert content(tmp_path) == before
+
+
+def test_text_in_brackets_reaches_the_reader_of_an_error(lifealign: Command, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "rows[bold].jsonl", [GOOD | {"chosen": ["[red]"]}])
+    assert "rows[bold].jsonl:1: chosen[0]: found the string '[red]'" in one_line(lifealign("check", path).err)
+
+
+@pytest.mark.xfail(strict=True, reason="a base given as a relative path is looked up from wherever the command is run")
+def test_a_life_on_a_model_named_by_a_relative_path_can_be_used_from_anywhere(
+    lifealign: Command, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "model")
+    rows = write_rows(tmp_path / "rows.jsonl", [GOOD])
+    assert lifealign("init", "bot", "--model", "model").code == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert lifealign("learn", tmp_path / "bot", rows).code == 0
+
+
+def test_with_debug_the_error_itself_is_raised(
+    lifealign: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert issubclass(LifeError, LifeAlignError)
+    monkeypatch.setattr(sys, "argv", ["lifealign", "--debug", "status", str(tmp_path / "nothing")])
+    with pytest.raises(LifeError):
+        cli.main()
+
+
+# -- as a process of its own -------------------------------------------------------------------------------------------
+
+
+def process(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    source = Path(cli.__file__).parents[1]
+    environment = os.environ | {
+        "PYTHONPATH": str(source),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "COLUMNS": "160",
+    }
+    command = [sys.executable, "-m", "lifealign", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd)
+
+
+def test_the_installed_command_learns_and_its_stderr_is_clean(bot: Path, made: Path, tmp_path: Path) -> None:
+    two, test = write_task(tmp_path, "two", "c", "d")
+    learnt = process("learn", "bot", two, "--test", test, cwd=tmp_path)
+    assert (learnt.returncode, learnt.stderr) == (0, "")
+    assert re.search(r"02-two +\d+ % +\d+ % +\d+ %", learnt.stdout)
+
+
+def test_a_traceback_is_shown_with_debug_and_only_with_debug(tmp_path: Path) -> None:
+    plain = process("status", "nothing", cwd=tmp_path)
+    assert (plain.returncode, plain.stdout) == (2, "")
+    assert one_line(plain.stderr).startswith("nothing: found no such directory, expected a life")
+    debugged = process("--debug", "status", "nothing", cwd=tmp_path)
+    assert debugged.returncode == 1
+    assert "Traceback (most recent call last)" in debugged.stderr and "LifeError: nothing: found" in debugged.stderr
+
+
+# -- the demonstration -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's recipe, on the tiny model and four pairs of each task."""
+    settings = yaml.safe_load(show.RECIPE.read_text())
+    settings |= {"suite_pairs": 4, "model": {"model_name_or_path": str(tiny_folder)}}
+    settings["data"]["max_length"] = 512
+    settings["evaluation"] |= {"prompts": 3, "max_new_tokens": 2}
+    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def test_the_demo_compares_methods_and_a_second_one_trains_nothing(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show, "RECIPE", recipe)
+    console = Console(file=StringIO(), width=160)
+    lives = show.run_demo(console, tmp_path, full=False, seed=5)
+    assert list(lives) == ["SeqFT", "LifeAlign"]
+    assert {life.config.seed for life in lives.values()} == {5}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lifealign", "seqft"]
+    assert isinstance(console.file, StringIO)
+    text = console.file.getvalue()
+    for rule in ("1. brief", "2. greet", "3. order-number", "4. escalate"):
+        assert rule in text
+    assert re.search(r"after +brief +greet +order-number +escalate +mean", text)
+    assert re.search(r"method +brief +greet +order-number +escalate +last +average +learned", text)
+    after_the_last = text[text.index("after the last rule") :]
+    for row in ("base model", "SeqFT", "LifeAlign"):
+        assert after_the_last.count(row) >= 2  # in the tables of adherence and of preference accuracy
+    assert after_the_last.count("“") == 3  # three customers
+    assert "versions/04-escalate" in text.replace("\n", "")
+
+    answers = {title: life.directory.rows("tasks/04-escalate/answers.jsonl") for title, life in lives.items()}
+    prompts = [[row["prompt"] for row in rows] for rows in answers.values()]
+    assert prompts[0] == prompts[1] and len(prompts[0]) == 3
+
+    monkeypatch.setattr(lifelong, "learn_step", None)
+    again = Console(file=StringIO(), width=160)
+    show.run_demo(again, tmp_path, full=False, seed=5)
+    assert isinstance(again.file, StringIO)
+    assert again.file.getvalue()[-1000:] == text[-1000:]
+
+
+def test_the_full_demo_has_experience_replay_as_well(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show, "RECIPE", recipe)
+    console = Console(file=StringIO(), width=160)
+    lives = show.run_demo(console, tmp_path, full=True, seed=5)
+    assert list(lives) == ["SeqFT", "ER", "LifeAlign"]
+    assert [life.config.method.key for life in lives.values()] == ["seqft", "er", "lifealign"]
+    assert [len(life.steps) for life in lives.values()] == [4, 4, 4]
+    assert len({life.directory.manifest.base.fingerprint for life in lives.values()}) == 1
+
+
+def test_the_demo_verb_hands_on_its_options(lifealign: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(show, "run_demo", lambda _console, out, *, full, seed: seen.append((out, full, seed)))
+    assert lifealign("demo").code == 0
+    assert lifealign("demo", "--out", "here", "--full", "--seed", 1).code == 0
+    assert seen == [(Path("lifealign-demo"), False, 42), (Path("here"), True, 1)]
+    assert lifealign("demo", "--seed", -1).code == 2
+
+
+def test_the_recipe_of_the_demo_is_a_valid_experiment(tmp_path: Path) -> None:
+    for method in ("seqft", "er", "lifealign"):
+        experiment = show.demo_experiment(method, tmp_path, 7)
+        assert (experiment.method.key, experiment.seed, experiment.suite) == (method, 7, "support-desk")
+        assert experiment.output_dir == tmp_path / method

@@ -1,0 +1,149 @@
+"""What the code must never do, looked for in the code itself: unpickle, evaluate, run foreign code, write half a file."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lifealign
+
+SOURCE = Path(lifealign.__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+WRITERS = {
+    "storage.py",  # the one file that writes
+    "demo/generate_support_desk.py",  # writes the suite's data into the source tree, never run by the package
+}
+UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+CALLS = {
+    "torch.load": "unpickles",
+    "torch.save": "pickles",
+    "np.load": "may unpickle",
+    "numpy.load": "may unpickle",
+    "yaml.load": "makes objects",
+    "yaml.load_all": "makes objects",
+    "yaml.full_load": "makes objects",
+    "yaml.unsafe_load": "makes objects",
+    "eval": "runs text",
+    "exec": "runs text",
+    "compile": "runs text",
+    "__import__": "runs what text names",
+    "os.system": "runs text",
+}
+WRITES = {"os.replace", "os.rename", "shutil.move", "shutil.copy", "shutil.copytree", "json.dump", "yaml.dump"}
+
+
+def dotted(node: ast.expr) -> str:
+    """``os.path.join`` of the expression that says so; empty for anything else."""
+    match node:
+        case ast.Name(name):
+            return name
+        case ast.Attribute(value, name):
+            return f"{before}.{name}" if (before := dotted(value)) else ""
+    return ""
+
+
+def faults(tree: ast.AST, writes_files: bool) -> Iterator[str]:
+    """What is forbidden in a module, with its line."""
+    for node in ast.walk(tree):
+        line = getattr(node, "lineno", 0)
+        match node:
+            case ast.Import(names):
+                for alias in names:
+                    if alias.name.split(".")[0] in UNPICKLERS:
+                        yield f"{line}: imports {alias.name}"
+            case ast.ImportFrom(module=str(module)) if module.split(".")[0] in UNPICKLERS:
+                yield f"{line}: imports {module}"
+            case ast.ImportFrom(module="torch" | "yaml", names=names):
+                if found := {alias.name for alias in names} & {"load", "save", "load_all", "full_load", "unsafe_load"}:
+                    yield f"{line}: imports {found}"
+            case ast.keyword(arg="trust_remote_code") | ast.Constant(value="trust_remote_code"):
+                yield f"{line}: trust_remote_code"
+            case ast.Name(id="trust_remote_code") | ast.Attribute(attr="trust_remote_code"):
+                yield f"{line}: trust_remote_code"
+            case ast.Call(function, arguments, keywords):
+                name = dotted(function)
+                if name in CALLS:
+                    yield f"{line}: {name} {CALLS[name]}"
+                if writes_files:
+                    continue
+                if name in WRITES:
+                    yield f"{line}: {name} writes past storage.py"
+                method = function.attr if isinstance(function, ast.Attribute) else ""
+                if method in {"write_text", "write_bytes", "touch", "save_pretrained"} and not name.startswith(
+                    "storage."
+                ):
+                    yield f"{line}: {method} writes past storage.py"
+                if name in {"open", "io.open", "os.open"} or method == "open":
+                    texts = [*arguments, *(keyword.value for keyword in keywords if keyword.arg == "mode")]
+                    modes = [text.value for text in texts if isinstance(text, ast.Constant)]
+                    if any(isinstance(mode, str) and len(mode) <= 3 and set(mode) & set("wax+") for mode in modes):
+                        yield f"{line}: open for writing past storage.py"
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.relative_to(SOURCE).as_posix() for path in FILES])
+def test_a_module_does_nothing_that_is_forbidden(path: Path) -> None:
+    writes_files = path.relative_to(SOURCE).as_posix() in WRITERS
+    assert list(faults(ast.parse(path.read_text("utf-8")), writes_files)) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "import a, pickle as p",
+        "from joblib import load",
+        "from torch import load",
+        "torch.load('x')",
+        "x = eval('1')",
+        "exec(text)",
+        "yaml.load(text, Loader=L)",
+        "from_pretrained(x, trust_remote_code=False)",
+        "options['trust_remote_code'] = True",
+        "open('x', 'w')",
+        "open('x', mode='ab')",
+        "Path('x').open('xb')",
+        "Path('x').write_text('y')",
+        "path.write_bytes(b'')",
+        "model.save_pretrained('x')",
+        "os.replace(a, b)",
+        "json.dump(value, file)",
+    ],
+)
+def test_what_is_forbidden_is_found(code: str) -> None:
+    assert list(faults(ast.parse(code), writes_files=False))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "model.eval()",
+        "re.compile('x')",
+        "open('x')",
+        "Path('x').open('rb')",
+        "Life.open(path)",
+        "storage.write_text(path, text)",
+        "storage.write_bytes(path, b'')",
+        "'trust_remote_code does not exist here'",
+        "yaml.safe_load(text)",
+    ],
+)
+def test_what_is_allowed_is_let_be(code: str) -> None:
+    assert not list(faults(ast.parse(code), writes_files=False))
+
+
+def test_there_is_code_to_look_at() -> None:
+    names = {path.relative_to(SOURCE).as_posix() for path in FILES}
+    assert names > WRITERS and len(names) > 30
+
+
+def test_the_generator_of_the_demo_data_is_not_imported_by_the_package() -> None:
+    for path in FILES:
+        if path.name != "generate_support_desk.py":
+            modules = [
+                name
+                for node in ast.walk(ast.parse(path.read_text("utf-8")))
+                if isinstance(node, ast.Import | ast.ImportFrom)
+                for name in [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+            ]
+            assert not [name for name in modules if "generate_support_desk" in name], path
