@@ -18,7 +18,7 @@ from rich.console import Console
 from tests.tiny import letter_task, save_tiny
 
 from lifealign import cli, lifelong
-from lifealign.demo import show
+from lifealign.demo import show, support_desk
 from lifealign.errors import LifeAlignError, LifeError
 from lifealign.life import Life
 
@@ -38,7 +38,7 @@ def lifealign(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     monkeypatch.chdir(tmp_path)
     wide = Console(width=160)
     monkeypatch.setattr(cli, "console", wide)
-    level = logging.getLogger("py.warnings").level
+    levels = {name: logging.getLogger(name).level for name in ("py.warnings", "lifealign")}
 
     def command(*arguments: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["lifealign", *map(str, arguments)])
@@ -51,7 +51,8 @@ def lifealign(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
     yield command
     logging.captureWarnings(False)
-    logging.getLogger("py.warnings").setLevel(level)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 STAGE = {"num_train_epochs": 1, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
@@ -125,9 +126,8 @@ def test_a_life_from_init_to_rollback(lifealign: Command, tiny_folder: Path, tmp
     config = tmp_path / "settings.yaml"
     config.write_text(yaml.safe_dump(SETTINGS))
 
-    made = lifealign(
-        "init", "bot", "--model", tiny_folder, "--config", config, "--set", "model.dtype=float32", "--method", "er"
-    )
+    chosen = ("--model", tiny_folder, "--config", config, "--set", "model.dtype=float32", "--method", "er")
+    made = lifealign("init", "bot", *chosen)
     assert (made.code, made.err) == (0, "")
     assert f"bot: a new life on {tiny_folder}, method ER" in made.out and "next: lifealign learn bot" in made.out
     settings = Life.open("bot").config
@@ -151,9 +151,8 @@ def test_a_life_from_init_to_rollback(lifealign: Command, tiny_folder: Path, tmp
     assert re.search(r"after +one +second +mean", accuracy)
     assert re.search(r"base model +50 % +50 % +50 %", accuracy)
     assert re.search(r"01-one +\d+ % +\d+ %", accuracy) and re.search(r"02-second +\d+ % +\d+ % +\d+ %", accuracy)
-    assert re.search(
-        r"last \d+ %   average \d+ %   learned \d+ %   backward transfer [+-]\d+ %   forgetting \d+ %", accuracy
-    )
+    summary = r"last \d+ %   average \d+ %   learned \d+ %   backward transfer [+-]\d+ %   forgetting \d+ %"
+    assert re.search(summary, accuracy)
 
     undone = lifealign("rollback", "bot", "--to", "01-one")
     assert (undone.code, undone.out.strip(), undone.err) == (0, "bot: back at 01-one; forgot 02-second", "")
@@ -249,13 +248,13 @@ BAD_FILES = {
     "a missing field": ('{"prompt": "p", "chosen": "a"}\n', r"FILE:1: rejected: found no such field .*, expected"),
     "not a string": (
         json.dumps(GOOD) + "\n" + json.dumps(GOOD | {"chosen": 7}),
-        r"FILE:2: chosen: found a number \(7\), exp",
+        r"FILE:2: chosen: found a number \(7\), expected a string",
     ),
     "only empty": (json.dumps(GOOD | {"chosen": " "}), r"FILE:1: found no usable pair .*empty chosen\), expected"),
     "only identical": (json.dumps(GOOD | {"chosen": "b"}), r"FILE:1: found .*identical answers\), expected"),
     "too long": (
         "\n".join(json.dumps(GOOD | {"prompt": letter * 100}) for letter in "xy"),
-        r"FILE:1: prompt: found .*max_length = 64 tokens, in all 2 pairs of task 'rows', expected .* raise data.max_length",
+        r"FILE:1: prompt: found .*max_length = 64 tokens, in all 2 pairs of task 'rows', expected .*; raise data.max",
     ),
 }
 
@@ -294,17 +293,17 @@ def test_check_and_run_say_the_same_of_a_bad_file(
 BAD_SETTINGS = {
     "an unknown key": (
         {"sft": {"learning_rat": 1}},
-        r"experiment.yaml:\d+: sft.learning_rat: found an unknown key; did you",
+        r"\.yaml:\d+: sft.learning_rat: found an unknown key; did you",
     ),
     "a value too high": ({"replay": {"fraction": 1.5}}, r"replay.fraction: found 1.5, expected a number of at most 1"),
     "a value too low": ({"preference": {"beta": 0}}, r"preference.beta: found 0, expected a number greater than 0"),
     "an unknown method": (
         {"method": "lifealing"},
-        r"method: found 'lifealing', expected one of .*did you mean lifealign",
+        r"method: found 'lifealing', expected .*did you mean lifealign",
     ),
     "another method's option": (
         {"method": {"name": "er", "energy_kept": 1}},
-        r"energy_kept: found an option that er does not",
+        r"energy_kept: found an option that er ",
     ),
     "no tasks": ({"tasks": None}, r"found neither tasks nor suite, expected exactly one"),
     "more pairs than there are": (
@@ -313,11 +312,7 @@ BAD_SETTINGS = {
     ),
     "a model that is not there": (
         {"model": {"model_name_or_path": "/no/model"}},
-        r"model '/no/model': found no config.json",
-    ),
-    "no such target": (
-        {"lora": {"lora_target_modules": ["qproj"]}},
-        r"lora_target_modules: found 'qproj', expected linear",
+        r"model '/no/model': found no config",
     ),
 }
 
@@ -331,6 +326,20 @@ def test_settings_that_cannot_be_are_one_line_and_make_nothing(
     assert result.code == 2 and result.out == ""
     assert re.search(message, one_line(result.err)), result.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_target_that_the_model_does_not_have_is_one_line(lifealign: Command, tiny_folder: Path) -> None:
+    result = lifealign("init", "bot", "--model", tiny_folder, "--set", "lora.lora_target_modules=[qproj]")
+    assert result.code == 2
+    assert "lora_target_modules: found 'qproj', expected linear modules" in one_line(result.err)
+
+
+@pytest.mark.xfail(strict=True, reason="init has begun the directory by then, and refuses it the next time")
+def test_init_can_be_repeated_after_a_target_that_the_model_does_not_have(
+    lifealign: Command, tiny_folder: Path
+) -> None:
+    assert lifealign("init", "bot", "--model", tiny_folder, "--set", "lora.lora_target_modules=[qproj]").code == 2
+    assert lifealign("init", "bot", "--model", tiny_folder).code == 0
 
 
 def test_settings_given_on_the_command_line_are_named_as_they_were_given(lifealign: Command, tiny_folder: Path) -> None:
@@ -362,15 +371,11 @@ def test_a_life_of_another_format_version_is_refused(lifealign: Command, bot: Pa
     for arguments in (["status", "bot"], ["rollback", "bot", "--to", "00-base"]):
         result = lifealign(*arguments)
         assert result.code == 2
-        assert "bot/life.json: format_version: found 99, expected 1; use the version of lifealign" in one_line(
-            result.err
-        )
+        assert "bot/life.json: format_version: found 99, expected 1; use the version" in one_line(result.err)
     assert content(bot) == before
 
 
-def test_a_life_whose_base_or_adapter_has_changed_is_refused(
-    lifealign: Command, bot: Path, tmp_path: Path, made: Path
-) -> None:
+def test_a_life_whose_base_or_adapter_has_changed_is_refused(lifealign: Command, bot: Path, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [GOOD])
     other = save_tiny(tmp_path / "other", seed=1)
     manifest = bot / "life.json"
@@ -383,17 +388,15 @@ def test_a_life_whose_base_or_adapter_has_changed_is_refused(
     assert re.search(r"bot: found base model .*other with fingerprint \w+, expected the one", one_line(result.err))
     manifest.write_text(honest)
     adapter = bot / "versions" / "01-one" / "adapter_model.safetensors"
-    (made.parent / "one.jsonl").read_text()
+
     shutil.copy(bot / "versions" / "00-base" / "adapter_model.safetensors", adapter)
     for arguments in (["status", "bot"], ["learn", "bot", rows]):
         result = lifealign(*arguments)
         assert result.code == 2
-        assert re.search(
-            r"01-one/adapter_model.safetensors: found \d+ bytes, sha256 \w+, expected", one_line(result.err)
-        )
+        assert re.search(r"01-one/adapter_model.safetensors: found \d+ bytes, sha256 \w+, exp", one_line(result.err))
 
 
-def test_other_mistakes_are_one_line_too(lifealign: Command, bot: Path, tmp_path: Path, made: Path) -> None:
+def test_other_mistakes_are_one_line_too(lifealign: Command, bot: Path, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [GOOD])
     before = content(tmp_path)
     for arguments, message in [
@@ -405,7 +408,7 @@ def test_other_mistakes_are_one_line_too(lifealign: Command, bot: Path, tmp_path
         (["learn", "bot", rows, "--name", "one"], "found task 'one' learnt from other data in step 01-one"),
         (
             ["learn", "bot", rows, "--matches", "("],
-            "check: matches: found the pattern '(', expected a regular expression",
+            "check: matches: found the pattern '(', expected a regular exp",
         ),
         (["check", rows, "--model", "/no/model"], "model '/no/model': found no config.json there"),
     ]:
@@ -420,7 +423,6 @@ def test_text_in_brackets_reaches_the_reader_of_an_error(lifealign: Command, tmp
     assert "rows[bold].jsonl:1: chosen[0]: found the string '[red]'" in one_line(lifealign("check", path).err)
 
 
-@pytest.mark.xfail(strict=True, reason="a base given as a relative path is looked up from wherever the command is run")
 def test_a_life_on_a_model_named_by_a_relative_path_can_be_used_from_anywhere(
     lifealign: Command, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,20 +448,17 @@ def test_with_debug_the_error_itself_is_raised(
 
 def process(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     source = Path(cli.__file__).parents[1]
-    environment = os.environ | {
-        "PYTHONPATH": str(source),
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "COLUMNS": "160",
-    }
+    settings = {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "160"}
+    environment = os.environ | settings
     command = [sys.executable, "-m", "lifealign", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd)
 
 
-def test_the_installed_command_learns_and_its_stderr_is_clean(bot: Path, made: Path, tmp_path: Path) -> None:
+def test_the_command_learns_as_a_process_of_its_own_and_its_stderr_is_clean(bot: Path, tmp_path: Path) -> None:
     two, test = write_task(tmp_path, "two", "c", "d")
     learnt = process("learn", "bot", two, "--test", test, cwd=tmp_path)
-    assert (learnt.returncode, learnt.stderr) == (0, "")
+    assert learnt.returncode == 0
+    assert [line for line in learnt.stderr.splitlines() if not line.startswith("loading ")] == []  # no library's noise
     assert re.search(r"02-two +\d+ % +\d+ % +\d+ %", learnt.stdout)
 
 
@@ -480,55 +479,61 @@ def recipe(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's recipe, on the tiny model and four pairs of each task."""
     settings = yaml.safe_load(show.RECIPE.read_text())
     settings |= {"suite_pairs": 4, "model": {"model_name_or_path": str(tiny_folder)}}
-    settings["data"]["max_length"] = 512
+    settings["data"]["max_length"] = 768  # bytes are tokens here
     settings["evaluation"] |= {"prompts": 3, "max_new_tokens": 2}
     path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
     path.write_text(yaml.safe_dump(settings))
     return path
 
 
-def test_the_demo_compares_methods_and_a_second_one_trains_nothing(
+def test_the_demo_compares_methods_and_trains_only_what_is_not_there_yet(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(show, "RECIPE", recipe)
-    console = Console(file=StringIO(), width=160)
-    lives = show.run_demo(console, tmp_path, full=False, seed=5)
+    load_suite = support_desk.load_suite
+    monkeypatch.setattr(support_desk, "load_suite", lambda pairs: load_suite(pairs, test_pairs=5))
+    trained: list[str] = []
+    learn_step = lifelong.learn_step
+
+    def spied(life: Life, step: Any, progress: Any) -> Any:
+        trained.append(f"{life.config.method.key} {step.name}")
+        return learn_step(life, step, progress)
+
+    monkeypatch.setattr(lifelong, "learn_step", spied)
+
+    def demo(full: bool) -> tuple[dict[str, Life], str]:
+        with StringIO() as file:
+            lives = show.run_demo(Console(file=file, width=160), tmp_path, full=full, seed=5)
+            return lives, file.getvalue()
+
+    lives, text = demo(full=False)
+    rules = ("01-brief", "02-greet", "03-order-number", "04-escalate")
+    assert trained == [f"{method} {rule}" for method in ("seqft", "lifealign") for rule in rules]
     assert list(lives) == ["SeqFT", "LifeAlign"]
     assert {life.config.seed for life in lives.values()} == {5}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lifealign", "seqft"]
-    assert isinstance(console.file, StringIO)
-    text = console.file.getvalue()
     for rule in ("1. brief", "2. greet", "3. order-number", "4. escalate"):
         assert rule in text
     assert re.search(r"after +brief +greet +order-number +escalate +mean", text)
     assert re.search(r"method +brief +greet +order-number +escalate +last +average +learned", text)
     after_the_last = text[text.index("after the last rule") :]
     for row in ("base model", "SeqFT", "LifeAlign"):
-        assert after_the_last.count(row) >= 2  # in the tables of adherence and of preference accuracy
+        assert len(re.findall(rf"{row} +\d+ % +\d+ % +\d+ % +\d+ % +\d+ %", after_the_last)) == 2  # two metrics
     assert after_the_last.count("“") == 3  # three customers
-    assert "versions/04-escalate" in text.replace("\n", "")
+    assert "versions/04-escalate" in text
+    asked = [
+        [row["prompt"] for row in life.directory.rows("tasks/04-escalate/answers.jsonl")] for life in lives.values()
+    ]
+    assert asked[0] == asked[1] and len(asked[0]) == 3
 
-    answers = {title: life.directory.rows("tasks/04-escalate/answers.jsonl") for title, life in lives.items()}
-    prompts = [[row["prompt"] for row in rows] for rows in answers.values()]
-    assert prompts[0] == prompts[1] and len(prompts[0]) == 3
-
-    monkeypatch.setattr(lifelong, "learn_step", None)
-    again = Console(file=StringIO(), width=160)
-    show.run_demo(again, tmp_path, full=False, seed=5)
-    assert isinstance(again.file, StringIO)
-    assert again.file.getvalue()[-1000:] == text[-1000:]
-
-
-def test_the_full_demo_has_experience_replay_as_well(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(show, "RECIPE", recipe)
-    console = Console(file=StringIO(), width=160)
-    lives = show.run_demo(console, tmp_path, full=True, seed=5)
-    assert list(lives) == ["SeqFT", "ER", "LifeAlign"]
-    assert [life.config.method.key for life in lives.values()] == ["seqft", "er", "lifealign"]
-    assert [len(life.steps) for life in lives.values()] == [4, 4, 4]
-    assert len({life.directory.manifest.base.fingerprint for life in lives.values()}) == 1
+    trained.clear()
+    full_lives, full_text = demo(full=True)
+    assert list(full_lives) == ["SeqFT", "ER", "LifeAlign"]
+    assert trained == [f"er {rule}" for rule in rules]
+    assert len({life.base_fingerprint for life in full_lives.values()}) == 1
+    assert len(re.findall(r"ER +\d+ % +\d+ % +\d+ % +\d+ % +\d+ %", full_text)) >= 2
+    trained.clear()
+    assert demo(full=False)[1].endswith(after_the_last) and not trained
 
 
 def test_the_demo_verb_hands_on_its_options(lifealign: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,18 +109,7 @@ def test_the_result_file_has_the_figures_of_consolidation_as_means(lived: Life) 
 
 
 def test_a_stage_that_is_switched_off_has_no_losses(experiment: Experiment, tmp_path: Path) -> None:
-    life = run_experiment(
-        experiment(
-            sft={"num_train_epochs": 0},
-            tasks=None,
-            suite="support-desk",
-            suite_pairs=1,
-            evaluation={"generate": False},
-            data={"max_length": 8},
-        )
-        if False
-        else experiment(sft={"num_train_epochs": 0})
-    )
+    life = run_experiment(experiment(sft={"num_train_epochs": 0}))
     (first, _second) = result_of(life)["steps"]
     assert first["losses"]["sft"] == [] and first["stages"]["sft"] == {"optimizer_steps": 0}
     save_result(life, tmp_path / "results" / "copy.json")
@@ -149,7 +138,7 @@ def test_the_suite_is_four_tasks_with_their_checks(experiment: Experiment) -> No
         (name, 5, 48) for name in ("brief", "greet", "order-number", "escalate")
     ]
     assert all(task.check for task in tasks)
-    with pytest.raises(ConfigError, match="suite_pairs: .*found 1000, expected 1 to 160"):
+    with pytest.raises(ConfigError, match=r"suite_pairs: .*found 1000, expected 1 to 160"):
         load_tasks(experiment(tasks=None, suite="support-desk", suite_pairs=1000))
 
 
@@ -175,7 +164,7 @@ def test_the_same_settings_open_the_life_again(experiment: Experiment) -> None:
         ({"method": {"name": "lifealign", "energy_kept": 0.5}}, r"method\.energy_kept: 0\.9 there, 0\.5 here"),
         (
             {"method": "er"},
-            r"method\.name: 'lifealign' there, 'er' here; method\.focal_exponent: 2\.0 there, None here",
+            r"method\.name: 'lifealign' there, 'er' here; method\.focal_exponent: 2\.0 there",
         ),
         ({"replay": {"capacity": 5}}, r"replay: None there, \{.*'capacity': 5.*\} here"),
         ({"evaluation": {"max_new_tokens": 4, "prompts": 2}}, r"evaluation\.prompts: None there, 2 here"),

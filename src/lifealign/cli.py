@@ -194,6 +194,7 @@ def _show(life: object) -> None:
 def main() -> None:
     """Runs the command line; a known error is one line on stderr and exit code 1 or 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("lifealign").setLevel(logging.INFO)
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").setLevel(logging.ERROR)  # other libraries' deprecations are not for our users
     try:

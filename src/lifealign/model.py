@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,8 @@ from lifealign.training.batches import prompt_ids
 
 if TYPE_CHECKING:
     from lifealign.config import AdapterConfig, ModelConfig
+
+logger = logging.getLogger(__name__)
 
 EMBEDDED = "smollm2-135m"
 """Name of the model that ships as a Python package: SmolLM2-135M-Instruct."""
@@ -62,6 +66,7 @@ def load_base(config: ModelConfig) -> Base:
     name = config.model_name_or_path
     where, options = _locate(name)
     options["revision"] = config.revision
+    logger.info("loading %s", name)
     attention = "sdpa" if config.attn_implementation == "auto" else config.attn_implementation
     dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
     with _quiet(name):
@@ -164,7 +169,8 @@ def _quiet(name: str) -> Iterator[None]:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        yield
+        with redirect_stderr(io.StringIO()):  # the conversion of .gguf weights draws a bar that nothing else silences
+            yield
     except (OSError, ValueError, KeyError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(

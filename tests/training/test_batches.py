@@ -123,6 +123,15 @@ def test_ordinary_text_is_tokenised_as_the_template_does(tokenizer, text: str) -
     assert [*tokenized.prompt, *tokenized.chosen, *tokenizer.encode("\n")] == whole
 
 
+@pytest.mark.xfail(strict=True, reason="texts are put in after the template has run, so that its filters miss them")
+def test_a_template_that_trims_its_texts_trims_ours() -> None:
+    tokenizer = tiny_tokenizer()  # as the templates of Llama 3 and Gemma do
+    tokenizer.chat_template = tokenizer.chat_template.replace("message['content']", "message['content'] | trim")
+    turn = {"role": "user", "content": " hi\n"}
+    expected = tokenizer.apply_chat_template([turn], tokenize=True, add_generation_prompt=True, return_dict=False)
+    assert prompt_ids(tokenizer, [Message(**turn)]) == expected
+
+
 @pytest.mark.parametrize("answer", ["fine", HOSTILE])
 @pytest.mark.parametrize("prompt", ["hello", HOSTILE, "text " + HOSTILE + " text"])
 def test_special_tokens_in_text_stay_text(tokenizer, prompt: str, answer: str) -> None:
