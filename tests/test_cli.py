@@ -334,7 +334,6 @@ def test_a_target_that_the_model_does_not_have_is_one_line(lifealign: Command, t
     assert "lora_target_modules: found 'qproj', expected linear modules" in one_line(result.err)
 
 
-@pytest.mark.xfail(strict=True, reason="init has begun the directory by then, and refuses it the next time")
 def test_init_can_be_repeated_after_a_target_that_the_model_does_not_have(
     lifealign: Command, tiny_folder: Path
 ) -> None:

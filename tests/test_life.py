@@ -143,11 +143,6 @@ def test_create_leaves_nothing_behind_where_there_is_no_model(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=LifeError,
-    reason="a create that was interrupted leaves a directory that is neither a life nor empty, and is refused for ever",
-)
 def test_an_interrupted_create_can_be_repeated(make_life: MakeLife, monkeypatch: pytest.MonkeyPatch) -> None:
     make_life(name="whole")
     with failing_writes(monkeypatch) as writes:
@@ -211,7 +206,6 @@ def test_load_refuses_a_version_there_is_not(learnt: Path) -> None:
         Life.open(learnt).load("03-three")
 
 
-@pytest.mark.xfail(strict=True, reason="load() sets the model that learn() goes on from, and learn() takes it as it is")
 def test_looking_at_an_earlier_version_does_not_change_what_is_learnt_next(copied: Path, learnt: Path) -> None:
     life = after_one(copied)
     life.load("00-base")
@@ -488,11 +482,6 @@ def test_a_manifest_that_cannot_be_replaced_commits_nothing(
     assert everything(copied) == everything(learnt)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="scores.json is written after the commit; if that is interrupted, neither learning again nor anything else "
-    "but the next task or a rollback brings it up to date",
-)
 def test_scores_that_could_not_be_written_after_the_commit_are_written_by_the_next_learn(
     copied: Path, learnt: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -609,10 +598,6 @@ def test_a_loss_that_is_not_a_number_stops_and_the_life_is_as_it_was(
     assert everything(copied) == everything(learnt)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="gradients of an optimizer step that failed half way stay in .grad and are added to those of the next learn",
-)
 def test_a_step_that_failed_between_two_micro_batches_leaves_no_gradient_behind(
     make_life: MakeLife, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,18 +20,18 @@ pytestmark = [
     ),
 ]
 
-STAGE = {"num_train_epochs": 2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
+STAGE = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
 SETTINGS = {
     "model": EMBEDDED,
-    "sft": STAGE | {"learning_rate": 2e-3},
-    "preference": STAGE | {"learning_rate": 2e-4},
+    "sft": STAGE | {"learning_rate": 2e-3, "num_train_epochs": 1},
+    "preference": STAGE | {"learning_rate": 1e-3, "num_train_epochs": 3},
     "data": {"max_length": 256},
     "evaluation": {"generate": False, "per_device_eval_batch_size": 12},
 }
 
 
 def test_the_embedded_model_learns_two_rules_and_the_adapter_loads_with_plain_peft(tmp_path: Path) -> None:
-    """16 pairs a rule, 12 held out; 8 optimizer steps a stage. A rule's pairs differ in that rule alone."""
+    """16 pairs a rule, 12 held out; 4 steps of SFT, 12 of the preference stage. A rule's pairs differ in that rule alone."""
     model = {"model_name_or_path": EMBEDDED}
     life = Life.create(tmp_path / "life", build_config(LifeConfig, SETTINGS | {"model": model}))
     assert life.directory.manifest.base.model_name_or_path == EMBEDDED_HUB_ID
@@ -42,9 +42,9 @@ def test_the_embedded_model_learns_two_rules_and_the_adapter_loads_with_plain_pe
     assert accuracy.base == {"brief": 0.5, "greet": 0.5}
     for step in range(2):
         # Of 12 pairs at least 9 are ranked right; a coin would do so once in 14 times for one rule.
-        assert (accuracy[step, step] or 0) >= 0.75, accuracy.as_dict()
-        assert (margin[step, step] or 0) > 0, margin.as_dict()
-    assert (accuracy[1, 0] or 0) > 0.5, accuracy.as_dict()
+        assert (accuracy[step, step] or 0) >= 0.75, accuracy.rows
+        assert (margin[step, step] or 0) > 0, margin.rows
+    assert (accuracy[1, 0] or 0) > 0.5, accuracy.rows
 
     model_in_life, tokenizer = Life.open(life.directory.path).load()
     ids = torch.tensor([tokenizer.encode("My parcel has not come. Where is it?")])

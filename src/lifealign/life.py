@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,8 +76,7 @@ class Life:
             config = build_config(LifeConfig, named | sections)
         elif model or sections:
             raise ConfigError("Life.create: give either config or single sections, not both")
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise LifeError(f"{path}: found a file or a directory with something in it, expected an empty or new one")
+        _require_free(path)
         base = load_base(config.model)
         manifest = Manifest(
             format_version=FORMAT_VERSION,
@@ -86,9 +87,10 @@ class Life:
         )
         life = cls(LifeDirectory(path, manifest))
         life.__dict__["_base"] = base  # it has just been loaded
+        files = life.adapter_files(FIRST, read_adapter(life.runtime.model))
         with life.directory.lock():
             storage.write_text(path / "config.yaml", dump_config(config))
-            life.directory.commit(FIRST, [], life.adapter_files(FIRST, read_adapter(life.runtime.model)))
+            life.directory.commit(FIRST, [], files)
         return life
 
     @classmethod
@@ -137,11 +139,23 @@ class Life:
         Raises:
             LifeError: If there is no such version, it is damaged, or another process holds the life.
         """
-        with self.directory.lock():
+        with self.writing():
             self.directory.rollback(to)
             (self.directory.path / "result.json").unlink(missing_ok=True)  # it tells of steps that are gone
             self.forget_loaded()
             self.write_scores()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Holds the life for writing; brings up to date what an interrupted run may have left behind its commit.
+
+        Raises:
+            LifeError: If another process holds the life, or has changed it since it was opened.
+        """
+        with self.directory.lock():
+            if self.steps:
+                self.write_scores()
+            yield
 
     # -- what it knows ------------------------------------------------------------------------------------------------
 
@@ -208,7 +222,7 @@ class Life:
     @cached_property
     def method(self) -> Method:
         """The life's method, with the state it had after the last step."""
-        method = self.config.method
+        method = type(self.config.method)(**self.config.method.model_dump())  # without what a failed step left in it
         if self.steps:
             name = self.steps[-1].name
             tensors = self.directory.tensors(f"memory/{name}.method.safetensors")
@@ -275,3 +289,13 @@ class Life:
             self.__dict__.pop(name, None)
         if "runtime" in self.__dict__:
             write_adapter(self.runtime.model, self.adapter())
+
+
+def _require_free(path: Path) -> None:
+    """Refuses a place where something is, except what an interrupted ``create`` has left there."""
+    if not path.exists():
+        return
+    found = {entry.name for entry in path.iterdir() if ".tmp-" not in entry.name} if path.is_dir() else {path.name}
+    ours = {".lock", ".lock-holder.json", "config.yaml", "versions"}
+    if found and not (".lock" in found and found <= ours):
+        raise LifeError(f"{path}: found a file or a directory with something in it, expected an empty or new one")

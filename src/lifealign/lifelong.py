@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 def learn_task(life: Life, task: Task, progress: Progress | None = None) -> Version:
     """Teaches a life one more task; see :meth:`lifealign.life.Life.learn`."""
-    for version in life.steps:
-        if task.name in (record.name for record in version.tasks):
-            _require_same_data(life, version, (task,))
-            return version
-    (step,) = life.method.plan([task], first_index=len(life.steps))
-    with life.directory.lock():
+    with life.writing():
+        for version in life.steps:
+            if task.name in (record.name for record in version.tasks):
+                _require_same_data(life, version, (task,))
+                return version
+        (step,) = life.method.plan([task], first_index=len(life.steps))
         return learn_step(life, step, progress)
 
 
@@ -55,7 +55,7 @@ def run_stream(life: Life, stream: Sequence[Task], progress: Progress | None = N
         TrainingError: If training or consolidation went wrong; the steps before it are kept.
     """
     steps = life.method.plan(stream)
-    with life.directory.lock():
+    with life.writing():
         for step, version in zip(steps, life.steps, strict=False):
             _require_same_data(life, version, step.tasks)
         if len(life.steps) > len(steps):
@@ -80,6 +80,7 @@ def learn_step(life: Life, step: Step, progress: Progress | None = None) -> Vers
     """
     started = time.monotonic()
     try:
+        write_adapter(life.runtime.model, life.adapter())  # whatever version was looked at last
         learning = _Learning(life, step, progress)
         examples = learning.examples()  # this task, and what is remembered of the others
         life.method.attach(life.runtime.model, step)

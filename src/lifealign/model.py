@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import xxhash
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -171,7 +172,7 @@ def _quiet(name: str) -> Iterator[None]:
     try:
         with redirect_stderr(io.StringIO()):  # the conversion of .gguf weights draws a bar that nothing else silences
             yield
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"model {name!r}: could not be loaded ({first_line}); expected {EMBEDDED!r}, a folder or .gguf file with a "

@@ -44,7 +44,6 @@ def test_quotas_fill_the_capacity_and_give_none_more_than_it_has(stored: list[in
     assert all(0 <= quota <= number for quota, number in zip(kept, stored, strict=True))
 
 
-@pytest.mark.xfail(strict=True, reason="quotas gives what does not divide before it has seen who is full: [1, 3, 1]")
 @given(stores, capacities)
 @example([1, 3, 2], 5)  # [1, 2, 2]
 def test_quotas_are_as_even_as_can_be(stored: list[int], capacity: int) -> None:

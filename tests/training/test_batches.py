@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import uuid
+
 import pytest
 import torch
 from tests.tiny import pair, tiny_tokenizer
@@ -123,7 +126,6 @@ def test_ordinary_text_is_tokenised_as_the_template_does(tokenizer, text: str) -
     assert [*tokenized.prompt, *tokenized.chosen, *tokenizer.encode("\n")] == whole
 
 
-@pytest.mark.xfail(strict=True, reason="texts are put in after the template has run, so that its filters miss them")
 def test_a_template_that_trims_its_texts_trims_ours() -> None:
     tokenizer = tiny_tokenizer()  # as the templates of Llama 3 and Gemma do
     tokenizer.chat_template = tokenizer.chat_template.replace("message['content']", "message['content'] | trim")
@@ -143,9 +145,6 @@ def test_special_tokens_in_text_stay_text(tokenizer, prompt: str, answer: str) -
     assert tokenizer.decode(tokenized.chosen) == f"{answer}<|im_end|>"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_encode asks all_special_tokens, which lacks special tokens added without a role"
-)
 def test_a_special_token_without_a_role_of_its_own_stays_text_too() -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens([AddedToken("<|header|>", special=True)], special_tokens=False)
@@ -188,15 +187,16 @@ def test_what_does_not_fit_is_left_out_and_returned(tokenizer) -> None:
     assert left_out == [equal, long]
 
 
-def test_text_that_contains_the_placeholder_is_harmless(tokenizer) -> None:
-    _, marks = batches._render(tokenizer, [Message("user", "a"), Message("user", "b")], "c")
-    assert len(marks) == 3
-    for mark in marks:
-        for text in (mark, f"{mark} {HOSTILE} {mark}"):
-            tokenized = tokenize_pair(tokenizer, pair(text, text, "other"), 1024)
-            assert tokenized is not None
-            assert tokenizer.decode(tokenized.prompt) == f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
-            assert tokenizer.decode(tokenized.chosen) == f"{text}<|im_end|>"
+def test_text_that_contains_a_placeholder_is_harmless(tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = [uuid.UUID(int=number) for number in range(2)]
+    for mark in [f"text{one.hex}" for one in known]:
+        text = f"{mark} {HOSTILE} {mark}"
+        numbers = itertools.cycle(known)
+        monkeypatch.setattr(batches.uuid, "uuid4", lambda numbers=numbers: next(numbers))
+        tokenized = tokenize_pair(tokenizer, pair(text, text, "other"), 1024)
+        assert tokenized is not None
+        assert tokenizer.decode(tokenized.prompt) == f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+        assert tokenizer.decode(tokenized.chosen) == f"{text}<|im_end|>"
 
 
 def test_an_answer_that_the_template_rewrites_still_ends_its_turn() -> None:

@@ -271,9 +271,6 @@ def test_a_number_that_is_not_finite_stops_before_the_step(
     assert not runtime.model.get_base_model().is_gradient_checkpointing
 
 
-@pytest.mark.xfail(
-    strict=True, reason="train_stage does not clear gradients that a failed stage left on the parameters"
-)
 @pytest.mark.parametrize("where", ["loss", "gradient norm"])
 def test_a_stage_after_one_that_failed_starts_clean(
     make_runtime, pairs: list[TokenizedPair], poisoned: Callable[[str], _Poison], where: str

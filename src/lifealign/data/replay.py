@@ -46,10 +46,10 @@ def quotas(stored: Sequence[int], capacity: int) -> list[int]:
     left = min(capacity, sum(stored))
     while left:
         open_tasks = [task for task, number in enumerate(stored) if kept[task] < number]
-        share, extra = divmod(left, len(open_tasks))
-        for position, task in enumerate(open_tasks):
-            # What cannot be split evenly goes to the oldest tasks, which have been without practice for longest.
-            given = min(share + (position < extra), stored[task] - kept[task])
+        # What cannot be split evenly goes to the oldest tasks, which have been without practice for longest.
+        share, lucky = left // len(open_tasks) or 1, open_tasks[:left]
+        for task in lucky:
+            given = min(share, stored[task] - kept[task])
             kept[task] += given
             left -= given
     return kept

@@ -50,7 +50,8 @@ def write_adapter(model: PeftModel, adapter: Mapping[str, Tensor]) -> None:
 def subtract(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> Adapter:
     """The update from one adapter to another, per factor.
 
-    In float64, so that ``add(before, subtract(after, before))`` gives back ``after`` to the last float32 bit.
+    In float64, so that ``add(before, subtract(after, before))`` gives back ``after`` to the last float32 bit, as long
+    as no weight has shrunk to less than 2^-28 of what it was.
     """
     return {name: after[name].double() - before[name].double() for name in after}
 

@@ -118,9 +118,8 @@ class Method(BaseModel):
         """
         return [Step(first_index + number, (task,)) for number, task in enumerate(stream)]
 
-    def attach(self, model: PeftModel, step: Step) -> PeftModel:
-        """Prepares the adapter that the step trains; by default the one adapter of the life goes on."""
-        return model
+    def attach(self, model: PeftModel, step: Step) -> None:
+        """Prepares the adapter that the step trains, in place; by default the one adapter of the life goes on."""
 
     def example_weights(self, outcome: BatchOutcome) -> Float[Tensor, " pairs"] | None:
         """Weights that multiply the losses of a micro-batch, with gradient if they have one; None for 1."""

@@ -71,7 +71,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message]) ->
         tokenizer: Tokenizer with a chat template.
         prompt: Messages, the last one from the user.
     """
-    return _encode(tokenizer, *_render(tokenizer, prompt, answer=None))
+    return _encode(tokenizer, prompt, answer=None)
 
 
 def tokenize_pair(tokenizer: PreTrainedTokenizerBase, pair: Pair, max_length: int) -> TokenizedPair | None:
@@ -182,38 +182,38 @@ def _branch_mask(branch: Int[Tensor, "rows length"]) -> Tensor:
     return (visible | torch.eye(length, dtype=torch.bool))[:, None]
 
 
-def _render(
-    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], answer: str | None
-) -> tuple[str, dict[str, str]]:
-    """Renders the template with a placeholder for each text, so that template and data stay apart."""
-    marks: dict[str, str] = {}
-    messages: list[dict[str, Any]] = []
-    turns = [*prompt, *([Message("assistant", answer)] if answer is not None else [])]
-    for message in turns:
-        mark = f"text{uuid.uuid5(uuid.NAMESPACE_OID, str(len(marks))).hex}"
-        marks[mark] = message.content
-        messages.append({"role": message.role, "content": mark})
-    rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
-    assert isinstance(rendered, str)
-    return rendered, marks
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, rendered: str, marks: dict[str, str]) -> list[int]:
-    """Tokenises a rendered template; as one string, unless a text contains a special token's text."""
-    pieces = re.split("(" + "|".join(marks) + ")", rendered)
-    if not any(special in text for text in marks.values() for special in tokenizer.all_special_tokens):
-        return list(tokenizer.encode("".join(marks.get(piece, piece) for piece in pieces), add_special_tokens=False))
+def _encode(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], answer: str | None) -> list[int]:
+    """Token ids of a conversation in the model's template, up to the answer or, if there is one, to its end."""
+    messages = [*prompt, *([Message("assistant", answer)] if answer is not None else [])]
+    controls = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    controls.update(tokenizer.all_special_tokens)
+    if not any(control in message.content for message in messages for control in controls):
+        rendered = _render(tokenizer, messages, add_generation_prompt=answer is None)
+        return list(tokenizer.encode(rendered, add_special_tokens=False))
+    # A text holds the text of a control token: render the template around placeholders, then encode the parts, texts as
+    # ordinary characters. Only the template's own parts can become control tokens.
+    marks = {f"text{uuid.uuid4().hex}": message for message in messages}
+    placeholders = [Message(message.role, mark) for mark, message in marks.items()]
+    rendered = _render(tokenizer, placeholders, add_generation_prompt=answer is None)
     ids: list[int] = []
-    for piece in pieces:
-        ids += tokenizer.encode(marks.get(piece, piece), add_special_tokens=False, split_special_tokens=piece in marks)
+    for part in re.split("(" + "|".join(marks) + ")", rendered):
+        text, is_data = (marks[part].content, True) if part in marks else (part, False)
+        ids += tokenizer.encode(text, add_special_tokens=False, split_special_tokens=is_data)
     return ids
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+    rows: list[dict[str, Any]] = [message._asdict() for message in messages]
+    rendered = tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=add_generation_prompt)
+    assert isinstance(rendered, str)
+    return rendered
 
 
 def _completion_ids(
     tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], ids: Sequence[int], answer: str
 ) -> list[int]:
     """Token ids of an answer with its end of turn; never a token of the prompt, never one after the end of turn."""
-    whole = _encode(tokenizer, *_render(tokenizer, prompt, answer))
+    whole = _encode(tokenizer, prompt, answer)
     if whole[: len(ids)] == list(ids):
         completion = whole[len(ids) :]
     else:  # the answer's first characters merge with the prompt's last ones, or the template drops a turn's opening

@@ -98,8 +98,11 @@ def train_stage(
         return []
     accelerator, model = runtime.accelerator, runtime.model
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    for parameter in parameters.values():
+        parameter.grad = None  # a stage that failed in this process may have left some
+    warmup = min(math.ceil(settings.warmup_ratio * len(batches)), len(batches) - 1)  # a single step learns at full rate
     optimizer = AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(settings.warmup_ratio * len(batches)), len(batches))
+    schedule = get_cosine_schedule_with_warmup(optimizer, warmup, len(batches))
     stage = _Stage(runtime, objective, method, step, parameters)
 
     log: list[LogRow] = []
