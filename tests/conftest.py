@@ -12,7 +12,8 @@ from hypothesis import settings
 from tests.tiny import save_tiny, tiny_tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from lifealign.config import AdapterConfig, LifeConfig, ModelConfig, build_config
+from lifealign.config import AdapterConfig, LifeConfig, ModelConfig
+from lifealign.config_file import build_config
 from lifealign.life import Life
 from lifealign.memory.adapter import read_adapter, write_adapter
 from lifealign.model import attach_lora, load_base

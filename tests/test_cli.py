@@ -85,7 +85,8 @@ def write_task(folder: Path, name: str, good: str, bad: str) -> list[Path]:
 def made(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a life that has learnt one task, ``bot``; tests copy it."""
     folder = tmp_path_factory.mktemp("made")
-    from lifealign.config import LifeConfig, build_config
+    from lifealign.config import LifeConfig
+    from lifealign.config_file import build_config
     from lifealign.data.task import Task
 
     model = {"model_name_or_path": str(tiny_folder), "dtype": "float32"}

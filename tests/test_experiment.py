@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from tests.tiny import letter_task
 
-from lifealign.config import ExperimentConfig, build_config
+from lifealign.config import ExperimentConfig
+from lifealign.config_file import build_config
 from lifealign.errors import ConfigError, DataError, LifeError
 from lifealign.experiment import load_tasks, open_or_create, result_of, run_experiment, save_result
 from lifealign.life import Life

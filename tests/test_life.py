@@ -17,7 +17,8 @@ from tests.tiny import letter_task, save_tiny
 from transformers import LlamaForCausalLM
 
 from lifealign import lifelong, storage
-from lifealign.config import LifeConfig, build_config
+from lifealign.config import LifeConfig
+from lifealign.config_file import build_config
 from lifealign.data.task import Task
 from lifealign.errors import ConfigError, LifeError, ModelError, TrainingError
 from lifealign.evaluation.adherence import AnswerCheck

@@ -7,7 +7,8 @@ import pytest
 import torch
 from peft import PeftModel
 
-from lifealign.config import LifeConfig, ModelConfig, build_config
+from lifealign.config import LifeConfig, ModelConfig
+from lifealign.config_file import build_config
 from lifealign.demo.support_desk import load_suite
 from lifealign.life import Life
 from lifealign.model import EMBEDDED, EMBEDDED_HUB_ID, EMBEDDED_INSTALL, EMBEDDED_PACKAGE, load_base
@@ -31,7 +32,7 @@ SETTINGS = {
 
 
 def test_the_embedded_model_learns_two_rules_and_the_adapter_loads_with_plain_peft(tmp_path: Path) -> None:
-    """16 pairs a rule, 12 held out; 4 steps of SFT, 12 of the preference stage. A rule's pairs differ in that rule alone."""
+    """16 pairs a rule, 12 held out; 4 steps of SFT, 12 of the preference stage. Pairs differ in their rule alone."""
     model = {"model_name_or_path": EMBEDDED}
     life = Life.create(tmp_path / "life", build_config(LifeConfig, SETTINGS | {"model": model}))
     assert life.directory.manifest.base.model_name_or_path == EMBEDDED_HUB_ID

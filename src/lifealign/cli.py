@@ -45,7 +45,8 @@ def init(
     set_: Settings = None,
 ) -> None:
     """Make a new life on a base model."""
-    from lifealign.config import LifeConfig, load_overrides
+    from lifealign.config import LifeConfig
+    from lifealign.config_file import load_overrides
     from lifealign.life import Life
 
     overrides = [*(set_ or ())]
@@ -94,7 +95,7 @@ def learn(
     lacks: Annotated[list[str] | None, typer.Option(help="Exact check: a pattern no answer contains.")] = None,
 ) -> None:
     """Teach one more task and keep the others."""
-    from lifealign.config import build_config
+    from lifealign.config_file import build_config
     from lifealign.data.task import Task
     from lifealign.evaluation.adherence import AnswerCheck
     from lifealign.life import Life
@@ -120,7 +121,7 @@ def run(
     result: Annotated[Path | None, typer.Option(help="Also write the result file here.")] = None,
 ) -> None:
     """Live through a whole stream; the same command again finishes an interrupted one."""
-    from lifealign.config import load_experiment
+    from lifealign.config_file import load_experiment
     from lifealign.experiment import run_experiment, save_result
     from lifealign.training.progress import Progress
 

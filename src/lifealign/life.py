@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lifealign import storage
-from lifealign.config import LifeConfig, ReplayConfig, build_config, dump_config
+from lifealign.config import LifeConfig, ReplayConfig
+from lifealign.config_file import build_config, dump_config
 from lifealign.data.replay import ReplayBuffer
 from lifealign.data.task import Pair, Task
 from lifealign.directory import LifeDirectory
