@@ -72,7 +72,7 @@ def check(
     ] = None,
 ) -> None:
     """Is this data any good? Rows, shapes, lengths, duplicates, conflicts, what is dropped and why."""
-    from lifealign.data.checks import inspect
+    from lifealign.data.report import inspect
 
     tokenizer = None
     if model is not None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from jinja2 import TemplateError
 
 from lifealign.data import checks
-from lifealign.data.checks import Spread, inspect, read_clean
+from lifealign.data.checks import read_clean
+from lifealign.data.report import Spread, inspect
 from lifealign.data.task import Message, Pair, Task
 from lifealign.errors import ConfigError, DataError
 

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lifealign.data import formats
-from lifealign.data.formats import SHAPES, UnclearTranscript, parse_row, read_pairs, read_rows
+from lifealign.data import files
+from lifealign.data.files import read_rows
+from lifealign.data.formats import SHAPES, UnclearTranscript, parse_row, read_pairs
 from lifealign.data.task import Message, Pair
 from lifealign.errors import DataError
 
@@ -380,7 +381,7 @@ def test_broken_parquet(tmp_path: Path) -> None:
 def test_a_line_above_the_limit_is_refused_before_it_is_read_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(formats, "LONGEST_LINE", len(LINE) + 1)
+    monkeypatch.setattr(files, "LONGEST_LINE", len(LINE) + 1)
     assert len(list(read_rows(write(tmp_path, "fits.jsonl", f"{LINE}\n{LINE}\n")))) == 2
     path = write(tmp_path, "rows.jsonl", f"{LINE}\n{LINE} \n")
     with pytest.raises(DataError) as caught:

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lifealign.data.task import Message, Pair
+from lifealign.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +106,19 @@ def tokenize_pair(tokenizer: PreTrainedTokenizerBase, pair: Pair, max_length: in
 def tokenize_pairs(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_length: int
 ) -> tuple[list[TokenizedPair], list[Pair]]:
-    """Tokenises pairs; returns those that fit and those that had to be left out (see :func:`tokenize_pair`)."""
+    """Tokenises pairs; returns those that fit and those that had to be left out (see :func:`tokenize_pair`).
+
+    Raises:
+        DataError: If the chat template refuses a prompt, as some do that begins with a system message.
+    """
     fitting: list[TokenizedPair] = []
     left_out: list[Pair] = []
     for pair in pairs:
-        tokenized = tokenize_pair(tokenizer, pair, max_length)
+        try:
+            tokenized = tokenize_pair(tokenizer, pair, max_length)
+        except TemplateError as error:
+            found = f"a prompt that the model's chat template refuses ({error})"
+            raise DataError(pair.source, field="prompt", found=found, expected="roles that the model knows") from error
         if tokenized is None:
             left_out.append(pair)
         else:

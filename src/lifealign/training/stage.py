@@ -200,7 +200,7 @@ def _gradient_checkpointing(runtime: Runtime, wanted: bool) -> Iterator[None]:
 def _require_finite(value: Tensor, name: str, step: Step, objective: Objective, number: int) -> None:
     if not torch.isfinite(value).all():
         raise TrainingError(
-            f"the {name} is {float(value)}",
+            f"the {name} is {float(value.detach())}",
             task="+".join(task.name for task in step.tasks),
             stage=objective.stage,
             step=number + 1,

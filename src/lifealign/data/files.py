@@ -1,0 +1,203 @@
+"""Every accepted file kind, read row by row: JSONL, JSON (an array of objects), CSV, Parquet, datasets of the hub."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from lifealign.errors import DataError
+
+LONGEST_LINE = 64 * 2**20  # bytes; a longer line is a damaged file or an attack on memory, not a preference
+HUB_ADDRESS = re.compile(r"hub:([\w.-]+/[\w.-]+)(?::([\w.-]+))?")
+
+
+def read_rows(path: str | Path) -> Iterator[tuple[int, Any]]:
+    """Reads the rows of a file or hub dataset, one at a time where the format allows, without judging their shape.
+
+    The kind is told by content first (Parquet, a JSON array, JSON Lines) and by the ending ``.csv``. A UTF-8 byte order
+    mark is accepted, blank lines are skipped.
+
+    Args:
+        path: A file, or ``hub:owner/name`` with ``:split`` where it is not ``train``.
+
+    Yields:
+        Line and row; the record number from 1 in place of the line for JSON arrays, Parquet and hub datasets.
+
+    Raises:
+        DataError: If there is no such file, it cannot be read, is not UTF-8, is broken or cut short, holds an object
+            with the same key twice, a line above 64 MB, nesting too deep to parse, or no rows at all.
+    """
+    rows = _hub_rows(str(path)) if str(path).startswith("hub:") else _file_rows(path)
+    first = next(rows, None)
+    if first is None:
+        raise DataError(path, found="no rows", expected="at least one preference row")
+    yield first
+    yield from rows
+
+
+def _file_rows(path: str | Path) -> Iterator[tuple[int, Any]]:
+    with _open(path) as file:
+        head = file.read(4)
+        if head.startswith((b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd")):
+            raise DataError(path, found="compressed data (gzip, zip or zstd)", expected="a plain file; unpack it first")
+        if head == b"PAR1":
+            yield from _parquet_rows(path)
+            return
+        if head and Path(path).suffix == ".parquet":
+            raise DataError(
+                path, found="a file that does not start as Parquet does", expected="Parquet, as it is named"
+            )
+        if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head[:2]:
+            raise DataError(path, found="UTF-16 text", expected="UTF-8; save the file in that encoding")
+        file.seek(3 if head[:3] == b"\xef\xbb\xbf" else 0)
+        if Path(path).suffix == ".csv":
+            yield from _csv_rows(path, file)
+        else:
+            yield from _json_rows(path, file)
+
+
+def _open(path: str | Path) -> BinaryIO:
+    expected = "a file of rows (JSONL, JSON, CSV or Parquet), or hub:owner/name"
+    try:
+        return Path(path).open("rb")
+    except FileNotFoundError:
+        raise DataError(path, found="no such file", expected=expected) from None
+    except IsADirectoryError:
+        raise DataError(path, found="a directory", expected=expected) from None
+    except PermissionError:
+        raise DataError(path, found="a file you may not read", expected="permission to read it") from None
+    except (OSError, ValueError) as error:
+        raise DataError(path, found=f"a file that does not open ({error})", expected=expected) from None
+
+
+def _lines(path: str | Path, file: BinaryIO) -> Iterator[tuple[int, str]]:
+    """Decodes line by line, so that a fault has its line and the whole file is never in memory."""
+    for number in count(1):
+        offset = file.tell()
+        raw = file.readline(LONGEST_LINE + 1)
+        if not raw:
+            return
+        if len(raw) > LONGEST_LINE:
+            raise DataError(
+                path, line=number, found=f"a line of more than {LONGEST_LINE} bytes", expected="one row a line"
+            )
+        yield number, _decode(raw, offset, path, number)
+
+
+def _decode(raw: bytes, offset: int, path: str | Path, line: int | None) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{raw[error.start]:02x} at offset {offset + error.start}, which is not UTF-8"
+        raise DataError(path, line=line, found=found, expected="UTF-8; save the file in that encoding") from None
+
+
+def _json_rows(path: str | Path, file: BinaryIO) -> Iterator[tuple[int, Any]]:
+    start = file.tell()
+    is_array = file.read(4096).lstrip()[:1] == b"["
+    file.seek(start)
+    if is_array:
+        yield from enumerate(_parse_json(_decode(file.read(), start, path, None), path, None), 1)
+        return
+    for number, text in _lines(path, file):
+        if text.strip():
+            yield number, _parse_json(text, path, number)
+
+
+def _parse_json(text: str, path: str | Path, line: int | None) -> Any:
+    """Parses one line (``line`` given) or a whole array; every way this can fail is a fault of the file."""
+    body = text.rstrip()
+    try:
+        return json.loads(body, object_pairs_hook=_unique_keys)
+    except json.JSONDecodeError as error:
+        place = f"{line or error.lineno}:{error.colno}"
+        line = line or error.lineno
+        if error.pos >= len(body) or error.msg.startswith("Unterminated string"):
+            cut = " (the last line: the file seems cut short)" if not text.endswith("\n") else ""
+            found, expected = f"JSON that breaks off at {place}{cut}", "a whole object on one line, or a whole array"
+        else:
+            found, expected = f"broken JSON at {place} ({error.msg})", "one object a line, or one array of objects"
+        raise DataError(path, line=line, found=found, expected=expected) from None
+    except _RepeatedKey as error:
+        raise DataError(path, line=line, field=error.key, found="the key twice", expected="each key once") from None
+    except RecursionError:
+        raise DataError(path, line=line, found="JSON nested too deep to parse", expected="flat rows") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise DataError(path, line=line, found=f"JSON that does not parse ({error})", expected="flat rows") from None
+
+
+class _RepeatedKey(ValueError):
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        raise _RepeatedKey(_most_common(name for name, _ in pairs))
+    return row
+
+
+def _most_common(names: Iterable[str]) -> str:
+    return Counter(names).most_common(1)[0][0]
+
+
+def _csv_rows(path: str | Path, file: BinaryIO) -> Iterator[tuple[int, Any]]:
+    csv.field_size_limit(LONGEST_LINE)  # a setting of the process; the default of 128 kB is shorter than some answers
+    reader = csv.reader((text for _, text in _lines(path, file)), strict=True)
+    header: list[str] = []
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(
+                path, line=line, found=f"broken CSV ({error})", expected='commas between cells, "quotes" around text'
+            ) from None
+        if not header:
+            header = cells
+            if len(set(header)) != len(header):
+                column = _most_common(header)
+                raise DataError(path, line=line, field=column, found="the column twice", expected="each column once")
+        elif len(cells) != len(header) and cells:
+            raise DataError(path, line=line, found=f"{len(cells)} cells", expected=f"{len(header)}, as in the header")
+        elif cells:
+            yield line, dict(zip(header, cells, strict=True))
+
+
+def _parquet_rows(path: str | Path) -> Iterator[tuple[int, Any]]:
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    number = count(1)
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    yield next(number), row
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(path, found=f"broken Parquet ({reason})", expected="a whole file; write it again") from None
+
+
+def _hub_rows(address: str) -> Iterator[tuple[int, Any]]:
+    expected = "hub:owner/name or hub:owner/name:split of a public dataset, online or downloaded once before"
+    match = HUB_ADDRESS.fullmatch(address)
+    if match is None:
+        raise DataError(address, found=f"the address {address!r}", expected=expected)
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(match[1], split=match[2] or "train")
+    except Exception as error:  # the hub client has dozens of kinds, and for the user all are: not to be had
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise DataError(address, found=f"no dataset that loads ({reason})", expected=expected) from error
+    yield from enumerate(rows, 1)
