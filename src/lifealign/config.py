@@ -255,21 +255,25 @@ class ExperimentConfig(LifeConfig):
         tasks: The tasks in the order they are met, or None with a suite.
         suite: An embedded suite of tasks, or None with tasks.
         suite_pairs: Training pairs per task of the suite; None for all.
+        suite_test_pairs: Held-out pairs per task of the suite; None for all.
     """
 
     output_dir: Path
     tasks: tuple[TaskConfig, ...] | None = Field(None, min_length=1)
     suite: Literal["support-desk"] | None = None
     suite_pairs: int | None = Field(None, ge=1)
+    suite_test_pairs: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
     def _has_one_source_of_tasks(self) -> Self:
         if (self.tasks is None) == (self.suite is None):
             found = "neither tasks nor suite" if self.tasks is None else "both tasks and suite"
             raise ValueError(f"found {found}, expected exactly one of the two")
-        if self.suite is None and self.suite_pairs is not None:
-            raise Faults([(("suite_pairs",), f"found {self.suite_pairs} without a suite, expected it with one")])
-        faults: list[Fault] = []
+        faults: list[Fault] = [
+            ((key,), f"found {size} without a suite, expected it with one")
+            for key in ("suite_pairs", "suite_test_pairs")
+            if self.suite is None and (size := getattr(self, key)) is not None
+        ]
         tasks = self.tasks or ()
         for number, task in enumerate(tasks):
             for earlier, other in enumerate(tasks[:number]):

@@ -49,9 +49,9 @@ def load_tasks(experiment: ExperimentConfig) -> list[Task]:
         from lifealign.demo.support_desk import load_suite
 
         try:
-            return load_suite(experiment.suite_pairs)
+            return load_suite(experiment.suite_pairs, test_pairs=experiment.suite_test_pairs)
         except ValueError as error:
-            raise ConfigError(f"suite_pairs: {error}") from error
+            raise ConfigError(f"suite: {error}") from error
     return [
         Task(
             task.name,

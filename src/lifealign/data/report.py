@@ -123,7 +123,8 @@ class DataReport:
         for reason, places in clean.dropped.items():
             lines = ", ".join(map(line_of, places[:5])) + (", ..." if len(places) > 5 else "")
             facts.append(("dropped", f"{count_text(len(places))} {reason} (line{'s' * (len(places) > 1)} {lines})"))
-        repeated = f", {count_text(self.repeated, 'repetition', 'repetitions')}; the commonest occurs {self.most_repeated} times"
+        repeated = f", {count_text(self.repeated, 'repetition', 'repetitions')}"
+        repeated += f"; the commonest occurs {self.most_repeated} times"
         facts += [
             ("prompts", f"{count_text(self.prompts)} different" + (repeated if self.repeated else "")),
             ("turns", f"{self.turns.min} to {self.turns.max} in a prompt, median {self.turns.median}"),
