@@ -309,7 +309,7 @@ BAD_SETTINGS = {
     "no tasks": ({"tasks": None}, r"found neither tasks nor suite, expected exactly one"),
     "more pairs than there are": (
         {"tasks": None, "suite": "support-desk", "suite_pairs": 1000},
-        r"suite_pairs: .*found 1000, expected 1 to 160",
+        r"suite_pairs: found 1000, expected 1 to 160",
     ),
     "a model that is not there": (
         {"model": {"model_name_or_path": "/no/model"}},

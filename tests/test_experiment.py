@@ -139,7 +139,7 @@ def test_the_suite_is_four_tasks_with_their_checks(experiment: Experiment) -> No
         (name, 5, 48) for name in ("brief", "greet", "order-number", "escalate")
     ]
     assert all(task.check for task in tasks)
-    with pytest.raises(ConfigError, match=r"suite_pairs: .*found 1000, expected 1 to 160"):
+    with pytest.raises(ConfigError, match=r"suite_pairs: found 1000, expected 1 to 160"):
         load_tasks(experiment(tasks=None, suite="support-desk", suite_pairs=1000))
 
 
@@ -180,3 +180,17 @@ def test_other_settings_are_refused_with_the_keys_that_differ(
     with pytest.raises(LifeError, match=rf"found a life with other settings \({message}.*choose another output_dir"):
         open_or_create(experiment(**sections))
     assert (life.directory.path / "life.json").read_bytes() == before
+
+
+def test_a_suite_is_read_in_the_size_and_split_that_were_asked_for(tmp_path: Path) -> None:
+    sizes = {"suite_pairs": 3, "suite_test_pairs": 2}
+    for split in ("test", "dev"):
+        settings = {"output_dir": str(tmp_path), "suite": "support-desk", "suite_held_out": split, **sizes}
+        tasks = load_tasks(build_config(ExperimentConfig, settings))
+        assert [(len(task.train), len(task.test)) for task in tasks] == [(3, 2)] * 4
+        assert all(f"/{split}.jsonl:" in pair.source for task in tasks for pair in task.test)
+    too_many = build_config(
+        ExperimentConfig, {"output_dir": str(tmp_path), "suite": "support-desk", "suite_pairs": 161}
+    )
+    with pytest.raises(ConfigError, match="suite_pairs: found 161, expected 1 to 160"):
+        load_tasks(too_many)

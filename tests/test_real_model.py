@@ -23,29 +23,27 @@ pytestmark = [
 
 STAGE = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
 SETTINGS = {
-    "model": EMBEDDED,
-    "sft": STAGE | {"learning_rate": 2e-3, "num_train_epochs": 1},
-    "preference": STAGE | {"learning_rate": 1e-3, "num_train_epochs": 3},
+    "sft": STAGE | {"learning_rate": 4e-3, "num_train_epochs": 2},
+    "preference": STAGE | {"learning_rate": 2e-4, "num_train_epochs": 1},
     "data": {"max_length": 256},
-    "evaluation": {"generate": False, "per_device_eval_batch_size": 12},
+    "evaluation": {"per_device_eval_batch_size": 8, "max_new_tokens": 40},
 }
 
 
 def test_the_embedded_model_learns_two_rules_and_the_adapter_loads_with_plain_peft(tmp_path: Path) -> None:
-    """16 pairs a rule, 12 held out; 4 steps of SFT, 12 of the preference stage. Pairs differ in their rule alone."""
+    """The demo's rates on 32 pairs a rule, 8 held out: 16 steps of SFT, 8 of the preference stage, twice."""
     model = {"model_name_or_path": EMBEDDED}
     life = Life.create(tmp_path / "life", build_config(LifeConfig, SETTINGS | {"model": model}))
     assert life.directory.manifest.base.model_name_or_path == EMBEDDED_HUB_ID
-    for task in load_suite(16, test_pairs=12)[:2]:
+    for task in load_suite(32, test_pairs=8)[:2]:
         life.learn(task)
 
-    accuracy, margin = life.scores["preference_accuracy"], life.scores["margin"]
-    assert accuracy.base == {"brief": 0.5, "greet": 0.5}
+    adherence = life.scores["adherence"]
+    assert max(adherence.base.values()) <= 0.25, adherence.base  # what the model does of itself
     for step in range(2):
-        # Of 12 pairs at least 9 are ranked right; a coin would do so once in 14 times for one rule.
-        assert (accuracy[step, step] or 0) >= 0.75, accuracy.rows
-        assert (margin[step, step] or 0) > 0, margin.rows
-    assert (accuracy[1, 0] or 0) > 0.5, accuracy.rows
+        assert (adherence[step, step] or 0) >= 0.75, adherence.rows
+    margins = life.scores["margin"]
+    assert (margins[0, 0] or 0) > 0, margins.rows
 
     model_in_life, tokenizer = Life.open(life.directory.path).load()
     ids = torch.tensor([tokenizer.encode("My parcel has not come. Where is it?")])

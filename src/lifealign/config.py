@@ -256,6 +256,7 @@ class ExperimentConfig(LifeConfig):
         suite: An embedded suite of tasks, or None with tasks.
         suite_pairs: Training pairs per task of the suite; None for all.
         suite_test_pairs: Held-out pairs per task of the suite; None for all.
+        suite_held_out: ``dev`` while a setting is being chosen, ``test`` for what is reported.
     """
 
     output_dir: Path
@@ -263,6 +264,7 @@ class ExperimentConfig(LifeConfig):
     suite: Literal["support-desk"] | None = None
     suite_pairs: int | None = Field(None, ge=1)
     suite_test_pairs: int | None = Field(None, ge=1)
+    suite_held_out: Literal["test", "dev"] = "test"
 
     @model_validator(mode="after")
     def _has_one_source_of_tasks(self) -> Self:

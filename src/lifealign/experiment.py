@@ -49,9 +49,11 @@ def load_tasks(experiment: ExperimentConfig) -> list[Task]:
         from lifealign.demo.support_desk import load_suite
 
         try:
-            return load_suite(experiment.suite_pairs, test_pairs=experiment.suite_test_pairs)
+            return load_suite(
+                experiment.suite_pairs, test_pairs=experiment.suite_test_pairs, held_out=experiment.suite_held_out
+            )
         except ValueError as error:
-            raise ConfigError(f"suite: {error}") from error
+            raise ConfigError(f"suite_{str(error).replace('pairs_per_task', 'pairs')}") from error
     return [
         Task(
             task.name,
