@@ -28,7 +28,7 @@ import sys, torch
 from lifealign import storage
 names = ["b", "a", "d", "c"]
 tensors = {name: torch.full((2, 3), 1.0 * number) for number, name in enumerate(names)}
-storage.write_tensors(sys.argv[1], tensors, dict.fromkeys(names, 1))
+storage.write_tensors(sys.argv[1], tensors)
 """
 
 
@@ -74,17 +74,14 @@ def test_numbers_that_json_lacks_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8, torch.int64])
-def test_tensors_and_metadata_come_back(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_tensors_come_back(tmp_path: Path, dtype: torch.dtype) -> None:
     whole = torch.arange(12).reshape(3, 4).to(dtype)
     tensors = {"transposed": whole.T, "empty": torch.zeros(0, dtype=dtype), "scalar": torch.tensor(1, dtype=dtype)}
     path = tmp_path / "memory.safetensors"
-    storage.write_tensors(path, tensors, {"task": "tone", "ranks": [3, 1]})
+    storage.write_tensors(path, tensors)
     found = storage.read_tensors(path)
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensors[name]) and found[name].dtype == dtype for name in tensors)
-    assert storage.read_metadata(path) == {"task": "tone", "ranks": [3, 1]}
-    storage.write_tensors(path, tensors)
-    assert storage.read_metadata(path) == {}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -97,7 +94,7 @@ def test_a_tensor_that_is_not_finite_is_refused_by_name(tmp_path: Path, value: f
 
 
 def test_the_same_tensors_give_the_same_bytes_in_every_process(tmp_path: Path) -> None:
-    # Four metadata keys: were they in safetensors' own, random order, three runs would agree once in 576 tries.
+    # Were there several keys of metadata, in the random order of safetensors, they would differ.
     runs = [start(WRITE, tmp_path / name) for name in "123"]
     assert [run.communicate()[1] for run in runs] == ["", "", ""]
     first, *others = [(tmp_path / name).read_bytes() for name in "123"]
@@ -152,7 +149,7 @@ def test_every_write_is_synced_before_and_after_the_rename(tmp_path: Path, monke
 
 
 def test_a_folder_or_a_missing_file_is_an_error_with_its_path(tmp_path: Path) -> None:
-    for name in ("read_json", "read_rows", "read_tensors", "read_metadata", "file_record"):
+    for name in ("read_json", "read_rows", "read_tensors", "file_record"):
         for path in (tmp_path, tmp_path / "missing"):
             with pytest.raises(LifeError, match=str(path)):
                 getattr(storage, name)(path)
@@ -190,9 +187,8 @@ def test_every_truncation_and_every_flipped_bit_is_seen(tmp_path: Path) -> None:
         message = str(caught.value)
         assert message.startswith(f"{path}: found {len(content)} bytes") and record["sha256"] in message
     path.write_bytes(whole[:20])
-    for name in ("read_tensors", "read_metadata"):
-        with pytest.raises(LifeError, match="no valid safetensors file"):
-            getattr(storage, name)(path)
+    with pytest.raises(LifeError, match="no valid safetensors file"):
+        storage.read_tensors(path)
 
 
 def test_a_second_process_is_refused_by_the_first_ones_pid(tmp_path: Path) -> None:

@@ -20,14 +20,13 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from lifealign.errors import LifeError
 
 TEMPORARY = re.compile(r"\.tmp-\d+-[0-9a-f]{8}$")  # what write_bytes appends: the writer's process id and a random word
-METADATA_KEY = "lifealign"
 LOCK, LOCK_HOLDER = ".lock", ".lock-holder.json"
 
 
@@ -103,13 +102,12 @@ def read_rows(path: str | Path) -> list[Any]:
     return rows
 
 
-def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> None:
-    """Replaces a safetensors file.
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    """Replaces a safetensors file, laid out as PEFT's.
 
     Args:
         path: The file.
         tensors: Tensors by name, of any dtype and device; no two may share memory.
-        metadata: Values that JSON can hold, for :func:`read_metadata`; None writes a plain file, as PEFT does.
 
     Raises:
         LifeError: If a tensor holds NaN or infinity, which must never become part of a memory, or as
@@ -123,8 +121,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
                 f"{path}: tensor {name!r}: found {count} values that are NaN or infinite; nothing was written"
             )
     # One key only: safetensors orders the keys of its header at random, and the bytes would differ from run to run.
-    header = {"format": "pt"} if metadata is None else {METADATA_KEY: _json(path, metadata).decode()}
-    write_bytes(path, save(plain, header))
+    write_bytes(path, save(plain, {"format": "pt"}))
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -137,21 +134,6 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise LifeError(f"{path}: found no valid safetensors file ({error})") from error
-
-
-def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Reads what :func:`write_tensors` was given as metadata, without the tensors; empty for a plain file.
-
-    Raises:
-        LifeError: If the file is missing, unreadable or damaged.
-    """
-    with _named(path, "read"):
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata: dict[str, Any] = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
-                return metadata
-        except (SafetensorError, ValueError) as error:
             raise LifeError(f"{path}: found no valid safetensors file ({error})") from error
 
 
