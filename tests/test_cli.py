@@ -18,7 +18,7 @@ from rich.console import Console
 from tests.tiny import letter_task, save_tiny
 
 from lifealign import cli, lifelong
-from lifealign.demo import show, support_desk
+from lifealign.demo import show
 from lifealign.errors import LifeAlignError, LifeError
 from lifealign.life import Life
 
@@ -478,7 +478,7 @@ def test_a_traceback_is_shown_with_debug_and_only_with_debug(tmp_path: Path) -> 
 def recipe(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's recipe, on the tiny model and four pairs of each task."""
     settings = yaml.safe_load(show.RECIPE.read_text())
-    settings |= {"suite_pairs": 4, "model": {"model_name_or_path": str(tiny_folder)}}
+    settings |= {"suite_pairs": 4, "suite_test_pairs": 5, "model": {"model_name_or_path": str(tiny_folder)}}
     settings["data"]["max_length"] = 768  # bytes are tokens here
     settings["evaluation"] |= {"prompts": 3, "max_new_tokens": 2}
     path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
@@ -490,8 +490,6 @@ def test_the_demo_compares_methods_and_trains_only_what_is_not_there_yet(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(show, "RECIPE", recipe)
-    load_suite = support_desk.load_suite
-    monkeypatch.setattr(support_desk, "load_suite", lambda pairs: load_suite(pairs, test_pairs=5))
     trained: list[str] = []
     learn_step = lifelong.learn_step
 

@@ -79,6 +79,7 @@ def build_config(
         ConfigError: If there are mistakes; all of them at once, one line each.
 
     Example:
+        >>> from lifealign.config import PreferenceConfig
         >>> build_config(PreferenceConfig, {"beta": "2e-1"}).beta
         0.2
         >>> build_config(PreferenceConfig, {"betta": 1}, source="a.yaml")
