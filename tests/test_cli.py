@@ -513,7 +513,7 @@ def test_the_demo_compares_methods_and_trains_only_what_is_not_there_yet(
     for rule in ("1. brief", "2. greet", "3. order-number", "4. escalate"):
         assert rule in text
     assert re.search(r"after +brief +greet +order-number +escalate +mean", text)
-    assert re.search(r"method +brief +greet +order-number +escalate +last +average +learned", text)
+    assert re.search(r"method +brief +greet +order-number +escalate +last +learned +backward", text)
     after_the_last = text[text.index("after the last rule") :]
     for row in ("base model", "SeqFT", "LifeAlign"):
         assert len(re.findall(rf"{row} +\d+ % +\d+ % +\d+ % +\d+ % +\d+ %", after_the_last)) == 2  # two metrics

@@ -14,7 +14,7 @@ from lifealign.config_file import load_experiment
 from lifealign.demo.support_desk import RULES
 from lifealign.experiment import run_experiment
 from lifealign.life import Life
-from lifealign.report.terminal import LABELS, answers_table, comparison_table, matrix_table
+from lifealign.report.terminal import LABELS, LEGEND, answers_table, comparison_table, matrix_table
 from lifealign.training.progress import Progress
 
 RECIPE = Path(__file__).with_name("support_desk.yaml")
@@ -62,6 +62,7 @@ def _show(console: Console, lives: Mapping[str, Life]) -> None:
     for metric in ("adherence", "preference_accuracy"):
         console.print(f"\n[bold]{LABELS[metric]}[/]")
         console.print(comparison_table({title: life.scores[metric] for title, life in lives.items()}))
+    console.print(LEGEND, style="dim", highlight=False)
     console.rule("the same customer, answered after the last rule")
     answers = {title: _last_answers(life) for title, life in lives.items()}
     for prompt in _spaced(answers):
@@ -76,7 +77,8 @@ def _show(console: Console, lives: Mapping[str, Life]) -> None:
 def _last_answers(life: Life) -> dict[str, tuple[str, dict[str, bool]]]:
     """Answers of the last version by prompt text, with what each rule says of them."""
     rows: list[dict[str, Any]] = life.directory.rows(f"tasks/{life.steps[-1].name}/answers.jsonl")
-    return {row["prompt"][-1]["content"]: (row["answer"], row["holds"]) for row in rows}
+    names = [rule.name for rule in RULES]
+    return {row["prompt"][-1]["content"]: (row["answer"], {name: row["holds"][name] for name in names}) for row in rows}
 
 
 def _spaced(answers: Mapping[str, Mapping[str, tuple[str, Mapping[str, bool]]]]) -> list[str]:

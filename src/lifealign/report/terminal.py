@@ -23,6 +23,10 @@ SUMMARY = {
     "forgetting": "forgetting",
 }
 
+COMPARED = {"last": "last", "learned": "learned", "backward_transfer": "backward"}
+"""What methods are compared by, in columns narrow enough for a terminal of 80."""
+LEGEND = "last: mean of the row; learned: mean right after each task was learnt; backward: mean change since then"
+
 
 def matrix_table(matrix: ScoreMatrix, steps: Sequence[str]) -> Table:
     """A score matrix: one row per step, one column per task, the base model first.
@@ -65,18 +69,18 @@ def comparison_table(runs: Mapping[str, ScoreMatrix]) -> Table:
         runs: Matrices of the same stream, by the method's display name.
     """
     first = next(iter(runs.values()))
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("method")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("method", no_wrap=True)
     for task in first.tasks:
         table.add_column(escape(task), justify="right")
-    for label in SUMMARY.values():
+    for label in COMPARED.values():
         table.add_column(label, justify="right", style="bold" if label == "last" else "")
     base = [number_text(first.metric, first.base.get(task)) for task in first.tasks]
-    table.add_row("base model", *base, number_text(first.metric, first.summary()["base"]), *[""] * 4, style="dim")
+    table.add_row("base model", *base, number_text(first.metric, first.summary()["base"]), *[""] * 2, style="dim")
     for name, matrix in runs.items():
         row = matrix.rows[-1]
         values = matrix.summary()
-        cells = [number_text(matrix.metric, values[key], signed=key == "backward_transfer") for key in SUMMARY]
+        cells = [number_text(matrix.metric, values[key], signed=key == "backward_transfer") for key in COMPARED]
         table.add_row(escape(name), *[_cell(matrix.metric, row, task) for task in matrix.tasks], *cells)
     return table
 
