@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ def _show(console: Console, lives: Mapping[str, Life]) -> None:
     life = lives["LifeAlign"]
     adapter = life.directory.path / "versions" / life.versions[-1].name
     console.print(f"the aligned adapter: {adapter}", highlight=False, soft_wrap=True)
-    console.print("look closer:         " + f"lifealign status {life.directory.path}", highlight=False, soft_wrap=True)
+    command = sys.argv[0] if Path(sys.argv[0]).name == "lifealign" else "lifealign"  # as it was called just now
+    console.print(f"look closer:         {command} status {life.directory.path}", highlight=False, soft_wrap=True)
 
 
 def _last_answers(life: Life) -> dict[str, tuple[str, dict[str, bool]]]:
