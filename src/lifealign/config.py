@@ -1,4 +1,4 @@
-"""Settings of a life and of an experiment, as pydantic models: the names, defaults and ranges of everything.
+"""Settings of a life, as pydantic models: the names, defaults and ranges of everything.
 
 Option names are those of TRL, PEFT and transformers, where they have the option. Reading files is in ``config_file``.
 """
@@ -23,8 +23,6 @@ from pydantic import (
 )
 
 from lifealign.config_words import Fault, Faults, boolean_as_number, explain, nearest, shown
-from lifealign.data.task import TASK_NAME
-from lifealign.evaluation.adherence import AnswerCheck
 
 if TYPE_CHECKING:
     from lifealign.methods import Method
@@ -152,15 +150,22 @@ class EvaluationConfig(Settings):
         max_new_tokens: Most tokens of a generated answer.
         generate: Whether answers are generated, for tasks that have a check.
         prompts: How many held-out prompts of a task get a generated answer; None for all.
+        pairs: How many held-out pairs of a task are scored for preference; None for all.
     """
 
     per_device_eval_batch_size: int = Field(16, ge=1)  # ours: fits two cores and the embedded model
     max_new_tokens: int = Field(64, ge=1)  # ours: the checks read short answers; the released code has 1024
     generate: bool = True
     prompts: int | None = Field(None, ge=1)
+    pairs: int | None = Field(None, ge=1)
 
 
-def _to_method(value: Any) -> Any:
+def method_from(value: Any) -> Method:
+    """The method that a setting means: its name, or a mapping with its name and options.
+
+    Raises:
+        ValueError: If there is no such method or option, or a value is out of range; it says what there is.
+    """
     from lifealign.methods import METHODS
     from lifealign.methods.base import Method as MethodBase
 
@@ -192,7 +197,8 @@ def _to_method(value: Any) -> Any:
     return method
 
 
-def _from_method(method: Method) -> dict[str, Any]:
+def method_settings(method: Method) -> dict[str, Any]:
+    """The mapping that :func:`method_from` takes back."""
     return {"name": method.key, **method.model_dump(mode="json")}
 
 
@@ -207,8 +213,8 @@ class LifeConfig(Settings):
 
     model: ModelConfig = ModelConfig()
     lora: AdapterConfig = AdapterConfig()
-    method: Annotated[Method, PlainValidator(_to_method), PlainSerializer(_from_method)] = Field(
-        default_factory=lambda: _to_method(DEFAULT_METHOD)
+    method: Annotated[Method, PlainValidator(method_from), PlainSerializer(method_settings)] = Field(
+        default_factory=lambda: method_from(DEFAULT_METHOD)
     )
     sft: SFTConfig = SFTConfig()
     preference: PreferenceConfig = PreferenceConfig()
@@ -217,72 +223,9 @@ class LifeConfig(Settings):
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = Field(42, ge=0, lt=2**32)  # released code
 
-
-class TaskConfig(Settings):
-    """A task of an experiment.
-
-    Attributes:
-        name: Letters, digits, ``.``, ``_`` and ``-``, at most 64.
-        train: File of training pairs, relative to the YAML file, or ``hub:owner/name[:split]``.
-        test: The same for held-out pairs; None: the task is trained and not scored.
-        check: Exact check of generated answers.
-        max_train: Only the first so many pairs.
-        max_test: Only the first so many pairs.
-    """
-
-    name: str
-    train: str = Field(min_length=1)
-    test: str | None = Field(None, min_length=1)
-    check: AnswerCheck | None = None
-    max_train: int | None = Field(None, ge=1)
-    max_test: int | None = Field(None, ge=1)
-
-    @field_validator("name")
-    @classmethod
-    def _fits_a_folder(cls, name: str) -> str:
-        if not TASK_NAME.fullmatch(name):
-            raise ValueError(
-                f"found {name!r}, expected 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit"
-            )
-        return name
-
-
-class ExperimentConfig(LifeConfig):
-    """A whole stream in one file: a life's settings, and the tasks or the suite it meets.
-
-    Attributes:
-        output_dir: Folder of the life, relative to the working directory.
-        tasks: The tasks in the order they are met, or None with a suite.
-        suite: An embedded suite of tasks, or None with tasks.
-        suite_pairs: Training pairs per task of the suite; None for all.
-        suite_test_pairs: Held-out pairs per task of the suite; None for all.
-        suite_held_out: ``dev`` while a setting is being chosen, ``test`` for what is reported.
-    """
-
-    output_dir: Path
-    tasks: tuple[TaskConfig, ...] | None = Field(None, min_length=1)
-    suite: Literal["support-desk"] | None = None
-    suite_pairs: int | None = Field(None, ge=1)
-    suite_test_pairs: int | None = Field(None, ge=1)
-    suite_held_out: Literal["test", "dev"] = "test"
-
     @model_validator(mode="after")
-    def _has_one_source_of_tasks(self) -> Self:
-        if (self.tasks is None) == (self.suite is None):
-            found = "neither tasks nor suite" if self.tasks is None else "both tasks and suite"
-            raise ValueError(f"found {found}, expected exactly one of the two")
-        faults: list[Fault] = [
-            ((key,), f"found {size} without a suite, expected it with one")
-            for key in ("suite_pairs", "suite_test_pairs")
-            if self.suite is None and (size := getattr(self, key)) is not None
-        ]
-        tasks = self.tasks or ()
-        for number, task in enumerate(tasks):
-            for earlier, other in enumerate(tasks[:number]):
-                for key in ("name", "train"):
-                    if getattr(task, key) == (value := getattr(other, key)):
-                        fault = f"found {value!r}, expected another than tasks[{earlier}] has"
-                        faults.append((("tasks", number, key), fault))
-        if faults:
-            raise Faults(faults)
+    def _has_a_use_for_replay(self) -> Self:
+        if self.replay is not None and self.method.memory_use == "none":
+            fault = f"found settings, expected none: {self.method.key} uses nothing of earlier tasks"
+            raise Faults([(("replay",), fault)])
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,16 +25,19 @@ from lifealign.evaluation.evaluate import HeldOut
 from lifealign.evaluation.generate import AnswerCache
 from lifealign.evaluation.matrix import ScoreMatrix, matrices
 from lifealign.manifest import FORMAT_VERSION, BaseRecord, Manifest, Version
-from lifealign.memory.adapter import Adapter, read_adapter, write_adapter
+from lifealign.memory.adapter import Adapter, install_adapter, read_adapter
 from lifealign.memory.long_term import LongTermMemory
 from lifealign.methods.base import Method, MethodState
 from lifealign.model import Base, attach_lora, load_base
+from lifealign.prompt_pool import prompt_pool
 from lifealign.training.reference import ReferenceCache
 from lifealign.training.runtime import Runtime
 
 if TYPE_CHECKING:
     from lifealign.training.progress import Progress
 
+ADAPTER_FILE, POOL_FILE = "adapter_model.safetensors", "prompt_pool.safetensors"
+REFERENCE_FILE, ANSWERS_FILE = "reference.safetensors", "answers.json"
 FIRST = "00-base"
 """Name of the version before any task: the untrained adapter."""
 
@@ -56,7 +59,13 @@ class Life:
 
     @classmethod
     def create(
-        cls, path: str | Path, config: LifeConfig | None = None, *, model: str | None = None, **sections: Any
+        cls,
+        path: str | Path,
+        config: LifeConfig | None = None,
+        *,
+        model: str | None = None,
+        base: Base | None = None,
+        **sections: Any,
     ) -> Life:
         """Makes a new life on a base model.
 
@@ -64,6 +73,8 @@ class Life:
             path: Directory to make; must not exist, or be empty.
             config: All settings; or give ``model`` and single sections instead.
             model: The base: ``smollm2-135m``, a folder, a ``.gguf`` file or a hub id.
+            base: The base as :func:`~lifealign.model.load_base` has loaded it with the same settings, to save loading
+                it again; it is copied, not changed.
             **sections: Sections of :class:`~lifealign.config.LifeConfig`, such as ``method`` or ``preference``.
 
         Raises:
@@ -78,7 +89,7 @@ class Life:
         elif model or sections:
             raise ConfigError("Life.create: give either config or single sections, not both")
         _require_free(path)
-        base = load_base(config.model)
+        base = load_base(config.model) if base is None else base.copied()
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             base=BaseRecord(model_name_or_path=base.name, revision=config.model.revision, fingerprint=base.fingerprint),
@@ -95,13 +106,16 @@ class Life:
         return life
 
     @classmethod
-    def open(cls, path: str | Path) -> Life:
-        """Opens a life; the model is loaded when it is first needed.
+    def open(cls, path: str | Path, *, base: Base | None = None) -> Life:
+        """Opens a life; the model is loaded when it is first needed, or copied from ``base``, as in :meth:`create`.
 
         Raises:
             LifeError: If the directory is not a life, or of another format version.
         """
-        return cls(LifeDirectory(Path(path), Manifest.read(Path(path))))
+        life = cls(LifeDirectory(Path(path), Manifest.read(Path(path))))
+        if base is not None:
+            life.__dict__["_base"] = life._checked(base.copied())
+        return life
 
     def learn(self, task: Task, progress: Progress | None = None) -> Version:
         """Teaches one more task and keeps the others. A task that was learnt from the same data is not repeated.
@@ -128,7 +142,7 @@ class Life:
             LifeError: If there is no such version, or its adapter is damaged.
             ModelError: If the base model is another than the life was made with.
         """
-        write_adapter(self.runtime.model, self.adapter(version))
+        install_adapter(self.runtime.model, self.adapter(version))
         return self.runtime.model, self.runtime.tokenizer
 
     def rollback(self, to: str) -> None:
@@ -191,15 +205,20 @@ class Life:
         ]
 
     def adapter(self, version: str | None = None) -> Adapter:
-        """The adapter of a version, by default the last one."""
-        name = self.versions[-1 if version is None else self.directory.index(version)].name
-        return self.directory.tensors(f"versions/{name}/adapter_model.safetensors")
+        """The adapter of a version, by default the last one; of L2P, its prompt pool."""
+        chosen = self.versions[-1 if version is None else self.directory.index(version)]
+        files = [f"versions/{chosen.name}/{file}" for file in (ADAPTER_FILE, POOL_FILE)]
+        return self.directory.tensors(next((file for file in files if file in chosen.files), files[0]))
 
     # -- what the main path works with --------------------------------------------------------------------------------
 
     @cached_property
     def _base(self) -> Base:
-        base, expected = load_base(self.config.model), self.directory.manifest.base
+        return self._checked(load_base(self.config.model))
+
+    def _checked(self, base: Base) -> Base:
+        """A base, once it is found to be the one that the life was made with."""
+        expected = self.directory.manifest.base
         if base.fingerprint != expected.fingerprint:
             raise ModelError(
                 f"{self.directory.path}: found base model {base.name} with fingerprint {base.fingerprint}, expected "
@@ -216,8 +235,9 @@ class Life:
     def runtime(self) -> Runtime:
         """The model on its device, with the life's last adapter."""
         model = attach_lora(self._base, self.config.lora, self.config.seed)
+        self.config.method.prepare(model, self.config.seed)
         if self.versions:
-            write_adapter(model, self.adapter())
+            install_adapter(model, self.adapter())
         return Runtime.prepare(model, self._base.tokenizer, share_prefix=self.config.data.share_prefix)
 
     @cached_property
@@ -227,8 +247,21 @@ class Life:
         if self.steps:
             name = self.steps[-1].name
             tensors = self.directory.tensors(f"memory/{name}.method.safetensors")
-            method.load_state(MethodState(tensors, self.directory.json(f"tasks/{name}/method.json")))
+            saved = self.directory.json(f"tasks/{name}/method.json")
+            self._require_same_method(name, saved.get("method"))
+            method.load_state(MethodState(tensors, saved.get("values", {})))
         return method
+
+    def _require_same_method(self, step: str, saved: dict[str, Any] | None) -> None:
+        """Refuses a method's state that another configuration has written; lives of 0.1 did not say which it was."""
+        current = self.config.model_dump(mode="json")["method"]
+        if saved is not None and saved != current:
+            differing = [key for key in {**saved, **current} if saved.get(key) != current.get(key)]
+            shown = "; ".join(f"{key}: {saved.get(key)!r} there, {current.get(key)!r} here" for key in differing)
+            raise LifeError(
+                f"{self.directory.path}: found the method's state of step {step} saved by another configuration "
+                f"({shown}), expected that of life.json; the settings of a life do not change"
+            )
 
     @cached_property
     def memory(self) -> LongTermMemory:
@@ -264,20 +297,36 @@ class Life:
     @cached_property
     def reference(self) -> ReferenceCache:
         """Reference log-probabilities, kept for the life."""
-        return ReferenceCache(self.directory.path / "cache" / "reference.safetensors")
+        return ReferenceCache(self.directory.path / "cache" / REFERENCE_FILE)
 
     @cached_property
     def answers(self) -> AnswerCache:
         """Generated answers, kept for the life."""
-        return AnswerCache(self.directory.path / "cache" / "answers.json")
+        return AnswerCache(self.directory.path / "cache" / ANSWERS_FILE)
+
+    def borrow_cache(self, folder: Path) -> None:
+        """Takes over what other lives have computed and lent; keys name base and content, so nothing wrong is found."""
+        self.reference.update(ReferenceCache(folder / REFERENCE_FILE))
+        self.answers.update(AnswerCache(folder / ANSWERS_FILE))
+
+    def lend_cache(self, folder: Path) -> None:
+        """Adds what this life has computed to a folder that others borrow from; not while another life does it."""
+        with suppress(LifeError), storage.exclusive_lock(folder):
+            reference, answers = ReferenceCache(folder / REFERENCE_FILE), AnswerCache(folder / ANSWERS_FILE)
+            reference.update(self.reference)
+            answers.update(self.answers)
+            reference.save()
+            answers.save()
 
     def adapter_files(self, version: str, adapter: Adapter) -> dict[str, Any]:
-        """Content of a version's folder: the two files of a plain PEFT adapter, by path inside the life."""
+        """Content of a version's folder, by path inside the life: a plain PEFT adapter, or a prompt pool."""
+        folder = f"versions/{version}"
+        if (pool := prompt_pool(self.runtime.model)) is not None:  # nothing that PEFT could load, so nothing it would
+            return {f"{folder}/{POOL_FILE}": adapter, f"{folder}/prompt_pool.json": pool.shape()}
         config = self.runtime.model.peft_config["default"].to_dict()
         config |= {"base_model_name_or_path": self.directory.manifest.base.model_name_or_path, "inference_mode": True}
         plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
-        folder = f"versions/{version}"
-        return {f"{folder}/adapter_config.json": plain, f"{folder}/adapter_model.safetensors": adapter}
+        return {f"{folder}/adapter_config.json": plain, f"{folder}/{ADAPTER_FILE}": adapter}
 
     def write_scores(self) -> None:
         """Writes ``scores.json``, a view for people and scripts of what the versions hold."""
@@ -289,7 +338,7 @@ class Life:
         for name in ("method", "memory", "replay"):
             self.__dict__.pop(name, None)
         if "runtime" in self.__dict__:
-            write_adapter(self.runtime.model, self.adapter())
+            install_adapter(self.runtime.model, self.adapter())
 
 
 def _require_free(path: Path) -> None:

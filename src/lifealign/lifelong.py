@@ -10,16 +10,25 @@ from typing import TYPE_CHECKING, Any
 import torch
 import xxhash
 
-from lifealign.data.replay import sample_for_replay
-from lifealign.data.task import Task
+from lifealign.data.replay import distinct, sample_for_replay
+from lifealign.data.task import Pair, Task
 from lifealign.errors import DataError, LifeError, TrainingError
 from lifealign.evaluation.evaluate import Evaluator, HeldOut, Scores
 from lifealign.manifest import TaskRecord, Version
-from lifealign.memory.adapter import Adapter, add, read_adapter, subtract, write_adapter
+from lifealign.memory.adapter import (
+    Adapter,
+    add,
+    install_adapter,
+    plain_adapter,
+    read_adapter,
+    subtract,
+    write_adapter,
+)
 from lifealign.memory.long_term import Consolidation
-from lifealign.methods.base import Segment, Step
+from lifealign.methods.base import Logps, Segment, Step, StepContext
 from lifealign.training.batches import TokenizedPair, tokenize_pairs
 from lifealign.training.objectives import Objective, PreferenceObjective, StageName, SupervisedObjective
+from lifealign.training.peak_memory import peak_memory_bytes, reset_peak_memory
 from lifealign.training.reference import adapter_fingerprint
 from lifealign.training.stage import LogRow, train_stage
 
@@ -78,21 +87,23 @@ def learn_step(life: Life, step: Step, progress: Progress | None = None) -> Vers
     Raises:
         TrainingError: If a loss, gradient or consolidation went wrong. The life is as it was before the step.
     """
-    started = time.monotonic()
     try:
-        write_adapter(life.runtime.model, life.adapter())  # whatever version was looked at last
         learning = _Learning(life, step, progress)
-        examples = learning.examples()  # this task, and what is remembered of the others
-        life.method.attach(life.runtime.model, step)
+        model = learning.model
+        install_adapter(model, life.adapter())  # whatever version was looked at last
+        learning.mix()  # this task, and what is remembered of the others
+        learning.attach()
         for segment in life.method.segments:
-            before = read_adapter(life.runtime.model)
+            before = read_adapter(model)
             for stage in segment.stages:
-                learning.train(stage, examples)  # SFT, then the preference stage
-            update = subtract(read_adapter(life.runtime.model), before)  # short-term update
+                learning.train(stage)  # SFT, then the preference stage
+            update = subtract(read_adapter(model), before)  # short-term update
             refined = learning.consolidate(update, segment)  # denoised and projected
-            write_adapter(life.runtime.model, add(before, refined))
+            write_adapter(model, add(before, refined))
+        install_adapter(model, plain_adapter(model))  # from here on the model is what will be saved
+        learning.remember()
         scores, base = learning.evaluate()  # one row of the matrix
-        return learning.commit(scores, base, time.monotonic() - started)  # all or nothing
+        return learning.commit(scores, base)  # all or nothing
     except BaseException:
         life.forget_loaded()
         raise
@@ -103,54 +114,70 @@ class _Learning:
 
     def __init__(self, life: Life, step: Step, progress: Progress | None) -> None:
         self.life, self.step, self.progress = life, step, progress
+        self.model = life.runtime.model
         self.names = "+".join(task.name for task in step.tasks)
         self.seed = derive_seed(life.config.seed, step.name)
+        self.pairs: list[TokenizedPair] = []
+        self.memories: dict[str, list[TokenizedPair]] = {}
+        self.objectives: dict[StageName, Objective] = {}
         self.logs: dict[str, list[LogRow]] = {}
         self.refined: dict[str, Adapter] = {}
         self.figures: dict[str, dict[str, Any]] = {}
         self.left_out: list[str] = []
         self.replayed = 0
+        self.started, self.seconds = time.monotonic(), 0.0
+        reset_peak_memory()
         if progress is not None:
             progress.title = step.name
 
-    def examples(self) -> list[TokenizedPair]:
-        """Tokenised pairs of the step and of the replay buffer."""
+    def mix(self) -> None:
+        """Tokenises the step's pairs and those that are remembered of earlier tasks, and mixes them."""
+        life = self.life
         current = [pair for task in self.step.tasks for pair in task.train]
-        mixed = self.life.replay.mix(current)
-        fitting, left_out = tokenize_pairs(self.life.runtime.tokenizer, mixed, self.life.config.data.max_length)
+        mixed = life.replay.mix(current) if life.method.memory_use == "mixed" else distinct(current)
+        self.pairs, left_out = self._tokenized(mixed)
         self.left_out = [pair.source for pair in left_out]
         own = {pair.key for pair in current}
-        self.replayed = sum(pair.key not in own for pair in fitting)
-        if not any(pair.key in own for pair in fitting):
+        self.replayed = sum(pair.key not in own for pair in self.pairs)
+        if not any(pair.key in own for pair in self.pairs):
             raise DataError(
                 left_out[0].source,
                 field="prompt",
-                found=f"a prompt that leaves no room for an answer in max_length = {self.life.config.data.max_length} "
+                found=f"a prompt that leaves no room for an answer in max_length = {life.config.data.max_length} "
                 f"tokens, in all {len(current)} pairs of task {self.names!r}",
                 expected="at least one pair that fits; raise data.max_length",
             )
         self._say_left_out(len(mixed))
-        policy = adapter_fingerprint(read_adapter(self.life.runtime.model))
-        self._reference(fitting, None if self.life.config.preference.reference == "base" else policy)
-        return fitting
+        self.memories = {name: self._tokenized(pairs)[0] for name, pairs in life.replay.by_task().items()}
 
-    def train(self, stage: StageName, examples: Sequence[TokenizedPair]) -> None:
-        """Runs one stage."""
+    def attach(self) -> None:
+        """Lets the method prepare the model, and looks up the reference of every pair it may take a loss of."""
+        life = self.life
+        life.method.attach(self._context())
+        pairs = list(self.pairs)
+        if life.method.memory_use == "held":
+            pairs += [pair for remembered in self.memories.values() for pair in remembered]
+        if life.config.sft.num_train_epochs:
+            self.objectives["sft"] = SupervisedObjective()
+        if life.config.preference.num_train_epochs:
+            self.objectives["preference"] = PreferenceObjective(life.config.preference.beta, self._reference(pairs))
+
+    def train(self, stage: StageName) -> None:
+        """Runs one stage; one that is switched off leaves an empty log."""
         config = self.life.config
-        objective: Objective = (
-            SupervisedObjective()
-            if stage == "sft"
-            else PreferenceObjective(config.preference.beta, self.reference_logps)
-        )
-        self.logs[stage] = train_stage(
-            self.life.runtime,
-            examples,
-            objective,
-            config.sft if stage == "sft" else config.preference,
-            self.life.method,
-            self.step,
-            seed=derive_seed(self.seed, stage),
-            progress=self.progress,
+        self.logs[stage] = (
+            train_stage(
+                self.life.runtime,
+                self.pairs,
+                self.objectives[stage],
+                config.sft if stage == "sft" else config.preference,
+                self.life.method,
+                self.step,
+                seed=derive_seed(self.seed, stage),
+                progress=self.progress,
+            )
+            if stage in self.objectives
+            else []
         )
 
     def consolidate(self, update: Adapter, segment: Segment) -> Adapter:
@@ -175,6 +202,11 @@ class _Learning:
         }
         return result.update
 
+    def remember(self) -> None:
+        """Lets the method take what it needs from the finished model; learning ends here, scoring begins."""
+        self.life.method.remember(self._context())
+        self.seconds = time.monotonic() - self.started
+
     def evaluate(self) -> tuple[Scores, Scores]:
         """Scores every task seen so far, and the base model on the new ones."""
         life = self.life
@@ -190,9 +222,15 @@ class _Learning:
             life.base_fingerprint,
         )
         base = evaluator.score(new, None)
-        return evaluator.score(seen, adapter_fingerprint(read_adapter(life.runtime.model))), base
+        policy = adapter_fingerprint(read_adapter(self.model))
+        if life.method.one_model:
+            return evaluator.score(seen, policy), base
+        scores = evaluator.score(new, policy)
+        if life.steps:  # each earlier task still has the model of its own step
+            scores.carry(life.directory.json(f"tasks/{life.steps[-1].name}/scores.json"))
+        return scores, base
 
-    def commit(self, scores: Scores, base: Scores, seconds: float) -> Version:
+    def commit(self, scores: Scores, base: Scores) -> Version:
         """Writes everything the step has made, then makes it exist."""
         life, step = self.life, self.step
         drawn = {
@@ -211,7 +249,7 @@ class _Learning:
             "stages": self.logs,
         }
         files: dict[str, Any] = {
-            **life.adapter_files(step.name, read_adapter(life.runtime.model)),
+            **life.adapter_files(step.name, read_adapter(self.model)),
             f"memory/{step.name}.safetensors": {
                 f"{label}/{name}": tensor.float()
                 for label, update in self.refined.items()
@@ -221,13 +259,17 @@ class _Learning:
             f"replay/{step.name}.jsonl": [
                 pair.as_row() | {"task": name} for name, pairs in drawn.items() for pair in pairs
             ],
-            f"{folder}/method.json": state.values,
+            f"{folder}/method.json": {"method": life.config.model_dump(mode="json")["method"], "values": state.values},
             f"{folder}/training.json": summary,
             f"{folder}/consolidation.json": self.figures,
-            f"{folder}/scores.json": {"scores": scores.values, "base": base.values},
+            f"{folder}/scores.json": {"scores": scores.values, "base": base.values, "outcomes": scores.outcomes},
             f"{folder}/answers.jsonl": scores.answers,
             f"{folder}/base_answers.jsonl": base.answers,
-            f"{folder}/time.json": {"seconds": round(seconds, 1)},
+            f"{folder}/time.json": {
+                "seconds": round(time.monotonic() - self.started, 1),
+                "learning_seconds": round(self.seconds, 1),
+                "peak_memory_bytes": peak_memory_bytes(),
+            },
         }
         for task in step.tasks:
             files[f"{folder}/{task.name}.test.jsonl"] = [pair.as_row() for pair in task.test]
@@ -236,16 +278,34 @@ class _Learning:
         life.write_scores()
         return version
 
-    def _reference(self, pairs: Sequence[TokenizedPair], policy: str | None) -> None:
-        """Reference log-probabilities of all pairs: of the base, or of the adapter at the start of the task."""
-        life, size = self.life, self.life.config.evaluation.per_device_eval_batch_size
-        if life.config.preference.num_train_epochs == 0:
-            self.reference_logps: dict[str, tuple[float, float]] = {}
-        elif policy is None:
-            with life.runtime.model.disable_adapter():
-                self.reference_logps = life.reference.logps(life.runtime, pairs, life.base_fingerprint, size)
-        else:
-            self.reference_logps = life.reference.logps(life.runtime, pairs, f"{life.base_fingerprint} {policy}", size)
+    def _context(self) -> StepContext:
+        return StepContext(
+            self.step,
+            self.life.runtime,
+            self.pairs,
+            self.memories,
+            self.objectives,
+            self._policy_logps,
+            derive_seed(self.seed, "method"),
+        )
+
+    def _policy_logps(self, pairs: Sequence[TokenizedPair]) -> Logps:
+        """Log-probabilities under the model as it is now."""
+        life = self.life
+        policy = f"{life.base_fingerprint} {adapter_fingerprint(plain_adapter(self.model))}"
+        return life.reference.logps(life.runtime, pairs, policy, life.config.evaluation.per_device_eval_batch_size)
+
+    def _reference(self, pairs: Sequence[TokenizedPair]) -> Logps:
+        """Reference log-probabilities: of the base, or of the policy at the start of the task."""
+        life = self.life
+        if life.config.preference.reference == "task_start":
+            return self._policy_logps(pairs)
+        with life.runtime.base_policy():
+            size = life.config.evaluation.per_device_eval_batch_size
+            return life.reference.logps(life.runtime, pairs, life.base_fingerprint, size)
+
+    def _tokenized(self, pairs: Sequence[Pair]) -> tuple[list[TokenizedPair], list[Pair]]:
+        return tokenize_pairs(self.life.runtime.tokenizer, pairs, self.life.config.data.max_length)
 
     def _say_left_out(self, total: int) -> None:
         if self.left_out and self.progress is not None:

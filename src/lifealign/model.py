@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,10 @@ class Base:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     fingerprint: str
+
+    def copied(self) -> Base:
+        """The same base with weights of its own, so that an adapter put on it leaves this one as it is."""
+        return replace(self, model=copy.deepcopy(self.model))
 
 
 def load_base(config: ModelConfig) -> Base:

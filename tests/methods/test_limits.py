@@ -39,8 +39,12 @@ def seqft(make_life) -> Life:
         {"name": "er"},
         {"name": "lifealign", "energy_kept": 1.0, "overlap_kept": 1.0, "focal_exponent": 0.0},
         {"name": "lifealign", "energy_kept": 1, "overlap_kept": 1, "focal_exponent": 0, "consolidate_at": "stage"},
+        {"name": "gem"},
+        {"name": "agem"},
+        {"name": "ewc", "strength": 0},
+        {"name": "cppo", "retention": 0, "lowest": 1, "highest": 1},
     ],
-    ids=["er", "lifealign", "lifealign per stage"],
+    ids=["er", "lifealign", "lifealign per stage", "gem", "agem", "ewc", "cppo"],
 )
 def test_at_its_limits_a_method_is_seqft_bit_for_bit(make_life, seqft: Life, method: dict[str, Any]) -> None:
     life = lived(make_life, method, replay=NO_REPLAY)
@@ -62,6 +66,13 @@ def test_at_its_limits_a_method_is_seqft_bit_for_bit(make_life, seqft: Life, met
 def test_every_part_of_a_method_alone_is_not_seqft(make_life, seqft: Life, method: dict[str, Any]) -> None:
     replay = None if method["name"] == "er" else NO_REPLAY
     assert not equal(lived(make_life, method, replay=replay).adapter(), seqft.adapter())
+
+
+def test_lifealign_without_its_two_parts_is_er_bit_for_bit(make_life) -> None:
+    neither = {"name": "lifealign", "energy_kept": 1.0, "overlap_kept": 1.0, "focal_exponent": 0.0}
+    one, other = lived(make_life, neither), lived(make_life, {"name": "er"})
+    for version in one.versions:
+        assert equal(one.adapter(version.name), other.adapter(version.name)), version.name
 
 
 def test_the_figures_of_seqft_say_that_nothing_was_taken_away(seqft: Life) -> None:

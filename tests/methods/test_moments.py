@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from peft import PeftModel
 from pydantic import PrivateAttr
 from tests.tiny import letter_task
 from torch import Tensor
@@ -18,7 +17,7 @@ from lifealign.lifelong import run_stream
 from lifealign.memory.adapter import Adapter
 from lifealign.memory.long_term import Consolidation, LongTermMemory
 from lifealign.methods import METHODS
-from lifealign.methods.base import Method, MethodState, StageContext, Step
+from lifealign.methods.base import Method, MethodState, StageContext, Step, StepContext
 from lifealign.training import stage as stage_module
 from lifealign.training.objectives import BatchOutcome
 
@@ -59,8 +58,9 @@ def test_plan_decides_the_order(toy_life) -> None:
 
 def test_attach_comes_once_per_step_before_training(toy_life, monkeypatch: pytest.MonkeyPatch) -> None:
     class Attaching(Toy):
-        def attach(self, model: PeftModel, step: Step) -> None:
-            self.notes.append(step.name)
+        def attach(self, context: StepContext) -> None:
+            assert context.runtime.model is life.runtime.model and not context.objectives
+            self.notes.append(context.step.name)
 
     class Noting(torch.optim.AdamW):
         def step(self, closure: Any = None) -> Any:
@@ -68,7 +68,8 @@ def test_attach_comes_once_per_step_before_training(toy_life, monkeypatch: pytes
             return super().step(closure)
 
     monkeypatch.setattr(stage_module, "AdamW", Noting)
-    run_stream(toy_life(Attaching), [FIRST, SECOND])
+    life = toy_life(Attaching)
+    run_stream(life, [FIRST, SECOND])
     assert Toy.notes == ["01-first", *["step"] * 4, "02-second", *["step"] * 4]  # two stages of two batches
 
 

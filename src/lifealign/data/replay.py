@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from lifealign.data.task import Pair
@@ -55,6 +55,11 @@ def quotas(stored: Sequence[int], capacity: int) -> list[int]:
     return kept
 
 
+def distinct(pairs: Iterable[Pair]) -> list[Pair]:
+    """The pairs in their order, each once."""
+    return list({pair.key: pair for pair in pairs}.values())
+
+
 @dataclass
 class ReplayBuffer:
     """What is remembered of finished tasks.
@@ -70,12 +75,17 @@ class ReplayBuffer:
     capacity: int
     tasks: dict[str, tuple[Pair, ...]] = field(default_factory=dict)
 
+    def by_task(self) -> dict[str, tuple[Pair, ...]]:
+        """Remembered pairs within their quotas by task, oldest task first; a task without any is absent."""
+        kept = quotas([len(pairs) for pairs in self.tasks.values()], self.capacity)
+        return {
+            name: pairs[:number] for number, (name, pairs) in zip(kept, self.tasks.items(), strict=True) if number > 0
+        }
+
     def pairs(self) -> list[Pair]:
         """All pairs within their quotas, oldest task first."""
-        kept = quotas([len(pairs) for pairs in self.tasks.values()], self.capacity)
-        return [pair for number, pairs in zip(kept, self.tasks.values(), strict=True) for pair in pairs[:number]]
+        return [pair for pairs in self.by_task().values() for pair in pairs]
 
     def mix(self, current: Iterable[Pair]) -> list[Pair]:
         """The current task's pairs and those remembered of earlier ones; a pair that is in both appears once."""
-        merged: Mapping[str, Pair] = {pair.key: pair for pair in [*current, *self.pairs()]}
-        return list(merged.values())
+        return distinct([*current, *self.pairs()])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from lifealign.data.task import Pair
-from lifealign.evaluation.adherence import AnswerCheck, adherence
+from lifealign.evaluation.adherence import AnswerCheck
 from lifealign.evaluation.generate import AnswerCache, Prompt
-from lifealign.evaluation.preference import held_out_margins, preference_scores
+from lifealign.evaluation.preference import held_out_margins, preference_outcomes
 from lifealign.training.batches import TokenizedPair, tokenize_pairs
 from lifealign.training.reference import ReferenceCache
 from lifealign.training.runtime import Runtime
@@ -29,14 +30,23 @@ class HeldOut:
 
 @dataclass
 class Scores:
-    """Scores of one model: by metric, then task; and the answers behind them."""
+    """Scores of one model, by metric, then task; the outcome of every held-out example; and the answers behind them."""
 
     values: dict[str, dict[str, float]] = field(default_factory=dict)
+    outcomes: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     answers: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, metric: str, task: str, value: float) -> None:
-        """Notes one score."""
-        self.values.setdefault(metric, {})[task] = value
+    def add(self, metric: str, task: str, outcomes: Sequence[float]) -> None:
+        """Notes one score, the mean of its outcomes: one per held-out pair or prompt, at least one."""
+        self.values.setdefault(metric, {})[task] = fmean(outcomes)
+        self.outcomes.setdefault(metric, {})[task] = list(outcomes)
+
+    def carry(self, earlier: Mapping[str, Any]) -> None:
+        """Puts scores of another model, as a step has written them, before these."""
+        for metric, values in earlier["scores"].items():
+            self.values[metric] = {**values, **self.values.get(metric, {})}
+        for metric, outcomes in earlier["outcomes"].items():
+            self.outcomes[metric] = {**outcomes, **self.outcomes.get(metric, {})}
 
 
 @dataclass(frozen=True)
@@ -73,22 +83,22 @@ class Evaluator:
         """
         scores = Scores()
         if policy is None:
-            with self.runtime.model.disable_adapter():
+            with self.runtime.base_policy():
                 self._score_answers(tasks, self.base, scores)
         else:
             self._score_answers(tasks, policy, scores)
         for task in tasks:
-            pairs, _ = tokenize_pairs(self.runtime.tokenizer, task.pairs, self.max_length)
+            pairs, _ = tokenize_pairs(self.runtime.tokenizer, task.pairs[: self.settings.pairs], self.max_length)
             if pairs:
-                for metric, value in preference_scores(self._margins(pairs, policy)).items():
-                    scores.add(metric, task.name, value)
+                for metric, outcomes in preference_outcomes(self._margins(pairs, policy)).items():
+                    scores.add(metric, task.name, outcomes)
         return scores
 
     def _margins(self, pairs: Sequence[TokenizedPair], policy: str | None) -> list[float]:
         if policy is None:
             return [0.0] * len(pairs)  # the base against itself
         size = self.settings.per_device_eval_batch_size
-        with self.runtime.model.disable_adapter():
+        with self.runtime.base_policy():
             reference = self.reference.logps(self.runtime, pairs, self.base, size)
         return held_out_margins(self.runtime, pairs, reference, beta=self.beta, batch_size=size)
 
@@ -108,7 +118,7 @@ class Evaluator:
         for task in tasks:
             if task.check is not None and task.name in prompts:
                 given = [answers[prompt] for prompt in prompts[task.name]]
-                scores.add("adherence", task.name, adherence(task.check, given))
+                scores.add("adherence", task.name, [float(task.check.holds(answer)) for answer in given])
         scores.answers = [_answer_row(prompt, answer, tasks, prompts) for prompt, answer in answers.items()]
 
 

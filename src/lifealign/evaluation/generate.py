@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import xxhash
+from torch import Tensor
 
 from lifealign import storage
 from lifealign.data.task import Message
 from lifealign.errors import LifeError
+from lifealign.prompt_pool import active_pool
 from lifealign.training.batches import prompt_ids
 from lifealign.training.runtime import Runtime
 
@@ -42,16 +45,39 @@ def generate_answers(runtime: Runtime, prompts: Sequence[Prompt], *, max_new_tok
         mask = [[0] * pad + [1] * (length - pad) for pad in padding]
         device = runtime.accelerator.device
         with torch.no_grad():
-            output = runtime.model.generate(
-                input_ids=torch.tensor(rows, device=device),
-                attention_mask=torch.tensor(mask, device=device),
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                pad_token_id=tokenizer.pad_token_id,
+            given = _read_by(
+                runtime,
+                torch.tensor(rows, device=device),
+                torch.tensor(mask, device=device),
+                [tuple(ids[index]) for index in indices],
             )
+            output = runtime.model.generate(
+                **given, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
+            )
+        skipped = length if "input_ids" in given else 0  # of embeddings, only what is new comes back
         for index, row in zip(indices, output, strict=True):
-            answers[index] = str(tokenizer.decode(row[length:], skip_special_tokens=True)).strip()
+            answers[index] = str(tokenizer.decode(row[skipped:], skip_special_tokens=True)).strip()
     return answers
+
+
+def _read_by(runtime: Runtime, ids: Tensor, mask: Tensor, prompts: Sequence[tuple[int, ...]]) -> dict[str, Tensor]:
+    """What the model reads before it answers: tokens, or their embeddings after the virtual tokens of a prompt pool."""
+    pool = active_pool(runtime.model)
+    if pool is None:
+        return {"input_ids": ids, "attention_mask": mask}
+    causal: Any = runtime.model.get_base_model()
+    embedded = causal.get_input_embeddings()(ids)
+    virtual = pool(pool.queries(causal, prompts)).to(embedded.dtype)
+    # Between padding and chat: positions are counted over what the mask shows.
+    parts = [
+        torch.cat((row[row_mask == 0], prefix, row[row_mask == 1]))
+        for row, row_mask, prefix in zip(embedded, mask, virtual, strict=True)
+    ]
+    seen = [
+        torch.cat((row_mask[row_mask == 0], row_mask.new_ones(pool.tokens), row_mask[row_mask == 1]))
+        for row_mask in mask
+    ]
+    return {"inputs_embeds": torch.stack(parts), "attention_mask": torch.stack(seen)}
 
 
 class AnswerCache:
@@ -87,9 +113,17 @@ class AnswerCache:
         if missing:
             found = generate_answers(runtime, missing, max_new_tokens=max_new_tokens, batch_size=batch_size)
             self._answers |= {keys[prompt]: answer for prompt, answer in zip(missing, found, strict=True)}
-            if self.path is not None:
-                storage.write_json(self.path, self._answers)
+            self.save()
         return {prompt: self._answers[key] for prompt, key in keys.items()}
+
+    def update(self, other: AnswerCache) -> None:
+        """Takes over what another cache holds."""
+        self._answers |= other._answers
+
+    def save(self) -> None:
+        """Writes the file, if the cache has one."""
+        if self.path is not None:
+            storage.write_json(self.path, self._answers)
 
 
 def _key(runtime: Runtime, prompt: Prompt, policy: str, max_new_tokens: int) -> str:

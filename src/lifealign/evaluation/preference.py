@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 
 import torch
 
@@ -44,23 +43,18 @@ def held_out_margins(
     return [float(margin) for margin in margins]
 
 
-def preference_scores(margins: Sequence[float]) -> dict[str, float]:
-    """Preference accuracy and mean margin.
+def preference_outcomes(margins: Sequence[float]) -> dict[str, list[float]]:
+    """What each pair counts for in preference accuracy and in mean margin.
 
     Accuracy is the share of pairs with a positive margin; a margin of exactly 0 counts half. The base model measured
     against itself therefore scores 0.5 and 0: it has no preference beyond its own.
 
     Args:
-        margins: At least one margin.
-
-    Raises:
-        ValueError: If there is no margin.
+        margins: Preference margins, nats.
 
     Example:
-        >>> preference_scores([1.0, -1.0, 0.0, 3.0])
-        {'preference_accuracy': 0.625, 'margin': 0.75}
+        >>> preference_outcomes([1.5, -1.0, 0.0])
+        {'preference_accuracy': [1.0, 0.0, 0.5], 'margin': [1.5, -1.0, 0.0]}
     """
-    if not margins:
-        raise ValueError("margins: found none, expected at least one")
-    right = sum(margin > 0 for margin in margins) + 0.5 * sum(margin == 0 for margin in margins)
-    return {"preference_accuracy": right / len(margins), "margin": fmean(margins)}
+    right = [1.0 if margin > 0 else 0.5 if margin == 0 else 0.0 for margin in margins]
+    return {"preference_accuracy": right, "margin": list(margins)}

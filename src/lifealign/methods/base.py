@@ -1,10 +1,10 @@
-"""A method is six optional moments around one shared training stage, and a state that survives a restart."""
+"""A method is a few optional moments around one shared training stage, and a state that survives a restart."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from jaxtyping import Float
 from peft import PeftModel
@@ -16,7 +16,8 @@ from lifealign.data.task import Task, step_name
 from lifealign.memory.adapter import Adapter
 from lifealign.memory.long_term import Consolidation, LongTermMemory, consolidate
 from lifealign.training.batches import TokenizedPair
-from lifealign.training.objectives import BatchOutcome, StageName
+from lifealign.training.objectives import BatchOutcome, Objective, StageName
+from lifealign.training.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,39 @@ class Segment:
     consolidated: bool = True
 
 
+Logps = Mapping[str, tuple[float, float]]
+"""Log-probabilities ``(chosen, rejected)``, sums over tokens in nats, by the pair's key."""
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a method may ask of a step, before its training (``attach``) and after it (``remember``).
+
+    Attributes:
+        step: The step of the lifelong loop.
+        runtime: The model, and how to run it.
+        pairs: Every pair that is trained on, replayed ones included.
+        memories: Remembered pairs of each earlier task, oldest first, within the replay capacity.
+        objectives: Stages that are switched on, in their order; empty before training.
+        policy_logps: Log-probabilities of any pairs under the model as it is now; kept on disk by content.
+        seed: For whatever the method draws: the same whenever this step is run.
+    """
+
+    step: Step
+    runtime: Runtime
+    pairs: Sequence[TokenizedPair]
+    memories: Mapping[str, Sequence[TokenizedPair]]
+    objectives: Mapping[StageName, Objective]
+    policy_logps: Callable[[Sequence[TokenizedPair]], Logps]
+    seed: int
+
+    @property
+    def own_pairs(self) -> list[TokenizedPair]:
+        """The pairs of the step's own tasks."""
+        own = {pair.key for task in self.step.tasks for pair in task.train}
+        return [pair for pair in self.pairs if pair.key in own]
+
+
 @dataclass(frozen=True)
 class StageContext:
     """What a method may ask of the running stage.
@@ -62,14 +96,16 @@ class StageContext:
     Attributes:
         stage: ``sft`` or ``preference``.
         step: The step of the lifelong loop.
-        parameters: Trainable parameters by name.
+        parameters: Trainable parameters, by the names of an :data:`~lifealign.memory.adapter.Adapter`.
         loss_of: Mean loss of any pairs under this stage's objective at the current parameters, with gradient.
+        figures: Numbers that the method wants in the log of the optimizer step, by name.
     """
 
     stage: StageName
     step: Step
     parameters: Mapping[str, Parameter]
     loss_of: Callable[[Sequence[TokenizedPair]], Tensor]
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -87,12 +123,14 @@ class Method(BaseModel):
     in the order in which they run:
 
     ==================  ==========================================================================================
+    ``prepare``         once per loaded model: what is trained, if it is not LoRA
     ``plan``            once per stream: which tasks are learnt together, in which order
-    ``attach``          before a step: which adapter is trained
+    ``attach``          before a step's training: which adapter is trained, what is looked up for it
     ``example_weights``  after a forward pass: a weight for every pair's loss
     ``penalty``         after a forward pass: a term added to the loss
     ``edit_gradients``  once per optimizer step, after accumulation and before clipping
     ``consolidate``     after training: what of the short-term update is kept
+    ``remember``        after consolidation, before scoring: what is kept of the finished task
     ==================  ==========================================================================================
     """
 
@@ -102,12 +140,27 @@ class Method(BaseModel):
     title: ClassVar[str]
     paper: ClassVar[Paper | None] = None
     replays: ClassVar[bool] = False
-    """Whether pairs of earlier tasks are replayed when the configuration does not say."""
+    """Whether pairs of finished tasks are remembered when the configuration does not say."""
+    memory_use: ClassVar[Literal["mixed", "held", "none"]] = "mixed"
+    """What happens to remembered pairs: mixed into the training of later tasks, held for the method to ask for, or
+    nothing, in which case a configured replay is refused."""
+    keeps_updates: ClassVar[bool] = False
+    """Whether the refined updates of all tasks have to be kept, and count as the method's state."""
+    one_model: ClassVar[bool] = True
+    """Whether one model answers for all tasks; else each task is scored on the model that its own step has made."""
 
     @property
     def segments(self) -> tuple[Segment, ...]:
         """Which stages share a short-term update: by default all of a task's."""
         return (Segment("task", ("sft", "preference")),)
+
+    @property
+    def learning_rate_factor(self) -> float:
+        """What the configured learning rates are multiplied by, where other things than LoRA factors are trained."""
+        return 1.0
+
+    def prepare(self, model: PeftModel, seed: int) -> None:
+        """Changes, in place and before tensors are loaded, what of a model is trained; by default a LoRA adapter."""
 
     def plan(self, stream: Sequence[Task], first_index: int = 0) -> list[Step]:
         """Orders a stream into steps.
@@ -115,10 +168,13 @@ class Method(BaseModel):
         Args:
             stream: Tasks in the order in which they are met.
             first_index: Index of the first step: how many steps the life has already lived.
+
+        Raises:
+            ConfigError: If the method cannot learn such a stream.
         """
         return [Step(first_index + number, (task,)) for number, task in enumerate(stream)]
 
-    def attach(self, model: PeftModel, step: Step) -> None:
+    def attach(self, context: StepContext) -> None:
         """Prepares the adapter that the step trains, in place; by default the one adapter of the life goes on."""
 
     def example_weights(self, outcome: BatchOutcome) -> Float[Tensor, " pairs"] | None:
@@ -135,6 +191,9 @@ class Method(BaseModel):
     def consolidate(self, update: Adapter, memory: LongTermMemory, step: Step) -> Consolidation:
         """Decides what of a short-term update is kept; by default all of it, with the figures that describe it."""
         return consolidate(update, memory, energy_kept=1.0, overlap_kept=1.0)
+
+    def remember(self, context: StepContext) -> None:
+        """Takes from the finished model what later steps will need."""
 
     def state(self) -> MethodState:
         """What a restart needs; called after each step."""

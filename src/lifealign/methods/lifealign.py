@@ -30,6 +30,7 @@ class LifeAlign(Method):
     title: ClassVar[str] = "LifeAlign"
     paper: ClassVar[Paper | None] = Paper("LifeAlign", "AAAI 2026", "https://arxiv.org/abs/2509.17183")
     replays: ClassVar[bool] = True
+    keeps_updates: ClassVar[bool] = True
 
     focal_exponent: float = Field(2.0, ge=0)  # paper, FPO; literal in the released code
     energy_kept: float = Field(0.9, gt=0, le=1)  # paper, main setting (sweep of theta)

@@ -45,6 +45,7 @@ class Batch:
         targets: ``(tokens,)``, the completion tokens.
         sequence: ``(tokens,)``, which completion a token belongs to, from 0.
         sequences: Number of completions: all chosen answers first, then all rejected.
+        prompts: Token ids of the prompt that each row begins with.
     """
 
     input_ids: Int[Tensor, "rows length"]
@@ -54,6 +55,7 @@ class Batch:
     targets: Int[Tensor, " tokens"]
     sequence: Int[Tensor, " tokens"]
     sequences: int
+    prompts: Sequence[tuple[int, ...]]
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -180,6 +182,7 @@ def collate(
         torch.tensor(targets),
         torch.tensor(sequence),
         len(pairs) * len(completions),
+        [pair.prompt for pair, _ in rows],
     )
 
 

@@ -10,6 +10,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from lifealign.prompt_pool import active_pool
 from lifealign.training.batches import Batch
 
 CHUNK = 1024
@@ -18,6 +19,9 @@ CHUNK = 1024
 
 class CompletionLogps(nn.Module):
     """Scores the completions of a batch under a model: logits are computed at completion positions only.
+
+    Where the model has a prompt pool that is switched on, the virtual tokens stand in front of every row: the same for
+    both answers of a pair, chosen by their prompt alone.
 
     A module, so that ``accelerate`` can wrap it like any model: its ``forward`` is the one that gradients pass.
 
@@ -31,17 +35,65 @@ class CompletionLogps(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, " sequences"]:
         """Sums of token log-probabilities, one per completion, float32, nats."""
+        token_logps = linear_logps(self._predicting(batch), self._head(), batch.targets)
+        return token_logps.new_zeros(batch.sequences).index_add(0, batch.sequence, token_logps)
+
+    @torch.no_grad()
+    def sample_targets(self, batch: Batch, generator: torch.Generator) -> Int[Tensor, " tokens"]:
+        """Draws, at every completion position, a token from what the model itself predicts there.
+
+        With these as ``targets`` the gradient of the log-probability is a sample of the model's own score function,
+        whose mean square is the true Fisher information given the contexts of the batch.
+
+        Args:
+            batch: The batch; its targets are the contexts, and are not looked at as targets.
+            generator: Source of randomness, on the CPU.
+        """
+        hidden, head, drawn = self._predicting(batch), self._head(), []
+        for start in range(0, len(hidden), CHUNK):
+            probabilities = (hidden[start : start + CHUNK] @ head.T).float().softmax(dim=-1)
+            drawn.append(torch.multinomial(probabilities.cpu(), 1, generator=generator).squeeze(1))
+        return torch.cat(drawn).to(batch.targets.device)
+
+    def _predicting(self, batch: Batch) -> Float[Tensor, "tokens width"]:
+        """Last hidden states at the positions that predict the completion tokens."""
         causal: Any = self.model.get_base_model()
-        mask = batch.attention_mask
+        mask, positions, read = batch.attention_mask, batch.position_ids, {"input_ids": batch.input_ids}
+        pool = active_pool(self.model)
+        if pool is not None:
+            embedded = causal.get_input_embeddings()(batch.input_ids)
+            virtual = pool(pool.queries(causal, batch.prompts)).to(embedded.dtype)
+            read = {"inputs_embeds": torch.cat((virtual, embedded), dim=1)}
+            positions = torch.cat((_counting(batch, pool.tokens), positions + pool.tokens), dim=1)
+            mask = _see_prefix(mask, pool.tokens)
         if mask.dim() == 4:  # eager attention adds its mask, SDPA accepts an added one too
             mask = torch.zeros_like(mask, dtype=causal.dtype).masked_fill(~mask, torch.finfo(causal.dtype).min)
         hidden = causal.base_model(
-            input_ids=batch.input_ids, position_ids=batch.position_ids, attention_mask=mask, use_cache=False
+            position_ids=positions, attention_mask=mask, use_cache=False, **read
         ).last_hidden_state
-        token_logps = linear_logps(
-            hidden.flatten(0, 1)[batch.predicted_from], causal.get_output_embeddings().weight, batch.targets
-        )
-        return token_logps.new_zeros(batch.sequences).index_add(0, batch.sequence, token_logps)
+        if pool is not None:
+            hidden = hidden[:, pool.tokens :]
+        return hidden.flatten(0, 1)[batch.predicted_from]  # type: ignore[no-any-return]
+
+    def _head(self) -> Float[Tensor, "vocabulary width"]:
+        causal: Any = self.model.get_base_model()
+        return causal.get_output_embeddings().weight  # type: ignore[no-any-return]
+
+
+def _counting(batch: Batch, length: int) -> Int[Tensor, "rows length"]:
+    """Positions 0, 1, ... for every row."""
+    return torch.arange(length, device=batch.input_ids.device).expand(len(batch.input_ids), length)
+
+
+def _see_prefix(mask: Tensor, length: int) -> Tensor:
+    """Widens a mask, of either form, by a prefix that every real token sees and that sees itself causally."""
+    if mask.dim() == 2:
+        return torch.cat((mask.new_ones(len(mask), length), mask), dim=1)
+    rows, _, size, _ = mask.shape
+    real = mask.any(dim=-1, keepdim=True)
+    below = torch.cat((real.expand(rows, 1, size, length), mask), dim=-1)
+    causal = mask.new_ones(length, length).tril().expand(rows, 1, length, length)
+    return torch.cat((torch.cat((causal, mask.new_zeros(rows, 1, length, size)), dim=-1), below), dim=2)
 
 
 def linear_logps(

@@ -69,11 +69,16 @@ class ReferenceCache:
                     )
                 self._logps[keys[pair.key]] = scores
             self.computed += len(missing)
-            self._save()
+            self.save()
         return {pair.key: self._logps[keys[pair.key]] for pair in pairs}
 
-    def _save(self) -> None:
-        if self.path is None:
+    def update(self, other: ReferenceCache) -> None:
+        """Takes over what another cache holds."""
+        self._logps |= other._logps
+
+    def save(self) -> None:
+        """Writes the file, if the cache has one and anything to keep."""
+        if self.path is None or not self._logps:
             return
         names = sorted(self._logps)
         keys = torch.frombuffer(bytearray(bytes.fromhex("".join(names))), dtype=torch.uint8).reshape(-1, 16)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 from peft import PeftModel
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from lifealign.prompt_pool import without_prompts
 from lifealign.training.batches import Batch, TokenizedPair, collate
 from lifealign.training.logps import CompletionLogps
 
@@ -40,12 +42,33 @@ class Runtime:
         policy = accelerator.prepare(CompletionLogps(model))
         return cls(accelerator, policy, model, tokenizer, share_prefix)
 
+    @contextmanager
+    def base_policy(self) -> Iterator[None]:
+        """Makes the model its frozen base while the context lasts: every adapter off, no prompt in front.
+
+        PEFT switches adapters on again by making them trainable, the frozen ones too; here each parameter is after the
+        context what it was before.
+        """
+        trainable = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
+        try:
+            with self.model.disable_adapter(), without_prompts(self.model):
+                yield
+        finally:
+            for parameter, required in trainable:
+                parameter.requires_grad_(required)
+
     def batch(self, pairs: Sequence[TokenizedPair], completions: Sequence[str]) -> Batch:
         """Lays pairs out on the model's device."""
         pad = self.tokenizer.pad_token_id
         assert isinstance(pad, int)
         batch = collate(pairs, completions, pad_token_id=pad, share_prefix=self.share_prefix)
         return batch.to(self.accelerator.device)
+
+    def sample_targets(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Draws tokens from the model's own predictions; see :meth:`~lifealign.training.logps.CompletionLogps`."""
+        scoring = self.accelerator.unwrap_model(self.policy)
+        assert isinstance(scoring, CompletionLogps)
+        return scoring.sample_targets(batch, generator)
 
     def score(self, pairs: Sequence[TokenizedPair], batch_size: int) -> list[tuple[float, float]]:
         """Log-probabilities ``(chosen, rejected)`` of pairs under the model as it is now, without gradient.

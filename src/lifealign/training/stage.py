@@ -15,6 +15,7 @@ from torch.optim import AdamW
 from transformers import get_cosine_schedule_with_warmup
 
 from lifealign.errors import TrainingError
+from lifealign.memory.adapter import trainable_parameters
 from lifealign.methods.base import Method, StageContext, Step
 from lifealign.training.batches import TokenizedPair
 from lifealign.training.objectives import Objective
@@ -85,8 +86,9 @@ def train_stage(
         progress: Where to show progress, or None.
 
     Returns:
-        One row per optimizer step: ``loss`` (weighted, what was minimised), ``grad_norm`` (before clipping),
-        ``learning_rate``, and in the preference stage ``rewards/margins`` and ``rewards/accuracies``.
+        One row per optimizer step: ``loss`` (weighted, with the penalty: what was minimised), ``grad_norm`` (before
+        clipping), ``learning_rate``; ``penalty`` where the method has one, and the figures it notes; in the preference
+        stage ``rewards/margins`` and ``rewards/accuracies``.
 
     Raises:
         TrainingError: If a loss or gradient is NaN or infinite; it names task, stage and optimizer step, and the step
@@ -97,11 +99,12 @@ def train_stage(
     if not batches:
         return []
     accelerator, model = runtime.accelerator, runtime.model
-    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    parameters = trainable_parameters(model)
     for parameter in parameters.values():
         parameter.grad = None  # a stage that failed in this process may have left some
     warmup = min(math.ceil(settings.warmup_ratio * len(batches)), len(batches) - 1)  # a single step learns at full rate
-    optimizer = AdamW(parameters.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    rate = settings.learning_rate * method.learning_rate_factor
+    optimizer = AdamW(parameters.values(), lr=rate, weight_decay=settings.weight_decay)
     schedule = get_cosine_schedule_with_warmup(optimizer, warmup, len(batches))
     stage = _Stage(runtime, objective, method, step, parameters)
 
@@ -120,7 +123,8 @@ def train_stage(
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-            log.append(figures.row() | row)
+            log.append(figures.row() | row | stage.context.figures)
+            stage.context.figures.clear()
             if progress is not None:
                 progress.update(objective.stage, number + 1, len(batches), log[-1])
     model.eval()
@@ -151,8 +155,9 @@ class _Stage:
             loss = weighted.sum() / denominator
             penalty = self.method.penalty(outcome, self.context)
             if penalty is not None:
-                loss = loss + penalty * (len(part) / len(everything))
-            figures.add(loss, outcome.margins)
+                penalty = penalty * (len(part) / len(everything))
+                loss = loss + penalty
+            figures.add(loss, penalty, outcome.margins)
             yield loss
 
     def loss_of(self, pairs: Sequence[TokenizedPair]) -> Tensor:
@@ -169,15 +174,20 @@ class _Figures:
 
     def __init__(self) -> None:
         self.loss = 0.0
+        self.penalties: list[float] = []
         self.margins: list[float] = []
 
-    def add(self, loss: Tensor, margins: Tensor | None) -> None:
+    def add(self, loss: Tensor, penalty: Tensor | None, margins: Tensor | None) -> None:
         self.loss += float(loss.detach())
+        if penalty is not None:
+            self.penalties.append(float(penalty.detach()))
         if margins is not None:
             self.margins += margins.detach().tolist()
 
     def row(self) -> LogRow:
         row = {"loss": self.loss}
+        if self.penalties:
+            row["penalty"] = sum(self.penalties)
         if self.margins:
             row["rewards/margins"] = sum(self.margins) / len(self.margins)
             row["rewards/accuracies"] = sum(margin > 0 for margin in self.margins) / len(self.margins)

@@ -1,0 +1,66 @@
+"""Gradient episodic memory: no step may raise, to first order, the loss on any earlier task's memory."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field, PrivateAttr
+
+from lifealign.methods.base import Method, Paper, StageContext, StepContext
+from lifealign.training.batches import TokenizedPair
+from lifealign.training.gradient_projection import apply_gradient, gradient_vector, project_to_cone
+
+
+class GEM(Method):
+    """Gradient episodic memory: the gradient is replaced by the nearest one that agrees with every memory's gradient.
+
+    The memory is the replay store, of ER's size, held and not mixed in. At every optimizer step, after accumulation and
+    before clipping, the stage's own loss is differentiated on a batch of each earlier task's memory, at the current
+    parameters and over all of them at once; if the new gradient has a negative product with any of these, a quadratic
+    program with one unknown per task finds the replacement. What AdamW does with a gradient afterwards is not covered
+    by the guarantee, which holds for plain gradient steps.
+
+    Attributes:
+        margin: Lower bound of the program's unknowns, at least 0: above 0 the replacement leans towards the memories.
+        memory_batch_size: Pairs of each earlier task per optimizer step.
+    """
+
+    key: ClassVar[str] = "gem"
+    title: ClassVar[str] = "GEM"
+    paper: ClassVar[Paper | None] = Paper(
+        "Gradient Episodic Memory for Continual Learning", "NeurIPS 2017", "https://arxiv.org/abs/1706.08840"
+    )
+    replays: ClassVar[bool] = True
+    memory_use: ClassVar[Literal["mixed", "held", "none"]] = "held"
+
+    margin: float = Field(0.5, ge=0)  # paper's experiments, "memory strength"
+    memory_batch_size: int = Field(4, ge=1)  # ours; the paper takes the whole memory, 256 examples of tiny images
+
+    _memories: list[list[TokenizedPair]] = PrivateAttr(default_factory=list)
+    _random: random.Random = PrivateAttr(default_factory=random.Random)
+
+    def attach(self, context: StepContext) -> None:
+        """Takes over the memories of earlier tasks."""
+        self._memories = [list(pairs) for pairs in context.memories.values() if pairs]
+        self._random = random.Random(context.seed)
+
+    def edit_gradients(self, context: StageContext) -> None:
+        """Projects the gradient into the cone in which no memory's loss grows."""
+        if not self._memories:
+            return
+        batches = [draw(self._random, memory, self.memory_batch_size) for memory in self._memories]
+        parameters = list(context.parameters.values())
+        gradient = gradient_vector(parameters)
+        memories = torch.stack(
+            [gradient_vector(parameters, torch.autograd.grad(context.loss_of(batch), parameters)) for batch in batches]
+        )
+        context.figures["gem/violated"] = float((memories @ gradient < 0).float().mean())
+        apply_gradient(parameters, project_to_cone(gradient, memories, self.margin))
+
+
+def draw(source: random.Random, memory: Sequence[TokenizedPair], size: int) -> list[TokenizedPair]:
+    """A batch of distinct pairs from a memory; all of it where it is smaller."""
+    return source.sample(list(memory), min(size, len(memory)))

@@ -1,0 +1,137 @@
+"""A pool of soft prompts with keys: what L2P trains in place of LoRA, as a module beside the frozen model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
+
+ATTRIBUTE = "prompt_pool"
+PREFIX = f"{ATTRIBUTE}."
+"""How the names of the pool's tensors begin, in an adapter and among a model's parameters."""
+
+PromptIds = tuple[int, ...]
+
+
+class PromptPool(nn.Module):
+    """Soft prompts, each with a key; a query picks those whose keys point most nearly in its direction.
+
+    Attributes:
+        prompts: The prompts one below the other, ``(pool_size * prompt_length, width)``, float32, in the space of the
+            model's input embeddings.
+        keys: One key per prompt, ``(pool_size, width)``, float32, in the space of its last hidden states.
+        enabled: Whether the prompts are in front of what the model reads; off for the reference.
+
+    Args:
+        pool_size: Number of prompts.
+        prompt_length: Virtual tokens of one prompt.
+        top_k: Prompts that one query picks, at most ``pool_size``.
+        width: Width of the model.
+
+    Reference:
+        Wang et al., Learning to Prompt for Continual Learning, CVPR 2022 (arXiv:2112.08654), Sec. 4.
+    """
+
+    def __init__(self, pool_size: int, prompt_length: int, top_k: int, width: int) -> None:
+        super().__init__()
+        self.prompts = nn.Parameter(torch.zeros(pool_size * prompt_length, width))
+        self.keys = nn.Parameter(torch.zeros(pool_size, width))
+        self.prompt_length, self.top_k, self.enabled = prompt_length, top_k, True
+        self._queries: dict[PromptIds, Tensor] = {}
+
+    @property
+    def tokens(self) -> int:
+        """Virtual tokens in front of every sequence."""
+        return self.top_k * self.prompt_length
+
+    def shape(self) -> dict[str, int]:
+        """Sizes that say how the tensors are to be read."""
+        return {"pool_size": len(self.keys), "prompt_length": self.prompt_length, "top_k": self.top_k}
+
+    def similarities(self, queries: Float[Tensor, "rows width"]) -> Float[Tensor, "rows pool"]:
+        """Cosine between queries and keys."""
+        return cosine_similarity(queries[:, None], self.keys[None], dim=-1)
+
+    def pick(self, queries: Float[Tensor, "rows width"]) -> Int[Tensor, "rows top_k"]:
+        """Numbers of the prompts each query picks, in the order of the pool, so that near ties do not reorder them."""
+        return self.similarities(queries).topk(self.top_k, dim=-1).indices.sort(dim=-1).values
+
+    def forward(self, queries: Float[Tensor, "rows width"]) -> Float[Tensor, "rows tokens width"]:
+        """The virtual tokens that each query's row begins with."""
+        offsets = torch.arange(self.prompt_length, device=queries.device)
+        rows = self.pick(queries)[:, :, None] * self.prompt_length + offsets
+        return self.prompts[rows.flatten(1)]
+
+    @torch.no_grad()
+    def queries(self, causal: Any, prompts: Sequence[PromptIds]) -> Float[Tensor, "prompts width"]:
+        """What the pool is asked with: the mean over a prompt's tokens of the frozen model's last hidden states.
+
+        Each distinct prompt is read once, alone in its batch, so that its query does not depend on what else is in it.
+
+        Args:
+            causal: The frozen causal language model.
+            prompts: Token ids of the prompts; never of an answer.
+        """
+        for prompt in prompts:
+            if prompt not in self._queries:
+                ids = torch.tensor([prompt], device=self.keys.device)
+                hidden = causal.base_model(input_ids=ids, use_cache=False).last_hidden_state
+                self._queries[prompt] = hidden[0].float().mean(dim=0)
+        return torch.stack([self._queries[prompt] for prompt in prompts])
+
+
+def prompt_pool(model: PeftModel) -> PromptPool | None:
+    """The pool of a model, or None where it has none."""
+    pool = getattr(model, ATTRIBUTE, None)
+    return pool if isinstance(pool, PromptPool) else None
+
+
+def active_pool(model: PeftModel) -> PromptPool | None:
+    """The pool of a model, unless it is switched off."""
+    pool = prompt_pool(model)
+    return pool if pool is not None and pool.enabled else None
+
+
+@contextmanager
+def without_prompts(model: PeftModel) -> Iterator[None]:
+    """Takes the prompts of a pool away while the context lasts; nothing happens without a pool."""
+    pool = active_pool(model)
+    if pool is not None:
+        pool.enabled = False
+    try:
+        yield
+    finally:
+        if pool is not None:
+            pool.enabled = True
+
+
+def attach_pool(model: PeftModel, pool_size: int, prompt_length: int, top_k: int, seed: int) -> PromptPool:
+    """Puts a pool on a model in place of its LoRA adapter, which is frozen at zero.
+
+    Args:
+        model: PEFT model with a new LoRA adapter.
+        pool_size: Number of prompts.
+        prompt_length: Virtual tokens of one prompt.
+        top_k: Prompts that one query picks.
+        seed: Prompts begin as the embeddings of random tokens, keys uniform in [-1, 1].
+
+    Returns:
+        The pool, now part of the model.
+    """
+    embeddings: Tensor = model.get_input_embeddings().weight
+    generator = torch.Generator().manual_seed(seed)
+    pool = PromptPool(pool_size, prompt_length, top_k, embeddings.shape[1])
+    tokens = torch.randint(len(embeddings), (pool_size * prompt_length,), generator=generator)
+    keys = 2 * torch.rand(pool.keys.shape, generator=generator) - 1
+    with torch.no_grad():
+        pool.prompts.copy_(embeddings[tokens.to(embeddings.device)])
+        pool.keys.copy_(keys)
+    model.requires_grad_(False)
+    setattr(model, ATTRIBUTE, pool.to(embeddings.device))
+    return pool
