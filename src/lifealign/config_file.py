@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from lifealign.config import DEFAULT_METHOD, ExperimentConfig
+from lifealign.config import DEFAULT_METHOD
+from lifealign.config_experiment import ExperimentConfig
 from lifealign.config_words import Place, dotted, explain
 from lifealign.errors import ConfigError, describe
 
@@ -162,8 +163,10 @@ def _parse(text: str, source: str, sources: dict[Place, str], place: Place = (),
         raise ConfigError(f"{source}: found values nested too deep, expected settings") from None
 
 
-def _resolve_paths(values: Mapping[str, Any], folder: Path) -> None:
-    """Makes the files of the tasks absolute: what is written in a file is relative to that file."""
+def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
+    """Makes files and folders of data absolute: what is written in a file is relative to that file."""
+    if isinstance(folder_of_data := values.get("data_dir"), str):
+        values["data_dir"] = os.path.abspath(folder / folder_of_data)
     tasks = values.get("tasks")
     for task in tasks if isinstance(tasks, list) else ():
         for key in ("train", "test"):

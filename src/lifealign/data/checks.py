@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lifealign.data.files import read_rows
 from lifealign.data.formats import UnclearTranscript, parse_row
@@ -37,7 +38,7 @@ class CleanPairs:
     conflicts: tuple[tuple[str, str], ...]
 
 
-def read_clean(path: str | Path) -> CleanPairs:
+def read_clean(path: str | Path, rows: Iterable[tuple[int, Any]] | None = None) -> CleanPairs:
     """Reads a file and drops what teaches nothing: empty texts, identical answers, exact repetitions.
 
     Whitespace alone is empty, and answers that differ only in whitespace around them are identical; kept texts are not
@@ -45,11 +46,13 @@ def read_clean(path: str | Path) -> CleanPairs:
 
     Args:
         path: A file of any accepted kind and shape, or ``hub:owner/name[:split]``.
+        rows: Numbered rows of any accepted shape, at least one, to clean in place of what ``path`` holds; ``path`` is
+            then only what they are called.
 
     Raises:
         DataError: At the first malformed row, or if no pair is left; then it names the first reason and line.
     """
-    clean = clean_rows(path)
+    clean = clean_rows(path, rows)
     if clean.dropped or clean.conflicts:
         parts = [f"{len(places)} {reason} (first {places[0]})" for reason, places in clean.dropped.items()]
         parts += [f"{len(clean.conflicts)} conflicting (kept)"] if clean.conflicts else []
@@ -57,15 +60,15 @@ def read_clean(path: str | Path) -> CleanPairs:
     return clean
 
 
-def clean_rows(path: str | Path) -> CleanPairs:
+def clean_rows(path: str | Path, rows: Iterable[tuple[int, Any]] | None = None) -> CleanPairs:
     """As :func:`read_clean`, without saying what was dropped."""
-    rows = 0
+    count = 0
     shapes: Counter[str] = Counter()
     dropped: defaultdict[str, list[str]] = defaultdict(list)
     kept: dict[str, Pair] = {}
     conflicts = []
-    for line, row in read_rows(path):
-        rows += 1
+    for line, row in read_rows(path) if rows is None else rows:
+        count += 1
         try:
             pair, shape = parse_row(row, path, line)
         except UnclearTranscript:
@@ -83,8 +86,8 @@ def clean_rows(path: str | Path) -> CleanPairs:
         reason, places = next(iter(dropped.items()))
         line = int(places[0].rpartition(":")[2])
         expected = "a prompt and two answers that differ in at least one row"
-        raise DataError(path, line=line, found=f"no usable pair in {rows} rows (here: {reason})", expected=expected)
-    return CleanPairs(tuple(kept.values()), rows, dict(shapes), dict(dropped), tuple(conflicts))
+        raise DataError(path, line=line, found=f"no usable pair in {count} rows (here: {reason})", expected=expected)
+    return CleanPairs(tuple(kept.values()), count, dict(shapes), dict(dropped), tuple(conflicts))
 
 
 def _useless(pair: Pair) -> str:

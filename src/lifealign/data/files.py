@@ -33,7 +33,44 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, Any]]:
         DataError: If there is no such file, it cannot be read, is not UTF-8, is broken or cut short, holds an object
             with the same key twice, a line above 64 MB, nesting too deep to parse, or no rows at all.
     """
-    rows = _hub_rows(str(path)) if str(path).startswith("hub:") else _file_rows(path)
+    yield from _hub_rows(str(path)) if str(path).startswith("hub:") else _some(path, _file_rows(path))
+
+
+def read_hub(
+    place: str, expected: str, dataset: str, *, file: str | None = None, **options: Any
+) -> Iterator[tuple[int, Any]]:
+    """Reads the rows of a dataset of the hub, without judging their shape.
+
+    Args:
+        place: What they are called in messages and in ``Pair.source``.
+        expected: What should be there, and the way out, for the message if it is not to be had.
+        dataset: Id of the dataset, ``owner/name``.
+        file: One file of the dataset, to read it as :func:`read_rows` does, or None to read a split by ``datasets``.
+        **options: Named arguments of ``datasets.load_dataset``, ``split`` among them; for a file, of
+            ``huggingface_hub.hf_hub_download``.
+
+    Yields:
+        Record number from 1 (line of a file), and row.
+
+    Raises:
+        DataError: If the dataset is not to be had, for whatever reason, or holds no rows.
+    """
+    try:
+        if file is None:
+            import datasets
+
+            rows: Iterator[tuple[int, Any]] = enumerate(datasets.load_dataset(dataset, **options), 1)
+        else:
+            import huggingface_hub
+
+            rows = read_rows(huggingface_hub.hf_hub_download(dataset, file, repo_type="dataset", **options))
+    except Exception as error:  # the hub client has dozens of kinds, and for the user all are: not to be had
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise DataError(place, found=f"no dataset that loads ({reason})", expected=expected) from error
+    yield from _some(place, rows)
+
+
+def _some(path: str | Path, rows: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
     first = next(rows, None)
     if first is None:
         raise DataError(path, found="no rows", expected="at least one preference row")
@@ -193,11 +230,4 @@ def _hub_rows(address: str) -> Iterator[tuple[int, Any]]:
     match = HUB_ADDRESS.fullmatch(address)
     if match is None:
         raise DataError(address, found=f"the address {address!r}", expected=expected)
-    import datasets
-
-    try:
-        rows = datasets.load_dataset(match[1], split=match[2] or "train")
-    except Exception as error:  # the hub client has dozens of kinds, and for the user all are: not to be had
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise DataError(address, found=f"no dataset that loads ({reason})", expected=expected) from error
-    yield from enumerate(rows, 1)
+    yield from read_hub(address, expected, match[1], split=match[2] or "train")

@@ -1,0 +1,228 @@
+"""Many results of one comparison, brought together: means over seeds, differences between methods, costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from lifealign.config_words import nearest
+from lifealign.errors import ConfigError
+from lifealign.evaluation.bootstrap import STATISTICS, Difference, Result, cell_statistic, paired_bootstrap
+from lifealign.evaluation.matrix import METRICS
+
+BASE = "base model"
+COMPARED = ("last", "backward_transfer")
+"""Statistics of which differences between methods are computed."""
+COSTS = {
+    "minutes": ("seconds", 60.0),
+    "state_mb": ("state_bytes", 1e6),
+    "adapter_mb": ("adapter_bytes", 1e6),
+    "peak_memory_gb": ("peak_memory_bytes", 1e9),
+}
+"""Costs as tables show them: what a result calls each, and how many of its units make one of the table's."""
+
+
+class Estimate(NamedTuple):
+    """Mean over seeds, and the sample standard deviation; None where there is one value."""
+
+    mean: float
+    sd: float | None
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Estimate | None:
+        """Summarises what is there of some values; None where nothing is.
+
+        Example:
+            >>> Estimate.of([1.0, 3.0, None]), Estimate.of([2.0]), Estimate.of([None])
+            (Estimate(mean=2.0, sd=1.4142135623730951), Estimate(mean=2.0, sd=None), None)
+        """
+        there = [value for value in values if value is not None]
+        return cls(fmean(there), stdev(there) if len(there) > 1 else None) if there else None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method, or the base model, on one metric.
+
+    Attributes:
+        label: Display name.
+        seeds: Seeds that have a result; None for the base model, which is not trained.
+        statistics: By the names of ``STATISTICS``; None where the method has no such number. The base model has
+            ``last`` only: the mean of its scores.
+        tasks: Score of each task after the last step.
+        differences: By the names of ``COMPARED``: this method minus the one compared against, or None where there is
+            no such difference. Empty for the base model, for the method compared against, and where there is none.
+    """
+
+    label: str
+    seeds: tuple[int, ...] | None
+    statistics: Mapping[str, Estimate | None]
+    tasks: Mapping[str, Estimate | None]
+    differences: Mapping[str, Difference | None]
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """One metric in one order of the tasks; the first row is the base model's."""
+
+    metric: str
+    higher_is_better: bool
+    tasks: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What a method costs: means over seeds by the names of ``COSTS``; None where it was not measured."""
+
+    label: str
+    seeds: tuple[int, ...]
+    figures: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class OrderTables:
+    """Everything about one order of the tasks.
+
+    Attributes:
+        order: Name of the order.
+        metrics: A table per metric.
+        costs: A row per method.
+        missing: By label, the seeds of the comparison for which there is no result; only labels that miss some.
+    """
+
+    order: str
+    metrics: tuple[MetricTable, ...]
+    costs: tuple[CostRow, ...]
+    missing: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods x orders x seeds, summarised.
+
+    Attributes:
+        orders: Tables of each order, in order of first appearance.
+        seeds: Seeds of the whole comparison.
+        against: Label of the method that the others are compared against, or None.
+    """
+
+    orders: tuple[OrderTables, ...]
+    seeds: tuple[int, ...]
+    against: str | None
+
+
+def compare_results(results: Sequence[Result], against: str | None) -> Comparison:
+    """Brings the results of a comparison together.
+
+    Every method has a row in every order, also where it has no result yet; what is missing is said, never filled in.
+
+    Args:
+        results: One per method, order and seed, as result files hold them. Methods appear in the order of their first.
+        against: Label of the method whose row the others are compared against, or None for no differences.
+
+    Raises:
+        ConfigError: If there is no result, ``against`` is no label, or results do not belong together: one twice, or
+            with another base model, other metrics, tasks or numbers of held-out examples than the rest.
+    """
+    if not results:
+        raise ConfigError("results: found none, expected at least one; run the comparison first")
+    _refuse_strangers(results)
+    labels = list(dict.fromkeys(result["label"] for result in results))
+    if against is not None and against not in labels:
+        raise ConfigError(f"against: found {against!r}, expected one of {', '.join(labels)}{nearest(against, labels)}")
+    seeds = tuple(sorted({_seed(result) for result in results}))
+    orders = []
+    for order in dict.fromkeys(result["order"] for result in results):
+        here = [result for result in results if result["order"] == order]
+        cells = {label: [result for result in here if result["label"] == label] for label in labels}
+        had = {label: {_seed(result) for result in cells[label]} for label in labels}
+        missing = {label: tuple(seed for seed in seeds if seed not in had[label]) for label in labels}
+        orders.append(
+            OrderTables(
+                order,
+                tuple(_metric_table(cells, metric, against) for metric in METRICS if metric in here[0]["scores"]),
+                tuple(_cost_row(label, cells[label]) for label in labels),
+                {label: absent for label, absent in missing.items() if absent},
+            )
+        )
+    return Comparison(tuple(orders), seeds, against)
+
+
+def _metric_table(cells: Mapping[str, Sequence[Result]], metric: str, against: str | None) -> MetricTable:
+    first = next(result for of_label in cells.values() for result in of_label)["scores"][metric]
+    tasks = tuple(first["tasks"])
+    base = Row(
+        BASE,
+        None,
+        dict.fromkeys(STATISTICS) | {"last": Estimate.of([first["summary"]["base"]])},
+        {task: Estimate.of([first["base"][task]]) for task in tasks},
+        {},
+    )
+    rows = [base]
+    for label, results in cells.items():
+        differences = {}
+        if against is not None and label != against:
+            differences = {name: paired_bootstrap(results, cells[against], metric, name) for name in COMPARED}
+        rows.append(
+            Row(
+                label,
+                _seeds(results),
+                {name: Estimate.of(cell_statistic(one, metric, name) for one in results) for name in STATISTICS},
+                {task: Estimate.of(one["scores"][metric]["rows"][-1].get(task) for one in results) for task in tasks},
+                differences,
+            )
+        )
+    return MetricTable(metric, first["higher_is_better"], tasks, tuple(rows))
+
+
+def _cost_row(label: str, results: Sequence[Result]) -> CostRow:
+    figures: dict[str, float | None] = {}
+    for name, (key, unit) in COSTS.items():
+        measured = [result["cost"][key] / unit for result in results if result["cost"][key] is not None]
+        figures[name] = fmean(measured) if measured else None
+    return CostRow(label, _seeds(results), figures)
+
+
+def _refuse_strangers(results: Sequence[Result]) -> None:
+    """Raises where a result cannot stand in one table with those before it."""
+    met: dict[tuple[str, ...], tuple[Any, str]] = {}
+    cells = set()
+    for result in results:
+        place = f"label {result['label']!r}, order {result['order']!r}, seed {_seed(result)}"
+        if place in cells:
+            raise ConfigError(f"{place}: found two results, expected one; leave one of the files out")
+        cells.add(place)
+        for what, within, found in _traits(result):
+            # The first result with a trait decides; later ones have to agree.
+            expected, other = met.setdefault((what, within), (found, place))
+            if found != expected:
+                raise ConfigError(
+                    f"{place}: found {what} {found}, expected {expected} as in {other}; "
+                    "results of one comparison have base model, data and metrics in common, so run this one again"
+                )
+
+
+def _traits(result: Result) -> Iterator[tuple[str, str, Any]]:
+    """What results have to have in common: what it is, the order in which it has to be the same (or all), its value."""
+    order = result["order"]
+    yield "the base model", "", result["base"]["fingerprint"]
+    yield "the metrics", order, ", ".join(sorted(result["scores"]))
+    for metric, matrix in result["scores"].items():
+        yield f"the tasks ({metric}, sorted)", order, ", ".join(sorted(matrix["tasks"]))
+        if len(matrix["rows"]) > 1:  # in a single step, tasks have no order
+            yield f"the tasks ({metric})", order, ", ".join(matrix["tasks"])
+        for row in result["outcomes"][metric]:
+            for task, outcomes in row.items():
+                yield f"the number of held-out examples of task {task!r} ({metric})", "", len(outcomes)
+
+
+def _seed(result: Result) -> int:
+    seed: int = result["settings"]["seed"]
+    return seed
+
+
+def _seeds(results: Sequence[Result]) -> tuple[int, ...]:
+    return tuple(sorted(_seed(result) for result in results))
