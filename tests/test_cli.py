@@ -17,7 +17,7 @@ import yaml
 from rich.console import Console
 from tests.tiny import letter_task, save_tiny
 
-from lifealign import cli, lifelong
+from lifealign import cli, compare, lifelong
 from lifealign.demo import show
 from lifealign.errors import LifeAlignError, LifeError
 from lifealign.life import Life
@@ -238,6 +238,186 @@ def test_run_refuses_a_life_with_other_settings_and_names_the_key(
     assert content(tmp_path) == before
 
 
+def write_folder(folder: Path, *names: str) -> Path:
+    """A folder as ``--data`` takes it, from the files of task ``one``."""
+    for name in names:
+        (folder / "rows" / name).mkdir(parents=True)
+        for suffix, split in (("", "train"), ("-test", "test")):
+            shutil.copy(folder / f"one{suffix}.jsonl", folder / "rows" / name / f"{split}.jsonl")
+    return folder / "rows"
+
+
+def test_run_takes_a_folder_in_place_of_the_hub(
+    lifealign: Command, experiment: Callable[..., Path], tmp_path: Path
+) -> None:
+    tasks = [{"name": name, "train": f"hub:nobody/{name}", "test": f"hub:nobody/{name}:test"} for name in ("x", "y")]
+    path = experiment(tasks=tasks)
+    write_folder(tmp_path, "x", "y")
+    (tmp_path / "rows" / "y" / "train.jsonl").write_text((tmp_path / "two.jsonl").read_text())
+    command = ("run", path, "--set", "method=seqft", "--data", "rows")  # relative to where one is, unlike in the file
+    assert lifealign(*command).code == 0
+    steps = Life.open("out").steps
+    assert [(task.name, task.train_pairs, task.test_pairs) for step in steps for task in step.tasks] == [
+        ("x", 8, 4),
+        ("y", 8, 4),
+    ]
+    (tmp_path / "rows" / "y" / "test.jsonl").unlink()
+    result = lifealign(*command)
+    assert result.code == 2 and "rows/y/test.jsonl: found no such file" in one_line(result.err)
+    unused = lifealign("run", experiment(), "--data", "rows")
+    assert unused.code == 2 and "expected it with data from the hub" in one_line(unused.err)
+
+
+# -- comparisons -------------------------------------------------------------------------------------------------------
+
+COMPARE = {"methods": ["seqft", "er"], "seeds": [1, 2], "against": "seqft"}
+
+
+def test_compare_prints_tables_and_writes_files_and_the_same_command_again_trains_nothing(
+    lifealign: Command, experiment: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("compare", experiment(compare=COMPARE), "--results", "found", "--jobs", 1)
+    first = lifealign(*command)
+    assert (first.code, [line for line in first.err.splitlines() if not line.startswith("loading ")]) == (0, [])
+    lines = [line.rstrip() for line in first.out.splitlines()]
+    assert lines[0] == "4 cells, 0 of them finished"
+    for number, cell in enumerate(f"{label}, stream, seed {seed}" for seed in (1, 2) for label in ("SeqFT", "ER")):
+        assert cell in lines and f"{cell}: finished ({number + 1} of 4)" in lines
+    assert re.search(r"01-one preference +2 steps  loss \d", first.out)
+    accuracy = first.out[first.out.index("stream: preference accuracy") :]
+    assert re.search(r"method +seeds +BWT +Last +AP +Learn", accuracy)
+    assert re.search(r"base model +- +- +50\.0 +- +-", accuracy)
+    spread = r" +[+-]?\d+\.\d±\d+\.\d"
+    assert re.search(rf"SeqFT +2(?:{spread}){{4}}", accuracy) and re.search(rf"ER +2(?:{spread}){{4}}", accuracy)
+    difference = r" +[+-]\d+\.\d \[[+-]\d+\.\d, [+-]\d+\.\d\](?: \*)?"
+    assert re.search(r"preference accuracy, difference from SeqFT; percentage points", accuracy.replace("\n", ""))
+    assert re.search(rf"ER +2(?:{difference}){{2}}", accuracy)
+    assert re.search(r"method +seeds +minutes +state MB +adapter MB +peak GB", accuracy)
+    names = [f"found/comparison.{ending}" for ending in ("csv", "md", "tex")]
+    assert lines[-1] == f"also as: {', '.join(names)}"
+    cells = [f"stream--{slug}--seed{seed}" for slug in ("er", "seqft") for seed in (1, 2)]
+    assert sorted(path.name for path in (tmp_path / "found").iterdir()) == sorted(
+        [*(f"{cell}.json" for cell in cells), *(Path(name).name for name in names)]
+    )
+    assert sorted(path.name for path in (tmp_path / "out" / "lives").iterdir()) == cells
+    status = lifealign("status", "out/lives/stream--er--seed2")
+    assert status.code == 0 and "2 learnt on" in status.out and "method ER" in status.out
+
+    before = content(tmp_path)
+    monkeypatch.setattr(compare, "run_experiment", None)
+    again = lifealign(*command)
+    assert again.code == 0 and again.out.startswith("4 cells, 4 of them finished")
+    only = lifealign(*command, "--only-tables")
+    assert only.code == 0 and only.out == again.out.partition("\n")[2]
+    assert only.out in first.out
+    assert content(tmp_path) == before
+
+    other = lifealign(*command, "--set", "preference.beta=0.3")
+    assert other.code == 2
+    assert "seqft--seed1.json: found a result of other settings or data (preference.beta: 0.1" in one_line(other.err)
+    assert content(tmp_path) == before
+
+
+def test_only_tables_of_what_is_not_finished_runs_nothing(
+    lifealign: Command, experiment: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = experiment(compare=COMPARE | {"seeds": [1]})
+    empty = lifealign("compare", path, "--only-tables")
+    assert empty.code == 2
+    assert one_line(empty.err) == (
+        "out/results: found no result of this comparison, expected at least one finished cell"
+    )
+    assert not (tmp_path / "out").exists()
+    assert lifealign("compare", path).code == 0
+    (tmp_path / "out" / "results" / "stream--seqft--seed1.json").unlink()
+    monkeypatch.setattr(compare, "run_experiment", None)
+    half = lifealign("compare", path, "--only-tables")
+    assert (half.code, half.err) == (0, "")
+    assert "no result of SeqFT yet, so nothing is compared with it" in half.out
+    assert re.search(r"ER +1 ", half.out) and not re.search(r"SeqFT +\d", half.out)
+
+
+def test_compare_names_every_cause_after_the_tables_of_the_rest(
+    lifealign: Command, experiment: Callable[..., Path], tmp_path: Path
+) -> None:
+    variants = [{"name": "er", "label": f"ER [/{seed}] [bold]"} for seed in "ab"]  # no markup
+    path = experiment(compare={"methods": [*variants, "seqft"], "against": "seqft"})
+    for slug in ("er-a-bold", "er-b-bold"):
+        (tmp_path / "out" / "lives" / f"stream--{slug}--seed42").mkdir(parents=True)
+        (tmp_path / "out" / "lives" / f"stream--{slug}--seed42" / "notes[x].txt").touch()
+    result = lifealign("compare", path)
+    assert result.code == 1
+    lines = [line for line in result.err.splitlines() if not line.startswith("loading ")]
+    assert lines[0] == "error: 2 of 3 cells could not be finished; the same command tries them again:"
+    cause = "found a file or a directory with something in it, expected an empty or new one"
+    assert lines[1:] == [
+        f"  ER [/{seed}] [bold], stream, seed 42: out/lives/stream--er-{seed}-bold--seed42: {cause}" for seed in "ab"
+    ]
+    assert (
+        f"ER [/a] [bold], stream, seed 42: failed (1 of 3): out/lives/stream--er-a-bold--seed42: {cause}" in result.out
+    )
+    assert "SeqFT, stream, seed 42: finished (3 of 3)" in result.out and "also as: " in result.out
+    shutil.rmtree(tmp_path / "out" / "lives" / "stream--er-a-bold--seed42")
+    again = lifealign("compare", path)
+    assert again.code == 1 and "error: 1 of 3 cells could not be finished" in again.err
+    assert re.search(r"ER \[/a\] \[bold\] +1 ", again.out)
+
+
+def test_compare_names_every_cause_where_nothing_could_be_finished(
+    lifealign: Command, experiment: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "lives").touch()
+    result = lifealign("compare", experiment(compare=COMPARE | {"seeds": [1]}))
+    assert result.code == 1 and "also as" not in result.out
+    lines = [line for line in result.err.splitlines() if not line.startswith("loading ")]
+    assert lines[0] == "error: 2 of 2 cells could not be finished; the same command tries them again:"
+    assert [line.partition(": ")[0] for line in lines[1:]] == ["  SeqFT, stream, seed 1", "  ER, stream, seed 1"]
+    assert all("out/lives" in line for line in lines[1:])
+
+
+def test_compare_takes_a_folder_in_place_of_the_papers_datasets(
+    lifealign: Command, experiment: Callable[..., Path], tmp_path: Path
+) -> None:
+    tasks = ("capybara", "hc3", "hh-harmless", "hh-helpful", "safe-rlhf", "truthfulqa")
+    sizes = {"suite_pairs": 2, "suite_test_pairs": 1}
+    section = {"methods": ["mtl"], "orders": ["order1", "order3"]}
+    path = experiment(tasks=None, suite="paper", compare=section, **sizes)
+    missing = lifealign("compare", path, "--data", "rows")
+    assert missing.code == 2 and "rows: found no such folder, expected a folder with NAME/train" in one_line(
+        missing.err
+    )
+    write_folder(tmp_path, *tasks)
+    for name in tasks:  # a prompt of its own for each
+        for split in ("train", "test"):
+            file = tmp_path / "rows" / name / f"{split}.jsonl"
+            file.write_text(file.read_text().replace('"one ', f'"{name} '))
+    result = lifealign("compare", path, "--data", "rows")
+    assert result.code == 0, result.err
+    assert sorted(path.name for path in (tmp_path / "out" / "results").glob("*.json")) == [
+        "order1--mtl--seed42.json",
+        "order3--mtl--seed42.json",
+    ]
+    learnt = Life.open("out/lives/order3--mtl--seed42").steps[0].tasks
+    assert [task.name for task in learnt] == [
+        "hh-harmless", "capybara", "truthfulqa", "hh-helpful", "hc3", "safe-rlhf"
+    ]  # fmt: skip
+    assert {(task.train_pairs, task.test_pairs) for task in learnt} == {(2, 1)}
+    assert "order1: " in result.out and "order3: " in result.out
+
+
+def test_run_does_not_look_at_what_would_be_compared(
+    lifealign: Command, experiment: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = experiment(compare={"methods": ["mtl"], "orders": {"back": ["two", "one"]}, "seeds": [9]})
+    assert lifealign("run", path, "--set", "method=seqft").code == 0
+    life = Life.open("out")
+    assert (life.config.method.key, life.config.seed) == ("seqft", 42)
+    assert [version.name for version in life.steps] == ["01-one", "02-two"]
+    assert "compare" not in life.directory.manifest.config
+    assert not (tmp_path / "out" / "lives").exists()
+
+
 # -- whatever is wrong -------------------------------------------------------------------------------------------------
 
 GOOD = {"prompt": "p", "chosen": "a", "rejected": "b"}
@@ -327,6 +507,42 @@ def test_settings_that_cannot_be_are_one_line_and_make_nothing(
     assert result.code == 2 and result.out == ""
     assert re.search(message, one_line(result.err)), result.err
     assert not (tmp_path / "out").exists()
+
+
+BAD_COMPARISONS = {
+    "another method's option": (
+        {"methods": ["seqft", {"name": "er", "energy_kept": 1}]},
+        r"\.yaml:\d+: compare\.methods\[1\]\.energy_kept: found an option that er does not have \(it is one of",
+    ),
+    "equal folders": (
+        {"methods": ["er", {"name": "seqft", "label": "er"}]},
+        r"\.yaml:\d+: compare\.methods\[1\]: found 'er', which shares its folder with methods\[0\] \('ER'\)",
+    ),
+    "a stream too short": (
+        {"methods": ["mtl"], "orders": {"a": ["one"]}},
+        r"method mtl: found a stream of 1 task, exp",
+    ),
+    "an unknown task": (
+        {"orders": {"a": ["tow"]}},
+        r"compare\.orders: a: order\[0\]: found 'tow'.*; did you mean two\?",
+    ),
+    "an unknown method": ({"against": "seqtf"}, r"compare\.against: found 'seqtf', .*did you mean seqft\?"),
+}
+
+
+@pytest.mark.parametrize(("section", "message"), BAD_COMPARISONS.values(), ids=BAD_COMPARISONS)
+def test_a_comparison_that_cannot_be_is_one_line_and_makes_nothing(
+    lifealign: Command, experiment: Callable[..., Path], tmp_path: Path, section: dict[str, Any], message: str
+) -> None:
+    result = lifealign("compare", experiment(compare=section))
+    assert result.code == 2 and result.out == ""
+    assert re.search(message, one_line(result.err)), result.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_compare_refuses_no_jobs(lifealign: Command, experiment: Callable[..., Path]) -> None:
+    result = lifealign("compare", experiment(), "--jobs", 0)
+    assert result.code == 2 and "--jobs" in result.err
 
 
 def test_a_target_that_the_model_does_not_have_is_one_line(lifealign: Command, tiny_folder: Path) -> None:

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lifealign.config import ExperimentConfig, LifeConfig, PreferenceConfig, ReplayConfig
+from lifealign.config import LifeConfig, PreferenceConfig, ReplayConfig
+from lifealign.config_experiment import ExperimentConfig
 from lifealign.config_file import build_config, dump_config, load_config, load_experiment
 from lifealign.errors import ConfigError
 from lifealign.methods import ER, METHODS, LifeAlign

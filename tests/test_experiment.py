@@ -1,17 +1,21 @@
 """Experiment files: the tasks they name, the life they belong to, and what the result file says."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 from tests.tiny import letter_task
 
-from lifealign.config import ExperimentConfig
+from lifealign import storage
+from lifealign.config_experiment import ExperimentConfig
 from lifealign.config_file import build_config
+from lifealign.data.catalog import ORDERS
 from lifealign.errors import ConfigError, DataError, LifeError
-from lifealign.experiment import load_tasks, open_or_create, result_of, run_experiment, save_result
+from lifealign.experiment import load_tasks, open_or_create, order_of, result_of, run_experiment, save_result
 from lifealign.life import Life
 
 Experiment = Callable[..., ExperimentConfig]
@@ -61,7 +65,12 @@ def lived(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, data: Pat
 def test_the_result_file_says_what_came_out_and_what_it_took(lived: Life, tiny_folder: Path) -> None:
     result = result_of(lived)
     assert result == json.loads((lived.directory.path / "result.json").read_text())
+    assert result.keys() == {
+        *("method", "settings", "environment", "base", "one_model"),
+        *("scores", "outcomes", "cost", "steps"),
+    }
     assert result["method"] == "lifealign" and result["settings"]["method"]["energy_kept"] == 0.9
+    assert result["one_model"] is True
     assert result["settings"]["seed"] == 42
     assert result["environment"].keys() == {"torch", "transformers", "peft"}
     assert result["base"]["model_name_or_path"] == str(tiny_folder)
@@ -77,6 +86,66 @@ def test_the_result_file_says_what_came_out_and_what_it_took(lived: Life, tiny_f
         "test_pairs": 4,
         "data_hash": "",
     }
+
+
+def test_the_result_file_has_the_outcome_of_every_held_out_example(lived: Life) -> None:
+    result = result_of(lived)
+    assert result["outcomes"].keys() == result["scores"].keys() == {"preference_accuracy", "margin"}
+    for metric, matrix in result["scores"].items():
+        for outcomes, scores in zip(result["outcomes"][metric], matrix["rows"], strict=True):
+            assert {task: len(each) for task, each in outcomes.items()} == dict.fromkeys(scores, 4)
+            assert {task: fmean(each) for task, each in outcomes.items()} == pytest.approx(scores, abs=1e-4)
+    assert {one for row in result["outcomes"]["preference_accuracy"] for each in row.values() for one in each} <= {
+        0,
+        0.5,
+        1,
+    }
+
+
+def test_the_cost_is_what_the_life_has_taken_and_has_to_keep(lived: Life) -> None:
+    folder = lived.directory.path
+    times = [json.loads((folder / f"tasks/{step}/time.json").read_text()) for step in ("01-one", "02-two")]
+    kept = [
+        *folder.glob("memory/0?-???.safetensors"),
+        *folder.glob("replay/*"),
+        folder / "memory/02-two.method.safetensors",
+    ]
+    assert len(kept) == 5
+    assert result_of(lived)["cost"] == {
+        "seconds": pytest.approx(sum(time["learning_seconds"] for time in times)),
+        "seconds_with_scoring": pytest.approx(sum(time["seconds"] for time in times)),
+        "state_bytes": sum(path.stat().st_size for path in kept),
+        "adapter_bytes": (folder / "versions/02-two/adapter_model.safetensors").stat().st_size,
+        "peak_memory_bytes": max(time["peak_memory_bytes"] for time in times),
+    }
+    assert all(time["learning_seconds"] <= time["seconds"] for time in times)
+    assert max(time["peak_memory_bytes"] for time in times) > 100e6  # the process with its libraries is in it
+
+
+def test_a_method_that_keeps_nothing_has_no_state_and_a_model_per_task_counts_as_often(experiment: Experiment) -> None:
+    seqft = result_of(run_experiment(experiment(method="seqft", output_dir=str(experiment().output_dir / "seqft"))))
+    stl = result_of(run_experiment(experiment(method="stl", output_dir=str(experiment().output_dir / "stl"))))
+    assert seqft["cost"]["state_bytes"] < 100  # files without a tensor have a header
+    assert stl["one_model"] is False
+    assert stl["cost"]["adapter_bytes"] == 2 * seqft["cost"]["adapter_bytes"]
+
+
+def test_a_life_of_0_1_has_a_result_file_without_what_it_did_not_keep(lived: Life, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(lived.directory.path, tmp_path / "old"))
+    manifest = json.loads((folder / "life.json").read_text())
+    for version in manifest["versions"][1:]:
+        for name, new in (("scores", ["outcomes"]), ("time", ["learning_seconds", "peak_memory_bytes"])):
+            file = f"tasks/{version['name']}/{name}.json"
+            written = json.loads((folder / file).read_text())
+            for key in new:
+                del written[key]
+            storage.write_json(folder / file, written)
+            version["files"][file] = storage.file_record(folder / file)
+    storage.write_json(folder / "life.json", manifest)
+    old, new = result_of(Life.open(folder)), result_of(lived)
+    assert old["outcomes"] == {} and old["scores"] == new["scores"]
+    assert old["cost"]["peak_memory_bytes"] is None
+    assert old["cost"]["seconds"] == old["cost"]["seconds_with_scoring"] == new["cost"]["seconds_with_scoring"]
 
 
 def test_the_result_file_has_the_loss_of_every_optimizer_step(lived: Life) -> None:
@@ -194,3 +263,132 @@ def test_a_suite_is_read_in_the_size_and_split_that_were_asked_for(tmp_path: Pat
     )
     with pytest.raises(ConfigError, match="suite_pairs: found 161, expected 1 to 160"):
         load_tasks(too_many)
+
+
+# -- orders and folders of data ----------------------------------------------------------------------------------------
+
+RULES = ("brief", "greet", "order-number", "escalate")
+PAPER = ("capybara", "hc3", "hh-harmless", "hh-helpful", "safe-rlhf", "truthfulqa")
+
+
+@pytest.mark.parametrize(
+    ("sections", "order"),
+    [
+        ({}, ("one", "two")),
+        ({"order": ["two", "one"]}, ("two", "one")),
+        ({"order": ["two"]}, ("two",)),
+        ({"tasks": None, "suite": "support-desk"}, RULES),
+        ({"tasks": None, "suite": "support-desk", "order": ["escalate", "brief"]}, ("escalate", "brief")),
+        ({"tasks": None, "suite": "paper"}, PAPER),
+        ({"tasks": None, "suite": "paper", "order": "order2"}, PAPER[::-1]),
+        ({"tasks": None, "suite": "paper", "order": "order3"}, ORDERS["order3"]),
+        ({"tasks": None, "suite": "paper", "order": ["hc3", "capybara"]}, ("hc3", "capybara")),
+    ],
+)
+def test_an_order_is_what_is_listed_or_named_or_everything(
+    experiment: Experiment, sections: dict[str, Any], order: tuple[str, ...]
+) -> None:
+    assert order_of(experiment(**sections)) == order
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"order": ["one", "tow"]},
+            r"order\[1\]: found 'tow' in the order, expected each of .*: one, two; did you mean two",
+        ),
+        (
+            {"order": ["one", "two", "one"]},
+            r"order\[2\]: found 'one' again in the order, expected each .* at most once",
+        ),
+        (
+            {"order": "order1"},
+            r"order: found 'order1', expected a list of tasks; orders have names in the paper's suite",
+        ),
+        (
+            {"tasks": None, "suite": "support-desk", "order": ["hc3"]},
+            r"order\[0\]: found 'hc3' in the order, .*brief, greet",
+        ),
+        (
+            {"tasks": None, "suite": "paper", "order": ["brief"]},
+            r"order\[0\]: found 'brief' in the order, .*capybara, hc3",
+        ),
+        (
+            {"tasks": None, "suite": "paper", "order": "order4"},
+            r"order: found 'order4', expected one of order1, order2, order3, or a list of tasks; did you mean order",
+        ),
+        (
+            {"order": []},
+            r"order: found a list of 0, expected the name of an order .*, or a list of tasks, at least one",
+        ),
+        ({"order": 7}, r"order: found 7, expected the name of an order of the paper's catalog, or a list of tasks"),
+        ({"order": ["one", 7]}, r"order\[1\]: found 7, expected a name"),
+    ],
+)
+def test_an_order_that_cannot_be_is_one_line_and_makes_nothing(
+    experiment: Experiment, tmp_path: Path, sections: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        run_experiment(experiment(**sections))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stream_is_met_in_the_order_that_was_asked_for(experiment: Experiment) -> None:
+    life = run_experiment(experiment(order=["two", "one"], method="seqft"))
+    assert [version.name for version in life.steps] == ["01-two", "02-one"]
+    assert [task.name for task in load_tasks(experiment(order=["two"]))] == ["two"]
+
+
+def test_a_stream_too_short_for_its_method_is_found_before_a_life_is_made(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="method mtl: found a stream of 1 task, expected at least 2"):
+        run_experiment(experiment(order=["two"], method="mtl"))
+    assert not (tmp_path / "out").exists()
+
+
+def folder_of(data: Path, folder: Path, *names: str) -> Path:
+    """A folder as ``--data`` takes it."""
+    for name in names:
+        for split in ("train", "test"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(data / f"one-{split}.jsonl", folder / name / f"{split}.jsonl")
+    return folder
+
+
+def test_a_folder_stands_in_for_every_dataset_of_the_hub_and_for_no_file(
+    experiment: Experiment, data: Path, tmp_path: Path
+) -> None:
+    tasks = [
+        {"name": "far", "train": "hub:someone/rows:train", "test": "hub:someone/rows:test", "max_train": 3},
+        {"name": "untested", "train": "hub:someone/other"},
+        {"name": "near", "train": str(data / "two-train.jsonl"), "test": "hub:someone/third:test"},
+    ]
+    folder = folder_of(data, tmp_path / "rows", "far", "untested", "near")
+    far, untested, near = load_tasks(experiment(tasks=tasks, data_dir=str(folder)))
+    assert (len(far.train), len(far.test)) == (3, 4) and far.train[0].source == f"{folder / 'far' / 'train.jsonl'}:1"
+    assert (len(untested.train), len(untested.test)) == (8, 0)
+    assert near.train[0].source == f"{data / 'two-train.jsonl'}:1"
+    assert near.test[0].source == f"{folder / 'near' / 'test.jsonl'}:1"
+    (folder / "near" / "test.jsonl").unlink()
+    with pytest.raises(DataError, match=r"rows/near/test\.jsonl: found no such file"):
+        load_tasks(experiment(tasks=tasks, data_dir=str(folder)))
+
+
+def test_a_folder_stands_in_for_the_papers_datasets(experiment: Experiment, data: Path, tmp_path: Path) -> None:
+    folder = folder_of(data, tmp_path / "paper", "hc3", "capybara")
+    suite = {"tasks": None, "suite": "paper", "data_dir": str(folder), "suite_pairs": 5, "suite_test_pairs": 2}
+    tasks = load_tasks(experiment(**suite, order=["hc3", "capybara"]))
+    assert [(task.name, len(task.train), len(task.test)) for task in tasks] == [("hc3", 5, 2), ("capybara", 5, 2)]
+    with pytest.raises(
+        DataError, match=r"hh-harmless/train\.jsonl: found no such file.*whole tasks in .*: capybara, hc3"
+    ):
+        load_tasks(experiment(**suite, order="order1"))
+
+
+@pytest.mark.parametrize("sections", [{}, {"tasks": None, "suite": "support-desk"}], ids=["files", "embedded"])
+def test_a_folder_that_nothing_would_be_read_from_is_refused(experiment: Experiment, sections: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="data_dir: found '/here', expected it with data from the hub"):
+        experiment(**sections, data_dir="/here")

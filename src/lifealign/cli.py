@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -12,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from lifealign.errors import LifeAlignError
+from lifealign.errors import ConfigError, LifeAlignError, Unfinished
 
 # Each verb imports what it needs: `lifealign check` should not wait for torch.
 app = typer.Typer(
@@ -24,6 +25,12 @@ app = typer.Typer(
 console = Console()
 
 LifePath = Annotated[Path, typer.Argument(metavar="LIFE", help="Directory of the life.")]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", help="Folder with NAME/train.jsonl and NAME/test.jsonl, in place of the hub."
+    ),
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as preference.beta=0.2.")
 ]
@@ -40,7 +47,7 @@ def options(
 def init(
     life: LifePath,
     model: Annotated[str | None, typer.Option(help="smollm2-135m, a folder, a .gguf file or a hub id.")] = None,
-    method: Annotated[str | None, typer.Option(help="lifealign, seqft or er.")] = None,
+    method: Annotated[str | None, typer.Option(help="lifealign, er, ewc, ...; a wrong word lists all.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
     set_: Settings = None,
 ) -> None:
@@ -118,6 +125,7 @@ def learn(
 def run(
     experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="A stream of tasks and its settings.")],
     set_: Settings = None,
+    data: DataFolder = None,
     result: Annotated[Path | None, typer.Option(help="Also write the result file here.")] = None,
 ) -> None:
     """Live through a whole stream; the same command again finishes an interrupted one."""
@@ -125,12 +133,53 @@ def run(
     from lifealign.experiment import run_experiment, save_result
     from lifealign.training.progress import Progress
 
-    loaded = load_experiment(experiment, set_ or ())
+    loaded = load_experiment(experiment, [*(set_ or ()), *_data_setting(data)])
     with Progress(console) as progress:
         life = run_experiment(loaded, progress)
     if result is not None:
         save_result(life, result)
     _show(life)
+
+
+@app.command()
+def compare(
+    experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="A stream and a section 'compare'.")],
+    set_: Settings = None,
+    data: DataFolder = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Cells at a time, each in a process of its own.")] = 1,
+    results: Annotated[Path | None, typer.Option(help="Folder of result files and tables.")] = None,
+    only_tables: Annotated[
+        bool, typer.Option("--only-tables", help="Run nothing; tables of what is finished.")
+    ] = False,
+) -> None:
+    """Compare methods x orders x seeds on one stream; the same command again goes on, cell by cell."""
+    from lifealign.compare import cells_of, comparison_of, run_comparison, write_tables
+    from lifealign.config_file import load_experiment
+    from lifealign.report.comparison_text import terminal
+    from lifealign.training.progress import Progress
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)  # above the bar, if there is one
+
+    loaded = load_experiment(experiment, [*(set_ or ()), *_data_setting(data)])
+    folder = results or loaded.output_dir / "results"
+    cells = cells_of(loaded, folder)
+    failures = []
+    if not only_tables:
+        with Progress(console) as progress:
+            failures = run_comparison(cells, jobs=jobs, say=say, progress=progress)
+    against = loaded.compare.reference_label
+    comparison = comparison_of(cells, against)
+    if comparison is not None:
+        for part in terminal(comparison):
+            console.print(part)
+        if comparison.against != against:
+            say(f"no result of {against} yet, so nothing is compared with it")
+        say(f"also as: {', '.join(str(path) for path in write_tables(comparison, folder))}")
+    if failures:
+        raise Unfinished([f"{failure.cell.name}: {failure.error}" for failure in failures], len(cells))
+    if comparison is None:
+        raise ConfigError(f"{folder}: found no result of this comparison, expected at least one finished cell")
 
 
 @app.command()
@@ -177,6 +226,11 @@ def demo(
     from lifealign.demo.show import run_demo
 
     run_demo(console, out, full=full, seed=seed)
+
+
+def _data_setting(folder: Path | None) -> list[str]:
+    """The setting that ``--data`` is short for."""
+    return [] if folder is None else [f"data_dir={json.dumps(str(folder.absolute()))}"]
 
 
 def _show(life: object) -> None:

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from lifealign.config import LifeConfig, Settings, method_from, method_settings
+from lifealign.config import LifeConfig, ReplayConfig, Settings, method_from, method_settings
 from lifealign.config_words import Fault, Faults, nearest, shown
 from lifealign.data.task import TASK_NAME
 from lifealign.evaluation.adherence import AnswerCheck
@@ -89,10 +89,13 @@ class Variant(Settings):
     Attributes:
         label: Its name in tables and, in a form fit for them, in file names; by default the method's title.
         method: The method.
+        replay: What this row remembers; by default the experiment's section for methods that replay, and nothing for
+            the others.
     """
 
     label: str = Field(min_length=1, max_length=40)
     method: Annotated[Method, PlainValidator(method_from), PlainSerializer(method_settings)]
+    replay: ReplayConfig | None = None
 
     @property
     def slug(self) -> str:
@@ -105,13 +108,21 @@ class Variant(Settings):
         if isinstance(value, Variant) or (isinstance(value, Mapping) and isinstance(value.get("method"), BaseModel)):
             return value
         options = dict(value) if isinstance(value, Mapping) else {"name": value}
-        label = options.pop("label", None)
+        label, replay = options.pop("label", None), options.pop("replay", None)
         method = method_from(options if len(options) > 1 else options.get("name"))
-        return {"label": method.title if label is None else label, "method": method}
+        return {"label": method.title if label is None else label, "method": method, "replay": replay}
 
     @model_serializer
     def _as_written(self) -> dict[str, Any]:
-        return {**method_settings(self.method), "label": self.label}
+        replay = {} if self.replay is None else {"replay": self.replay.model_dump(mode="json")}
+        return {**method_settings(self.method), "label": self.label, **replay}
+
+    @model_validator(mode="after")
+    def _has_a_use_for_replay(self) -> Self:
+        if self.replay is not None and self.method.memory_use == "none":
+            fault = f"found settings, expected none: {self.method.key} uses nothing of earlier tasks"
+            raise Faults([(("replay",), fault)])
+        return self
 
     @field_validator("label")
     @classmethod

@@ -7,11 +7,13 @@
     ├── ConfigError               an unknown key, a value out of range, an unknown method
     ├── ModelError                a model or adapter that is not there or does not fit
     ├── LifeError                 a directory that is not a life, of another format, damaged or in use
-    └── TrainingError             numbers that went wrong while training or consolidating (exit code 1)
+    ├── TrainingError             numbers that went wrong while training or consolidating (exit code 1)
+    └── Unfinished                cells of a comparison that failed; the others are finished (exit code 1)
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,24 @@ class TrainingError(LifeAlignError):
         self.task, self.stage, self.step = task, stage, step
         where = f"task {task!r}, stage {stage!r}" + (f", optimizer step {step}" if step is not None else "")
         super().__init__(f"{where}: {what}{'. ' + way_out if way_out else ''}")
+
+
+class Unfinished(LifeAlignError):
+    """Cells of a comparison that could not be finished; those that could are, and the next call tries the rest.
+
+    Args:
+        causes: Name and error of each failed cell.
+        cells: Number of cells in all.
+    """
+
+    exit_code = 1
+
+    def __init__(self, causes: Sequence[str], cells: int) -> None:
+        self.causes = tuple(causes)
+        lines = "\n".join(f"  {cause}" for cause in causes)
+        super().__init__(
+            f"{len(causes)} of {cells} cells could not be finished; the same command tries them again:\n{lines}"
+        )
 
 
 def describe(value: Any) -> str:

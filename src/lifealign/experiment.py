@@ -2,81 +2,154 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from lifealign import storage
-from lifealign.config import ExperimentConfig, LifeConfig
+from lifealign.config import LifeConfig
+from lifealign.config_experiment import ExperimentConfig, TaskConfig
+from lifealign.config_words import nearest
+from lifealign.data.catalog import ORDERS, load_catalog_tasks
 from lifealign.data.checks import read_clean
 from lifealign.data.task import Task
+from lifealign.demo.support_desk import RULES, load_suite
 from lifealign.errors import ConfigError, LifeError
 from lifealign.life import Life
 from lifealign.lifelong import run_stream
+from lifealign.model import Base
 from lifealign.training.progress import Progress
 
 
-def run_experiment(experiment: ExperimentConfig, progress: Progress | None = None) -> Life:
+def run_experiment(
+    experiment: ExperimentConfig,
+    progress: Progress | None = None,
+    *,
+    base: Base | None = None,
+    shared_cache: Path | None = None,
+) -> Life:
     """Lives through an experiment's stream; one that was interrupted goes on after its last finished task.
 
     Args:
         experiment: Settings and tasks.
         progress: Where to show progress, or None.
+        base: The base model, where it is loaded already; it is copied, not changed.
+        shared_cache: Folder of reference log-probabilities and answers that lives on the same base share.
 
     Returns:
         The life, with ``result.json`` in its directory.
 
     Raises:
         DataError: If a task's file cannot be used.
+        ConfigError: If the method cannot learn such a stream.
         LifeError: If ``output_dir`` holds a life with other settings or other data.
         TrainingError: If training went wrong; the tasks before it are kept.
     """
     tasks = load_tasks(experiment)
-    life = open_or_create(experiment)
+    experiment.method.plan(tasks)  # before a life is made
+    life = open_or_create(experiment, base=base)
+    if shared_cache is not None:
+        life.borrow_cache(shared_cache)
     run_stream(life, tasks, progress)
+    if shared_cache is not None:
+        life.lend_cache(shared_cache)
     storage.write_json(life.directory.path / "result.json", result_of(life))
     return life
 
 
 def load_tasks(experiment: ExperimentConfig) -> list[Task]:
-    """The tasks of an experiment, in order.
+    """The tasks of an experiment, in the order in which they are met.
 
     Raises:
         DataError: If a file cannot be used.
-        ConfigError: If a suite has fewer pairs than asked for.
+        ConfigError: If a suite has fewer pairs than asked for, or the order names a task that is not there.
     """
-    if experiment.suite is not None:
-        from lifealign.demo.support_desk import load_suite
-
+    if experiment.suite == "paper":
+        return load_catalog_tasks(
+            order_of(experiment),
+            data_dir=experiment.data_dir,
+            train_pairs=experiment.suite_pairs,
+            test_pairs=experiment.suite_test_pairs,
+        )
+    names = order_of(experiment)
+    if experiment.suite == "support-desk":
         try:
-            return load_suite(
+            suite = load_suite(
                 experiment.suite_pairs, test_pairs=experiment.suite_test_pairs, held_out=experiment.suite_held_out
             )
         except ValueError as error:
             raise ConfigError(f"suite_{str(error).replace('pairs_per_task', 'pairs')}") from error
-    return [
-        Task(
-            task.name,
-            read_clean(task.train).pairs[: task.max_train],
-            read_clean(task.test).pairs[: task.max_test] if task.test is not None else (),
-            task.check,
+        tasks = {task.name: task for task in suite}
+    else:
+        wanted = [task for task in experiment.tasks or () if task.name in names]
+        tasks = {task.name: _load_task(task, experiment.data_dir) for task in wanted}
+    return [tasks[name] for name in names]
+
+
+def order_of(experiment: ExperimentConfig) -> tuple[str, ...]:
+    """Names of the tasks that an experiment meets, in order.
+
+    Raises:
+        ConfigError: If the order names a task twice, or one that is not there, or is no order of the catalog.
+    """
+    order = experiment.order
+    if experiment.suite == "paper":
+        known: Sequence[str] = ORDERS["order1"]
+        order = "order1" if order is None else order
+        if isinstance(order, str):
+            if order not in ORDERS:
+                expected = f"one of {', '.join(ORDERS)}, or a list of tasks{nearest(order, ORDERS)}"
+                raise ConfigError(f"order: found {order!r}, expected {expected}")
+            return ORDERS[order]
+    elif experiment.suite == "support-desk":
+        known = [rule.name for rule in RULES]
+    else:
+        known = [task.name for task in experiment.tasks or ()]
+    if order is None:
+        return tuple(known)
+    if isinstance(order, str):
+        raise ConfigError(
+            f"order: found {order!r}, expected a list of tasks; orders have names in the paper's suite only"
         )
-        for task in experiment.tasks or ()
-    ]
+    for number, name in enumerate(order):
+        if name not in known or name in order[:number]:
+            again = "again " if name in order[:number] else ""
+            expected = f"each of its tasks at most once: {', '.join(known)}{nearest(name, known)}"
+            raise ConfigError(f"order[{number}]: found {name!r} {again}in the order, expected {expected}")
+    return order
 
 
-def open_or_create(experiment: ExperimentConfig) -> Life:
-    """The life in ``output_dir``, made if it is not there yet.
+def _load_task(task: TaskConfig, data_dir: Path | None) -> Task:
+    def place(file: str, split: str) -> str | Path:
+        return data_dir / task.name / f"{split}.jsonl" if data_dir is not None and file.startswith("hub:") else file
+
+    train, test = place(task.train, "train"), None if task.test is None else place(task.test, "test")
+    return Task(
+        task.name,
+        read_clean(train).pairs[: task.max_train],
+        read_clean(test).pairs[: task.max_test] if test is not None else (),
+        task.check,
+    )
+
+
+def life_settings(experiment: ExperimentConfig) -> LifeConfig:
+    """The settings of the life that an experiment makes."""
+    return LifeConfig.model_validate({name: getattr(experiment, name) for name in LifeConfig.model_fields})
+
+
+def open_or_create(experiment: ExperimentConfig, *, base: Base | None = None) -> Life:
+    """The life in ``output_dir``, made if it is not there yet; ``base`` as for :func:`run_experiment`.
 
     Raises:
         LifeError: If a life is there that was made with other settings; the message names the first ones that differ.
     """
     path = experiment.output_dir
-    settings = LifeConfig.model_validate({name: getattr(experiment, name) for name in LifeConfig.model_fields})
+    settings = life_settings(experiment)
     if not (path / "life.json").exists():
-        return Life.create(path, settings)
-    life = Life.open(path)
-    differing = _differences(life.config.model_dump(mode="json"), settings.model_dump(mode="json"))
+        return Life.create(path, settings, base=base)
+    life = Life.open(path, base=base)
+    differing = differences(life.config.model_dump(mode="json"), settings.model_dump(mode="json"))
     if differing:
         raise LifeError(
             f"{path}: found a life with other settings ({'; '.join(differing[:3])}), expected those of the experiment; "
@@ -102,6 +175,7 @@ def result_of(life: Life) -> dict[str, Any]:
                 "losses": {
                     stage: [round(row["loss"], 5) for row in rows] for stage, rows in training["stages"].items()
                 },
+                "method_state": directory.json(f"tasks/{version.name}/method.json").get("values", {}),
                 "consolidation": {segment: content["mean"] for segment, content in figures.items()},
                 "consolidation_by_factor": {
                     segment: _by_kind(content["factors"]) for segment, content in figures.items()
@@ -114,8 +188,47 @@ def result_of(life: Life) -> dict[str, Any]:
         "settings": life.config.model_dump(mode="json"),
         "environment": directory.manifest.environment,
         "base": directory.manifest.base.model_dump(mode="json"),
+        "one_model": life.config.method.one_model,
         "scores": {metric: matrix.as_dict() for metric, matrix in life.scores.items()},
+        "outcomes": _outcomes(life),
+        "cost": _cost(life),
         "steps": steps,
+    }
+
+
+def _outcomes(life: Life) -> dict[str, list[dict[str, list[float]]]]:
+    """Per metric and step what every held-out example counted for, by task; nothing of lives of 0.1, which kept none.
+
+    A step in which no task had a metric, such as one before the first task with a check, has an empty row there.
+    """
+    rows = [life.directory.json(f"tasks/{version.name}/scores.json").get("outcomes") for version in life.steps]
+    return {
+        metric: [
+            {task: [round(one, 4) for one in outcomes] for task, outcomes in row.get(metric, {}).items()}
+            for row in rows
+        ]
+        for metric in life.scores
+        if None not in rows
+    }
+
+
+def _cost(life: Life) -> dict[str, Any]:
+    """What the method has taken: seconds of learning, bytes that have to be kept, most memory."""
+    directory, method = life.directory, life.config.method
+    times = [directory.json(f"tasks/{version.name}/time.json") for version in life.steps]
+    peaks = [time["peak_memory_bytes"] for time in times if "peak_memory_bytes" in time]
+    kept = [f"memory/{version.name}.safetensors" for version in life.steps] if method.keeps_updates else []
+    kept += [f"replay/{version.name}.jsonl" for version in life.steps]
+    kept += [f"memory/{life.steps[-1].name}.method.safetensors"] if life.steps else []
+    sizes = {name: record.size for version in life.versions for name, record in version.files.items()}
+    last = f"versions/{life.versions[-1].name}/"
+    tensors = [name for name in sizes if name.startswith(last) and name.endswith(".safetensors")]
+    return {
+        "seconds": sum(time.get("learning_seconds", time["seconds"]) for time in times),
+        "seconds_with_scoring": sum(time["seconds"] for time in times),
+        "state_bytes": sum(sizes[name] for name in kept),
+        "adapter_bytes": sum(sizes[name] for name in tensors) * (1 if method.one_model else len(life.steps)),
+        "peak_memory_bytes": max(peaks) if peaks else None,
     }
 
 
@@ -135,10 +248,11 @@ def _by_kind(factors: dict[str, dict[str, float]]) -> dict[str, dict[str, float]
     }
 
 
-def _differences(old: Any, new: Any, place: str = "") -> list[str]:
+def differences(old: Any, new: Any, place: str = "") -> list[str]:
+    """Every setting that differs between two mappings, in words."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [key for key in (*old, *(key for key in new if key not in old))]
-        parts = [_differences(old.get(key), new.get(key), f"{place}.{key}" if place else key) for key in keys]
+        parts = [differences(old.get(key), new.get(key), f"{place}.{key}" if place else key) for key in keys]
         return [text for part in parts for text in part]
     return [] if old == new else [f"{place}: {old!r} there, {new!r} here"]
 

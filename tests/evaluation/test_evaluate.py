@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -9,9 +10,9 @@ from tests.tiny import letter_task, pair
 
 from lifealign.config import EvaluationConfig
 from lifealign.evaluation.adherence import AnswerCheck
-from lifealign.evaluation.evaluate import Evaluator, HeldOut
+from lifealign.evaluation.evaluate import Evaluator, HeldOut, Scores
 from lifealign.evaluation.generate import AnswerCache, generate_answers
-from lifealign.evaluation.preference import held_out_margins, preference_scores
+from lifealign.evaluation.preference import held_out_margins, preference_outcomes
 from lifealign.training.batches import tokenize_pairs
 from lifealign.training.reference import ReferenceCache
 from lifealign.training.runtime import Runtime
@@ -32,10 +33,11 @@ def test_a_task_is_scored_against_the_base_whatever_it_was_trained_against(evalu
     pairs, _ = tokenize_pairs(runtime.tokenizer, ONE.pairs, 256)
     with runtime.model.disable_adapter():
         frozen = dict(zip([pair.key for pair in pairs], runtime.score(pairs, 1), strict=True))
-    expected = preference_scores(held_out_margins(runtime, pairs, frozen, beta=0.5, batch_size=1))
-    found = evaluator.score([ONE], "policy").values
-    assert found == {metric: {"one": pytest.approx(value, abs=1e-4)} for metric, value in expected.items()}
-    assert abs(found["margin"]["one"]) > 1e-3  # the adapter is there, and it is not the reference
+    expected = preference_outcomes(held_out_margins(runtime, pairs, frozen, beta=0.5, batch_size=1))
+    found = evaluator.score([ONE], "policy")
+    assert found.values == {metric: {"one": pytest.approx(fmean(each), abs=1e-4)} for metric, each in expected.items()}
+    assert found.outcomes == {metric: {"one": pytest.approx(each, abs=1e-4)} for metric, each in expected.items()}
+    assert abs(found.values["margin"]["one"]) > 1e-3  # the adapter is there, and it is not the reference
 
 
 def test_the_base_is_scored_without_the_adapter_and_has_no_preference_of_its_own(evaluator: Evaluator) -> None:
@@ -45,6 +47,7 @@ def test_the_base_is_scored_without_the_adapter_and_has_no_preference_of_its_own
         expected = generate_answers(evaluator.runtime, prompts, max_new_tokens=4, batch_size=4)
     assert [row["answer"] for row in scores.answers] == expected
     assert scores.values["preference_accuracy"] == {"checked": 0.5} and scores.values["margin"] == {"checked": 0.0}
+    assert scores.outcomes["preference_accuracy"] == {"checked": [0.5] * 4}
     assert evaluator.reference.computed == 0  # nothing to compute: the base is its own reference
     adapted = [row["answer"] for row in evaluator.score([CHECKED], "policy").answers]
     assert adapted != expected
@@ -57,7 +60,7 @@ def test_what_a_task_cannot_be_scored_on_is_a_hole_and_not_a_zero(evaluator: Eva
         assert set(values["preference_accuracy"]) == set(values["margin"]) == {"one", "checked"}
         assert set(values["adherence"]) == {"checked"}
     nothing = evaluator.score([without_pairs], "policy")
-    assert nothing.values == {} and nothing.answers == []
+    assert nothing.values == nothing.outcomes == {} and nothing.answers == []
     assert evaluator.score([], None).values == {}
 
 
@@ -92,9 +95,34 @@ def test_adherence_is_the_share_of_answers_that_keep_the_rule(
     lacks = HeldOut("lacks", CHECKED.pairs[:2], AnswerCheck(lacks=("four",)))
     scores = evaluator.score([CHECKED, lacks], "policy")
     assert scores.values["adherence"] == {"checked": 0.5, "lacks": 0.5}  # 3 words and 1; an empty answer keeps no rule
+    assert scores.outcomes["adherence"] == {"checked": [1.0, 0.0, 0.0, 1.0], "lacks": [1.0, 0.0]}
     assert [(row["answer"], row["holds"]) for row in scores.answers] == [
         ("one two three", {"checked": True, "lacks": True}),
         ("one two three four", {"checked": False, "lacks": False}),
         ("", {"checked": False}),
         ("yes", {"checked": True}),
     ]
+
+
+def test_a_score_is_the_mean_of_its_outcomes_and_a_mean_of_nothing_is_refused() -> None:
+    scores = Scores()
+    scores.add("margin", "one", [1.0, 2.0, 6.0])
+    assert (scores.values, scores.outcomes) == ({"margin": {"one": 3.0}}, {"margin": {"one": [1.0, 2.0, 6.0]}})
+    with pytest.raises(ValueError, match="at least one data point"):
+        scores.add("margin", "two", [])
+    assert "two" not in scores.values["margin"]
+
+
+def test_scores_of_another_model_stand_before_the_own_and_never_in_their_place() -> None:
+    scores = Scores()
+    scores.add("margin", "two", [1.0])
+    scores.add("margin", "three", [3.0])
+    scores.carry(
+        {
+            "scores": {"margin": {"one": 5.0, "two": 6.0}, "adherence": {"one": 1.0}},
+            "outcomes": {"margin": {"one": [5.0], "two": [6.0]}, "adherence": {"one": [1.0]}},
+        }
+    )
+    assert scores.values == {"margin": {"one": 5.0, "two": 1.0, "three": 3.0}, "adherence": {"one": 1.0}}
+    assert list(scores.values["margin"]) == ["one", "two", "three"]
+    assert scores.outcomes == {"margin": {"one": [5.0], "two": [1.0], "three": [3.0]}, "adherence": {"one": [1.0]}}

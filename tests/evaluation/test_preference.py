@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lifealign.errors import TrainingError
-from lifealign.evaluation.preference import held_out_margins, preference_scores
+from lifealign.evaluation.preference import held_out_margins, preference_outcomes
 from lifealign.training.batches import TokenizedPair
 from lifealign.training.runtime import Runtime
 
@@ -48,11 +48,8 @@ def test_a_margin_that_is_no_number_is_an_error_and_not_a_score(
 
 
 def test_accuracy_counts_positive_margins_and_half_of_the_zeros() -> None:
-    assert preference_scores([2.0, 1e-9, -1.0, 0.0]) == {"preference_accuracy": 2.5 / 4, "margin": pytest.approx(0.25)}
-    assert preference_scores([0.0] * 7) == {"preference_accuracy": 0.5, "margin": 0.0}
-    assert preference_scores([-0.0])["preference_accuracy"] == 0.5
-
-
-def test_a_share_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="found none, expected at least one"):
-        preference_scores([])
+    margins = [2.0, 1e-9, -1.0, 0.0]
+    assert preference_outcomes(margins) == {"preference_accuracy": [1.0, 1.0, 0.0, 0.5], "margin": margins}
+    assert preference_outcomes([0.0] * 7) == {"preference_accuracy": [0.5] * 7, "margin": [0.0] * 7}
+    assert preference_outcomes([-0.0])["preference_accuracy"] == [0.5]
+    assert preference_outcomes([]) == {"preference_accuracy": [], "margin": []}

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from lifealign.config import ExperimentConfig
+from lifealign.config_experiment import ExperimentConfig
 from lifealign.config_file import load_experiment
 from lifealign.demo.support_desk import RULES
 from lifealign.experiment import run_experiment

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -81,25 +80,3 @@ class AnswerCheck(BaseModel):
         return all(re.search(pattern, text, re.IGNORECASE) for pattern in self.matches) and not any(
             re.search(pattern, text, re.IGNORECASE) for pattern in self.lacks
         )
-
-
-def adherence(check: AnswerCheck, answers: Sequence[str]) -> float:
-    """Share of answers that keep the rule.
-
-    Args:
-        check: The rule, as a program decides it.
-        answers: Generated answers, at least one.
-
-    Returns:
-        Share in [0, 1]; higher is better.
-
-    Raises:
-        ValueError: If there are no answers; a share of nothing is not a score.
-
-    Example:
-        >>> adherence(AnswerCheck(max_words=2), ["Yes.", "Of course.", "Yes, of course.", ""])
-        0.5
-    """
-    if not answers:
-        raise ValueError("adherence: found no answers, expected at least one")
-    return sum(check.holds(answer) for answer in answers) / len(answers)
