@@ -20,7 +20,7 @@ def main(paths: list[str]) -> None:
     runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for path in paths:
         result = json.loads(Path(path).read_text("utf-8"))
-        runs[result["method"]].append(result)
+        runs[result.get("label", result["method"])].append(result)
     first = next(iter(runs.values()))[0]
     for metric, matrix in first["scores"].items():
         scale = 1.0 if metric == "margin" else 100.0

@@ -299,6 +299,9 @@ def test_a_life_has_the_settings_of_an_experiment_without_its_tasks(tmp_path: Pa
         "suite_pairs",
         "suite_test_pairs",
         "suite_held_out",
+        "order",
+        "data_dir",
+        "compare",
     }
 
 

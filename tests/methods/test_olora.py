@@ -50,7 +50,11 @@ def test_a_version_is_a_plain_adapter_that_peft_loads_by_itself(make_life, tiny_
     loaded = PeftModel.from_pretrained(base, folder)
     ours, _ = Life.open(life.directory.path).load()
     with torch.no_grad():
-        torch.testing.assert_close(loaded(input_ids=IDS).logits, ours(input_ids=IDS).logits, rtol=0, atol=1e-6)
+        logits = ours(input_ids=IDS).logits
+        torch.testing.assert_close(loaded(input_ids=IDS).logits, logits, rtol=0, atol=1e-6)
+        merged = loaded.merge_and_unload()
+        assert not any("lora" in name for name, _ in merged.named_parameters())
+        torch.testing.assert_close(merged(input_ids=IDS).logits, logits, rtol=0, atol=1e-5)
 
 
 def test_enough_steps_make_the_new_adapter_orthogonal(make_life) -> None:

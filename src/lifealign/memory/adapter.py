@@ -118,6 +118,7 @@ def freeze_adapter(model: PeftModel, rank: int, seed: int) -> Adapter:
     frozen = read_adapter(model)
     model.add_adapter(FROZEN, copy.deepcopy(model.peft_config[ACTIVE]))
     set_peft_model_state_dict(model, dict(frozen), adapter_name=FROZEN)
+    model.set_adapter(FROZEN)  # PEFT warns when the active one is deleted
     _renew(model, rank)
     reset_adapter(model, seed)
     tuner: Any = model.base_model
