@@ -21,11 +21,12 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.tiny import letter_task
+from tests.tiny import letter_task, save_tiny
 
 from lifealign import compare, lifelong, storage
+from lifealign import life as life_module
 from lifealign.compare import Cell, cells_of, comparison_of, finished, results_of, run_comparison, write_tables
-from lifealign.config import LifeConfig
+from lifealign.config import LifeConfig, ModelConfig, ReplayConfig
 from lifealign.config_experiment import CompareConfig, ExperimentConfig, Variant
 from lifealign.config_file import build_config, dump_config
 from lifealign.data.catalog import ORDERS
@@ -194,12 +195,27 @@ def test_a_method_without_a_use_for_replay_is_compared_with_those_that_have_one(
     assert sections["er"] == sections["gem"] and sections["er"] is not None and sections["er"].fraction == 0.5
 
 
+def test_a_row_has_its_own_replay_or_else_what_its_method_has_a_use_for(experiment: Experiment) -> None:
+    own = {"fraction": 0.25, "capacity": 3}
+    methods = ["seqft", {"name": "seqft", "label": "SeqFT with replay", "replay": own}, "er"]
+    for section in ({}, {"replay": {"fraction": 0.5}}):
+        plain, replaying, er = cells_of(experiment(compare={"methods": methods}, **section))
+        assert plain.experiment.replay is None
+        assert replaying.experiment.replay == ReplayConfig(**own)
+        assert er.experiment.replay == (ReplayConfig(fraction=0.5) if section else None)
+    assert run([replaying])[1] == {}
+    life = Life.open(replaying.experiment.output_dir)
+    assert life.config.replay == ReplayConfig(**own)
+    assert [step["replayed_pairs"] for step in result_of(life)["steps"]] == [0, 2]
+
+
 def test_the_section_is_read_written_and_read_again(experiment: Experiment) -> None:
-    methods = ["seqft", {"name": "lifealign", "energy_kept": 0.5, "label": "LifeAlign 0.5"}]
+    methods = ["seqft", {"name": "lifealign", "energy_kept": 0.5, "label": "LifeAlign 0.5", "replay": {"capacity": 9}}]
     read = experiment(compare={"methods": methods, "orders": {"a": ["one"]}, "seeds": [1], "against": "seqft"})
     assert [variant.label for variant in read.compare.methods] == ["SeqFT", "LifeAlign 0.5"]
     assert [variant.slug for variant in read.compare.methods] == ["seqft", "lifealign-0-5"]
     assert read.compare.methods[1].method.model_dump()["energy_kept"] == 0.5
+    assert read.compare.methods[1].replay == ReplayConfig(capacity=9)
     assert read.compare.reference_label == "SeqFT"
     assert build_config(ExperimentConfig, yaml.safe_load(dump_config(read))) == read
     made = CompareConfig(methods=(Variant(label="mine", method=ER()),), against="er")
@@ -234,6 +250,14 @@ WRONG = {
     "a label of another kind": (
         {"methods": [{"name": "er", "label": 3}]},
         r"compare\.methods\[0\]\.label: found 3, expected text",
+    ),
+    "replay of no use": (
+        {"methods": ["er", {"name": "mtl", "replay": {"fraction": 0.5}}]},
+        r"compare\.methods\[1\]\.replay: found settings, expected none: mtl uses nothing of earlier tasks",
+    ),
+    "replay out of range": (
+        {"methods": [{"name": "er", "replay": {"fraction": 2}}]},
+        r"compare\.methods\[0\]\.replay\.fraction: found 2, expected a number of at most 1",
     ),
     "a seed twice": ({"seeds": [1, 1]}, r"compare\.seeds: found \[1, 1\], expected each once"),
     "true for a seed": ({"seeds": [True]}, r"compare\.seeds\[0\]: found true, expected a whole number"),
@@ -668,7 +692,7 @@ def test_a_cache_that_is_gone_or_damaged_costs_time_and_nothing_else(
 
 
 def test_a_cell_leaves_no_model_behind_and_the_base_as_it_was(
-    experiment: Experiment, monkeypatch: pytest.MonkeyPatch, tiny_folder: Path
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch, tiny_folder: Path, tmp_path: Path
 ) -> None:
     models: list[weakref.ref[Any]] = []
     loaded: list[str] = []
@@ -687,14 +711,20 @@ def test_a_cell_leaves_no_model_behind_and_the_base_as_it_was(
     monkeypatch.setattr(compare, "_base", None)
     monkeypatch.setattr(compare, "run_experiment", watched)
     monkeypatch.setattr(compare, "load_base", counted)
+    monkeypatch.setattr(life_module, "load_base", None)
     cells = cells_of(experiment(compare={"methods": ["l2p", "seqft"]}))
     assert run(cells)[1] == {}
-    assert len(models) == 2 and models[1]() is None
+    assert len(models) == 2 and models[-1]() is None
     assert loaded == [str(tiny_folder)]
     base = compare._base
     assert base is not None
     assert not any("lora" in name for name, _ in base[1].model.named_parameters())
     assert base[1].fingerprint == Life.open(cells[0].experiment.output_dir).base_fingerprint
+    other = str(save_tiny(tmp_path / "other", seed=1))
+    elsewhere = {"model": ModelConfig(model_name_or_path=other, dtype="float32"), "output_dir": tmp_path / "elsewhere"}
+    cells = cells_of(experiment(compare={"methods": ["seqft"]}).model_copy(update=elsewhere))
+    assert run(cells)[1] == {} and loaded == [str(tiny_folder), other]
+    assert Life.open(cells[0].experiment.output_dir).base_fingerprint != base[1].fingerprint
 
 
 # -- several processes -------------------------------------------------------------------------------------------------
@@ -837,6 +867,7 @@ def test_who_gives_up_does_not_wait_for_the_cells_that_are_running(
 
     cells = cells_of(experiment(compare=PAIR))
     monkeypatch.setattr(compare, "ProcessPoolExecutor", Pool)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(Pool, "given_up", None)
+    with pytest.raises(KeyboardInterrupt) as error:
         run_comparison(cells, jobs=2, say=interrupted)
-    assert Pool.given_up is True
+    assert Pool.given_up is True, error  # not only once the error and all that it holds are gone

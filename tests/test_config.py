@@ -278,7 +278,8 @@ def test_a_mistake_in_an_override_names_the_override(write: Write, override: str
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_dumped_reads_back(write: Write, tmp_path: Path, method: str) -> None:
-    text = "replay: {fraction: 0.5}\nsft: {learning_rate: 5e-6}\nseed: 7\n"
+    replay = "" if METHODS[method].memory_use == "none" else "replay: {fraction: 0.5}\n"
+    text = f"{replay}sft: {{learning_rate: 5e-6}}\nseed: 7\n"
     check = "  - {name: '2026-01-01', train: ü.jsonl, check: {max_words: 3, lacks: [a, b]}}\n"
     config = load_experiment(write(TASKS + check + text), [f"method={method}"])
     dumped = tmp_path / "far" / "away.yaml"

@@ -225,7 +225,16 @@ class LifeConfig(Settings):
 
     @model_validator(mode="after")
     def _has_a_use_for_replay(self) -> Self:
-        if self.replay is not None and self.method.memory_use == "none":
-            fault = f"found settings, expected none: {self.method.key} uses nothing of earlier tasks"
-            raise Faults([(("replay",), fault)])
+        refuse_idle_replay(self.method, self.replay)
         return self
+
+
+def refuse_idle_replay(method: Method, replay: ReplayConfig | None) -> None:
+    """Refuses settings of replay beside a method that would do nothing with them.
+
+    Raises:
+        Faults: If there are some, and the method uses nothing of earlier tasks.
+    """
+    if replay is not None and method.memory_use == "none":
+        fault = f"found settings, expected none: {method.key} uses nothing of earlier tasks"
+        raise Faults([(("replay",), fault)])

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from lifealign.config import LifeConfig, ReplayConfig, Settings, method_from, method_settings
+from lifealign.config import LifeConfig, ReplayConfig, Settings, method_from, method_settings, refuse_idle_replay
 from lifealign.config_words import Fault, Faults, nearest, shown
 from lifealign.data.task import TASK_NAME
 from lifealign.evaluation.adherence import AnswerCheck
@@ -105,8 +105,8 @@ class Variant(Settings):
     @model_validator(mode="before")
     @classmethod
     def _from_name_or_options(cls, value: Any) -> Any:
-        if isinstance(value, Variant) or (isinstance(value, Mapping) and isinstance(value.get("method"), BaseModel)):
-            return value
+        if isinstance(value, Mapping) and isinstance(value.get("method"), BaseModel):
+            return value  # made in Python, by the names of the attributes
         options = dict(value) if isinstance(value, Mapping) else {"name": value}
         label, replay = options.pop("label", None), options.pop("replay", None)
         method = method_from(options if len(options) > 1 else options.get("name"))
@@ -119,9 +119,7 @@ class Variant(Settings):
 
     @model_validator(mode="after")
     def _has_a_use_for_replay(self) -> Self:
-        if self.replay is not None and self.method.memory_use == "none":
-            fault = f"found settings, expected none: {self.method.key} uses nothing of earlier tasks"
-            raise Faults([(("replay",), fault)])
+        refuse_idle_replay(self.method, self.replay)
         return self
 
     @field_validator("label")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lifealign.config import PreferenceConfig, SFTConfig, StageConfig
 from lifealign.errors import TrainingError
-from lifealign.memory.adapter import Adapter, read_adapter, write_adapter
+from lifealign.memory.adapter import Adapter, read_adapter, trainable_parameters, write_adapter
 from lifealign.methods import SeqFT
 from lifealign.methods.base import Method, StageContext, Step
 from lifealign.training import stage as module
@@ -265,9 +265,8 @@ def test_a_number_that_is_not_finite_stops_before_the_step(
         train(runtime, pairs, stage, poisoned(where), gradient_checkpointing=True, **TWO_MICRO_BATCHES)
     assert (info.value.task, info.value.stage, info.value.step) == ("letters", stage, 2)
     assert largest_difference(read_adapter(runtime.model), start) > 0  # the first step was taken
-    for name, factor in runtime.model.named_parameters():
-        if factor.requires_grad:
-            assert torch.equal(factor, _Poison.after_first[name])  # the second was not
+    for name, factor in trainable_parameters(runtime.model).items():
+        assert torch.equal(factor, _Poison.after_first[name])  # the second was not
     assert not runtime.model.get_base_model().is_gradient_checkpointing
 
 

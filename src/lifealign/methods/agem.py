@@ -32,7 +32,7 @@ class AGEM(Method):
     memory_batch_size: int = Field(4, ge=1)  # ours, as GEM's per task; the paper takes 256 tiny images
 
     _memory: list[TokenizedPair] = PrivateAttr(default_factory=list)
-    _random: random.Random = PrivateAttr(default_factory=random.Random)
+    _random: random.Random | None = PrivateAttr(None)
 
     def attach(self, context: StepContext) -> None:
         """Takes over the memories of earlier tasks, as one."""
@@ -41,7 +41,7 @@ class AGEM(Method):
 
     def edit_gradients(self, context: StageContext) -> None:
         """Removes from the gradient what would raise the loss on the memory batch."""
-        if not self._memory:
+        if self._random is None or not self._memory:
             return
         parameters = list(context.parameters.values())
         loss = context.loss_of(draw(self._random, self._memory, self.memory_batch_size))

@@ -40,7 +40,7 @@ class GEM(Method):
     memory_batch_size: int = Field(4, ge=1)  # ours; the paper takes the whole memory, 256 examples of tiny images
 
     _memories: list[list[TokenizedPair]] = PrivateAttr(default_factory=list)
-    _random: random.Random = PrivateAttr(default_factory=random.Random)
+    _random: random.Random | None = PrivateAttr(None)
 
     def attach(self, context: StepContext) -> None:
         """Takes over the memories of earlier tasks."""
@@ -49,7 +49,7 @@ class GEM(Method):
 
     def edit_gradients(self, context: StageContext) -> None:
         """Projects the gradient into the cone in which no memory's loss grows."""
-        if not self._memories:
+        if self._random is None or not self._memories:
             return
         batches = [draw(self._random, memory, self.memory_batch_size) for memory in self._memories]
         parameters = list(context.parameters.values())

@@ -22,8 +22,8 @@ SCORES = (
     SPREAD,
 )
 COST = (
-    "Costs: means over seeds; lower is better. minutes: the whole run. state: what the method has to keep besides the "
-    "adapter. peak: most memory in use. 1 MB is 1,000,000 bytes, 1 GB 1,000 MB. -: not measured.",
+    "Costs: means over seeds; lower is better. minutes: learning, without scoring. state: what the method has to keep "
+    "besides the adapter. peak: most memory in use. 1 MB is 1,000,000 bytes, 1 GB 1,000 MB. -: not measured.",
 )
 
 
