@@ -730,6 +730,7 @@ def test_a_cell_leaves_no_model_behind_and_the_base_as_it_was(
 # -- several processes -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_cells_in_processes_of_their_own_come_to_the_same_and_one_that_fails_stops_no_other(
     experiment: Experiment, compared: list[Cell], data: Path, tmp_path: Path
 ) -> None:
@@ -829,6 +830,7 @@ def is_free(folder: Path) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_cells_killed_in_the_middle_leave_no_process_behind_and_end_as_if_nothing_had_been(
     experiment: Experiment, compared: list[Cell], tmp_path: Path, steps: list[str]
 ) -> None:

@@ -219,14 +219,14 @@ def _cost(life: Life) -> dict[str, Any]:
     peaks = [time["peak_memory_bytes"] for time in times if "peak_memory_bytes" in time]
     kept = [f"memory/{version.name}.safetensors" for version in life.steps] if method.keeps_updates else []
     kept += [f"replay/{version.name}.jsonl" for version in life.steps]
-    kept += [f"memory/{life.steps[-1].name}.method.safetensors"] if life.steps else []
     sizes = {name: record.size for version in life.versions for name, record in version.files.items()}
+    state = directory.tensors(f"memory/{life.steps[-1].name}.method.safetensors") if life.steps else {}
     last = f"versions/{life.versions[-1].name}/"
     tensors = [name for name in sizes if name.startswith(last) and name.endswith(".safetensors")]
     return {
         "seconds": sum(time.get("learning_seconds", time["seconds"]) for time in times),
         "seconds_with_scoring": sum(time["seconds"] for time in times),
-        "state_bytes": sum(sizes[name] for name in kept),
+        "state_bytes": sum(sizes[name] for name in kept) + sum(tensor.nbytes for tensor in state.values()),
         "adapter_bytes": sum(sizes[name] for name in tensors) * (1 if method.one_model else len(life.steps)),
         "peak_memory_bytes": max(peaks) if peaks else None,
     }

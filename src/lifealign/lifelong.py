@@ -128,7 +128,7 @@ class _Learning:
         self.started, self.seconds = time.monotonic(), 0.0
         reset_peak_memory()
         if progress is not None:
-            progress.title = step.name
+            progress.begin(step.name)
 
     def mix(self) -> None:
         """Tokenises the step's pairs and those that are remembered of earlier tasks, and mixes them."""

@@ -22,7 +22,8 @@ from lifealign.methods.base import Method
 from lifealign.training.batches import TokenizedPair
 
 FIRST, SECOND = letter_task("first", "x", "y"), letter_task("second", "y", "x")
-STREAM = [letter_task("first", "x", "y", train=24), SECOND, letter_task("third", "z", "x", train=36)]  # enough for every option to be of consequence
+# Long enough for every option to be of consequence.
+STREAM = [letter_task("first", "x", "y", train=24), SECOND, letter_task("third", "z", "x", train=36)]
 PAIRS = [TokenizedPair(f"{n}", "", (256, 10 + n), (20, 30, 257), (40, 257)) for n in range(4)]
 
 # For every option of every method a legal value that is not its default.

@@ -61,7 +61,7 @@ def test_a_window_too_small_to_mean_anything_weighs_nothing() -> None:
     method = CPPO()
     few = FEWEST - 1
     assert method.example_weights(outcome_of([0.0] * few, [float(n) for n in range(few)])) is None
-    assert method.example_weights(outcome_of([1.0], [1.0])) is not None  # the sixteenth
+    assert method.example_weights(outcome_of([1.0], [1.0])) is not None  # one more is enough
 
 
 def test_micro_batches_of_one_are_weighed_too() -> None:

@@ -25,7 +25,7 @@ def test_what_was_taken_and_given_back_shows() -> None:
     assert before > 50 * 2**20  # torch alone takes more: the unit is bytes
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems know the peak of the whole process only")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere only the whole process has a peak")
 def test_a_new_measurement_forgets_the_peak_before_it() -> None:
     allocate()
     high = peak_memory_bytes()

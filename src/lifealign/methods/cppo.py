@@ -20,8 +20,8 @@ LEARN = torch.tensor([1.0, 1.0, 1.0, -1.0, 0.0])
 """Paper, Table 1: whether a pair of each class learns more (1) or less (-1) than an ordinary one."""
 RETAIN = torch.tensor([1.0, -1.0, -1.0, -1.0, 0.0])
 """The same for how strongly it is held at the previous policy."""
-FEWEST = 16
-"""Pairs a window needs before its mean and deviation mean anything; until then every pair is ordinary."""
+FEWEST = 8
+"""Pairs a window needs before mean and deviation say something; until then every pair is ordinary."""
 
 
 class CPPO(Method):

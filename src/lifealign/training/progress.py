@@ -40,9 +40,16 @@ class Progress:
     ) -> None:
         self._bars.stop()
 
+    def begin(self, title: str) -> None:
+        """Names what is shown next; a bar that something unfinished has left behind goes."""
+        self.title = title
+        if self._bar is not None:
+            self._bars.remove_task(self._bar)
+            self._bar = None
+
     def say(self, text: str) -> None:
-        """Prints a line above the bar."""
-        self._bars.console.print(text, highlight=False)
+        """Prints a line above the bar, as it is."""
+        self._bars.console.print(text, highlight=False, markup=False)
 
     def update(self, stage: str, done: int, total: int, figures: dict[str, float]) -> None:
         """Moves the bar of a stage; opens it at its first step and closes it at its last."""
