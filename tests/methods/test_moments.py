@@ -1,4 +1,4 @@
-"""The six moments of a method, each called where it belongs; toys that override one of them prove it."""
+"""The moments of a method, each called where it belongs; toys that override one of them prove it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from peft import PeftModel
 from pydantic import PrivateAttr
 from tests.tiny import letter_task
 from torch import Tensor
 
 from lifealign.data.task import Task
+from lifealign.evaluation.evaluate import Evaluator
 from lifealign.life import Life
 from lifealign.lifelong import run_stream
-from lifealign.memory.adapter import Adapter
+from lifealign.memory.adapter import Adapter, read_adapter
 from lifealign.memory.long_term import Consolidation, LongTermMemory
 from lifealign.methods import METHODS
 from lifealign.methods.base import Method, MethodState, StageContext, Step, StepContext
@@ -71,6 +73,57 @@ def test_attach_comes_once_per_step_before_training(toy_life, monkeypatch: pytes
     life = toy_life(Attaching)
     run_stream(life, [FIRST, SECOND])
     assert Toy.notes == ["01-first", *["step"] * 4, "02-second", *["step"] * 4]  # two stages of two batches
+
+
+def test_prepare_comes_before_any_tensor_is_loaded(toy_life) -> None:
+    class Marking(Toy):
+        def prepare(self, model: PeftModel, seed: int) -> None:
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.data.fill_(7.0)
+            self.notes.append(seed)
+
+    life = toy_life(Marking)
+    assert all((factor == 7).all() for name, factor in life.adapter("00-base").items() if "lora_B" in name)
+    life.learn(FIRST)
+    saved = life.adapter()
+    reopened = Life.open(life.directory.path)
+    assert not differs(read_adapter(reopened.runtime.model), saved)  # what was saved was loaded over it
+    assert Toy.notes == [42, 42]
+
+
+def test_remember_sees_the_model_that_is_saved_before_it_is_scored(toy_life, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Remembering(Toy):
+        def consolidate(self, update: Adapter, memory: LongTermMemory, step: Step) -> Consolidation:
+            self.notes.append("consolidate")
+            result = super().consolidate(update, memory, step)
+            return Consolidation({name: 0.5 * factor for name, factor in update.items()}, result.figures)
+
+        def remember(self, context: StepContext) -> None:
+            self.notes.append(read_adapter(context.runtime.model))
+            assert list(context.objectives) == ["sft", "preference"]
+            assert [len(context.pairs), len(context.own_pairs)] == [8 + context.step.index, 8]
+            assert {name: len(pairs) for name, pairs in context.memories.items()} == (
+                {"first": 1} if context.step.index else {}
+            )
+
+    def score(self: Any, *rest: Any) -> Any:
+        Toy.notes.append("score")
+        return evaluate_score(self, *rest)
+
+    evaluate_score = Evaluator.score
+    monkeypatch.setattr(Evaluator, "score", score)
+    life = toy_life(Remembering, replay={"fraction": 0.2})
+    run_stream(life, [FIRST, SECOND])
+    first, second = Toy.notes[:4], Toy.notes[4:]
+    for notes, version in ((first, "01-first"), (second, "02-second")):
+        assert [note if isinstance(note, str) else "remember" for note in notes] == [
+            "consolidate",
+            "remember",
+            "score",  # the base model
+            "score",
+        ]
+        assert not differs(notes[1], life.adapter(version))
 
 
 def test_weights_of_zero_move_nothing(toy_life) -> None:
