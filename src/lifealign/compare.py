@@ -279,6 +279,7 @@ def _run(cell: Cell, progress: Progress | None = None) -> str | None:
 
 def _live(cell: Cell, progress: Progress | None) -> None:
     global _base
+    logging.getLogger("lifealign.data").setLevel(logging.ERROR)  # what was dropped was said when the cells were listed
     settings = cell.experiment.model
     if _base is None or _base[0] != settings:
         _base = (settings, load_base(settings))

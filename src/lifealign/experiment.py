@@ -233,8 +233,11 @@ def _cost(life: Life) -> dict[str, Any]:
 
 
 def _stage_summary(rows: list[dict[str, float]]) -> dict[str, Any]:
-    """First and last optimizer step of a stage: where it began and what it reached."""
-    return {"optimizer_steps": len(rows), "first": rows[0], "last": rows[-1]} if rows else {"optimizer_steps": 0}
+    """First and last optimizer step of a stage, and the mean over all: where it began, what it reached, what it met."""
+    if not rows:
+        return {"optimizer_steps": 0}
+    mean = {name: round(fmean(row[name] for row in rows), 5) for name in rows[0] if all(name in row for row in rows)}
+    return {"optimizer_steps": len(rows), "first": rows[0], "last": rows[-1], "mean": mean}
 
 
 def _by_kind(factors: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
