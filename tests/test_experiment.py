@@ -169,7 +169,9 @@ def test_the_result_file_has_the_loss_of_every_optimizer_step(lived: Life) -> No
         for stage, losses in step["losses"].items():
             assert losses == pytest.approx([row["loss"] for row in log[stage]], abs=5e-6)
             summary = step["stages"][stage]
-            mean = {name: pytest.approx(sum(row[name] for row in log[stage]) / count, abs=5e-6) for name in log[stage][0]}
+            mean = {
+                name: pytest.approx(sum(row[name] for row in log[stage]) / count, abs=5e-6) for name in log[stage][0]
+            }
             assert summary == {"optimizer_steps": count, "first": log[stage][0], "last": log[stage][-1], "mean": mean}
         assert step["stages"]["preference"]["last"].keys() > {"loss", "grad_norm", "rewards/margins", "learning_rate"}
         assert step["seconds"] > 0
