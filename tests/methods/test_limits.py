@@ -12,6 +12,7 @@ from lifealign import lifelong
 from lifealign.life import Life
 from lifealign.lifelong import run_stream
 from lifealign.memory.adapter import Adapter
+from lifealign.methods import ER, LifeAlign
 from lifealign.training.batches import TokenizedPair
 
 STREAM = [letter_task("first", "x", "y"), letter_task("second", "y", "x"), letter_task("third", "z", "x")]
@@ -139,3 +140,8 @@ def test_replay_really_mixes_and_seqft_does_not(make_life, monkeypatch: pytest.M
         assert sft[1] >= own[1]
         assert len(sft[1] & own[0]) == remembered  # a quarter of eight
         assert [len(sft[2] & keys) for keys in own] == [remembered, remembered, 8]
+
+
+def test_updates_are_kept_only_where_later_ones_are_projected_against_them() -> None:
+    assert LifeAlign().keeps_updates and LifeAlign(energy_kept=1.0).keeps_updates
+    assert not LifeAlign(overlap_kept=1.0).keeps_updates and not ER().keeps_updates

@@ -144,8 +144,6 @@ class Method(BaseModel):
     memory_use: ClassVar[Literal["mixed", "held", "none"]] = "mixed"
     """What happens to remembered pairs: mixed into the training of later tasks, held for the method to ask for, or
     nothing, in which case a configured replay is refused."""
-    keeps_updates: ClassVar[bool] = False
-    """Whether the refined updates of all tasks have to be kept, and count as the method's state."""
     one_model: ClassVar[bool] = True
     """Whether one model answers for all tasks; else each task is scored on the model that its own step has made."""
 
@@ -153,6 +151,11 @@ class Method(BaseModel):
     def segments(self) -> tuple[Segment, ...]:
         """Which stages share a short-term update: by default all of a task's."""
         return (Segment("task", ("sft", "preference")),)
+
+    @property
+    def keeps_updates(self) -> bool:
+        """Whether the refined updates of all tasks have to be kept, and count as the method's state."""
+        return False
 
     @property
     def learning_rate_factor(self) -> float:

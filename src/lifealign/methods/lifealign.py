@@ -30,7 +30,6 @@ class LifeAlign(Method):
     title: ClassVar[str] = "LifeAlign"
     paper: ClassVar[Paper | None] = Paper("LifeAlign", "AAAI 2026", "https://arxiv.org/abs/2509.17183")
     replays: ClassVar[bool] = True
-    keeps_updates: ClassVar[bool] = True
 
     focal_exponent: float = Field(2.0, ge=0)  # paper, FPO; literal in the released code
     energy_kept: float = Field(0.9, gt=0, le=1)  # paper, main setting (sweep of theta)
@@ -44,6 +43,11 @@ class LifeAlign(Method):
             return super().segments
         sft_is_consolidated = self.consolidate_at == "stage"
         return (Segment("sft", ("sft",), sft_is_consolidated), Segment("preference", ("preference",)))
+
+    @property
+    def keeps_updates(self) -> bool:
+        """Whether later updates are projected against them."""
+        return self.overlap_kept < 1
 
     def example_weights(self, outcome: BatchOutcome) -> Float[Tensor, " pairs"] | None:
         """The focal weight of each pair in the preference stage; SFT is not weighted."""
