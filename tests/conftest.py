@@ -46,6 +46,8 @@ def make_life(tiny_folder: Path, tmp_path: Path) -> MakeLife:
     ``tmp_path``, the rest are sections of the configuration, laid over defaults that train visibly within a second.
     """
     count = 0
+    general = tmp_path / "general-text.txt"
+    general.write_text("The tide comes in twice a day.\n\nBread needs flour, water and salt.\n")
 
     def make(name: str | None = None, **sections: Any) -> Life:
         nonlocal count
@@ -57,7 +59,7 @@ def make_life(tiny_folder: Path, tmp_path: Path) -> MakeLife:
             "lora": {"lora_r": 4, "lora_alpha": 8},
             "sft": small,
             "preference": small,
-            "evaluation": {"max_new_tokens": 4},
+            "evaluation": {"max_new_tokens": 4, "general_text": str(general)},  # two passages instead of 32
         }
         merged = {
             key: defaults[key] | sections[key] if isinstance(sections.get(key), dict) and key in defaults else value

@@ -17,7 +17,7 @@ import yaml
 from rich.console import Console
 from tests.tiny import letter_task, save_tiny
 
-from lifealign import cli, compare, lifelong
+from lifealign import cli, compare, learning, lifelong
 from lifealign.demo import show
 from lifealign.errors import LifeAlignError, LifeError
 from lifealign.life import Life
@@ -164,7 +164,7 @@ def test_a_life_from_init_to_rollback(lifealign: Command, tiny_folder: Path, tmp
 def test_learning_a_file_again_says_that_there_is_nothing_to_do(
     lifealign: Command, bot: Path, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifelong, "train_stage", None)
+    monkeypatch.setattr(learning, "train_stage", None)
     before = content(bot)
     again = lifealign("learn", "bot", made.parent / "one.jsonl", "--test", made.parent / "one-test.jsonl")
     assert again.code == 0

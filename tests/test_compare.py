@@ -23,7 +23,7 @@ import pytest
 import yaml
 from tests.tiny import letter_task, save_tiny
 
-from lifealign import compare, lifelong, storage
+from lifealign import compare, learning, lifelong, storage
 from lifealign import life as life_module
 from lifealign.compare import Cell, cells_of, comparison_of, finished, results_of, run_comparison, write_tables
 from lifealign.config import LifeConfig, ModelConfig, ReplayConfig
@@ -143,14 +143,14 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def break_training(monkeypatch: pytest.MonkeyPatch, method: str, error: BaseException, from_step: int = 0) -> None:
     """Makes one method's preference stage fail."""
-    train_stage = lifelong.train_stage
+    train_stage = learning.train_stage
 
     def broken(runtime: Any, pairs: Any, objective: Any, config: Any, of: Any, step: Any, **more: Any) -> Any:
         if (of.key, objective.stage) == (method, "preference") and step.index >= from_step:
             raise error
         return train_stage(runtime, pairs, objective, config, of, step, **more)
 
-    monkeypatch.setattr(lifelong, "train_stage", broken)
+    monkeypatch.setattr(learning, "train_stage", broken)
 
 
 # -- what is compared --------------------------------------------------------------------------------------------------
@@ -799,9 +799,9 @@ def test_a_process_that_is_killed_from_outside_is_named_as_the_cause(
 STUCK = """
 import sys, time
 from pathlib import Path
-from lifealign import lifelong
+from lifealign import learning, lifelong
 
-train_stage = lifelong.train_stage
+train_stage = learning.train_stage
 
 def stuck(runtime, pairs, objective, config, method, step, **more):
     if step.index == 1 and objective.stage == "preference":
@@ -809,7 +809,7 @@ def stuck(runtime, pairs, objective, config, method, step, **more):
         time.sleep(600)
     return train_stage(runtime, pairs, objective, config, method, step, **more)
 
-lifelong.train_stage = stuck  # in the processes of the cells too: each of them reads this file
+learning.train_stage = stuck  # in the processes of the cells too: each of them reads this file
 
 if __name__ == "__main__":
     from lifealign.cli import app

@@ -67,7 +67,7 @@ def test_the_result_file_says_what_came_out_and_what_it_took(lived: Life, tiny_f
     assert result == json.loads((lived.directory.path / "result.json").read_text())
     assert result.keys() == {
         *("method", "settings", "environment", "base", "one_model"),
-        *("scores", "outcomes", "cost", "steps"),
+        *("scores", "outcomes", "general_text", "cost", "steps"),
     }
     assert result["method"] == "lifealign" and result["settings"]["method"]["energy_kept"] == 0.9
     assert result["one_model"] is True
@@ -76,6 +76,7 @@ def test_the_result_file_says_what_came_out_and_what_it_took(lived: Life, tiny_f
     assert result["base"]["model_name_or_path"] == str(tiny_folder)
     assert result["base"]["fingerprint"] == lived.base_fingerprint
     assert result["scores"] == {metric: matrix.as_dict() for metric, matrix in lived.scores.items()}
+    assert result["general_text"] == [record.general for record in lived.records]
     assert [(step["name"], step["replayed_pairs"], step["left_out"]) for step in result["steps"]] == [
         ("01-one", 0, 0),
         ("02-two", 1, 0),

@@ -16,7 +16,7 @@ from peft import PeftConfig, PeftModel
 from tests.tiny import letter_task, save_tiny
 from transformers import LlamaForCausalLM
 
-from lifealign import lifelong, storage
+from lifealign import learning, storage
 from lifealign.config import LifeConfig
 from lifealign.config_file import build_config
 from lifealign.data.task import Task
@@ -349,7 +349,7 @@ def test_what_is_damaged_is_not_learnt_from(copied: Path, kind: str) -> None:
 def test_a_task_learnt_again_from_the_same_data_is_not_trained_again(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifelong, "train_stage", None)
+    monkeypatch.setattr(learning, "train_stage", None)
     before = everything(copied)
     life = Life.open(copied)
     assert life.learn(ONE).name == "01-one" and life.learn(TWO).name == "02-two"

@@ -20,12 +20,13 @@ import yaml
 from rich.console import Console
 from tests.tiny import letter_task
 
-from lifealign import lifelong, storage
+from lifealign import learning, lifelong, storage
 from lifealign.data.task import Task
 from lifealign.errors import LifeError
 from lifealign.evaluation.adherence import AnswerCheck
+from lifealign.learning import derive_seed
 from lifealign.life import Life
-from lifealign.lifelong import derive_seed, run_stream
+from lifealign.lifelong import run_stream
 from lifealign.training.batches import TokenizedPair
 from lifealign.training.progress import Progress
 
@@ -300,13 +301,13 @@ def test_seeds_of_different_purposes_are_different_and_always_the_same() -> None
 def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     """What every stage was trained on: the step's name, and the sources of its pairs."""
     seen: list[tuple[str, list[str]]] = []
-    train_stage = lifelong.train_stage
+    train_stage = learning.train_stage
 
     def spied(runtime: Any, pairs: Sequence[TokenizedPair], objective: Any, *rest: Any, **options: Any) -> Any:
         seen.append((rest[2].name, [pair.source for pair in pairs]))
         return train_stage(runtime, pairs, objective, *rest, **options)
 
-    monkeypatch.setattr(lifelong, "train_stage", spied)
+    monkeypatch.setattr(learning, "train_stage", spied)
     return seen
 
 

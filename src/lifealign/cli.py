@@ -234,14 +234,18 @@ def _data_setting(folder: Path | None) -> list[str]:
 
 
 def _show(life: object) -> None:
+    from lifealign.evaluation.metrics import METRICS
     from lifealign.life import Life
-    from lifealign.report.terminal import LABELS, matrix_table, summary_line
+    from lifealign.report.terminal import general_line, matrix_table, summary_line
 
     assert isinstance(life, Life)
     for matrix in life.scores.values():
-        console.print(f"\n[bold]{LABELS[matrix.metric]}[/]")
+        console.print(f"\n[bold]{METRICS[matrix.metric].label}[/]")
         console.print(matrix_table(matrix, [version.name for version in life.steps]))
         console.print(f"  {summary_line(matrix)}", highlight=False)
+    general = life.records[-1].general if life.steps else None
+    if general is not None:
+        console.print(f"\n{general_line(general)}", highlight=False)
     folder = life.directory.path / "versions" / life.versions[-1].name
     console.print(f"\nadapter: {folder}", highlight=False, soft_wrap=True)
 

@@ -19,12 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from lifealign import storage
+from lifealign.config import LifeConfig
 from lifealign.config_experiment import ExperimentConfig, Variant
+from lifealign.config_words import differences
 from lifealign.data.task import Task
 from lifealign.errors import ConfigError, LifeAlignError
-from lifealign.experiment import differences, life_settings, load_tasks, order_of, result_of, run_experiment
+from lifealign.experiment import life_settings, load_tasks, order_of, result_of, run_experiment
 from lifealign.model import Base, load_base
 from lifealign.report.comparison import Comparison, compare_results
 from lifealign.report.comparison_text import csv_text, latex, markdown
@@ -141,12 +144,20 @@ def finished(cell: Cell) -> dict[str, Any] | None:
     }
     here = {"label": cell.variant.label, "order": cell.order, "tasks": list(cell.data), "data": dict(cell.data)}
     settings = life_settings(cell.experiment).model_dump(mode="json")
-    if differing := differences(result.get("settings"), settings) + differences(there, here):
+    if differing := differences(_completed(result.get("settings")), settings) + differences(there, here):
         raise ConfigError(
             f"{cell.result}: found a result of other settings or data ({'; '.join(differing[:3])}), expected those of "
             f"{cell.name}; choose another output_dir or --results, or delete the file"
         )
     return result
+
+
+def _completed(settings: Any) -> Any:
+    """Settings of a result file with the defaults of what there was no setting for when it was written."""
+    try:
+        return LifeConfig.model_validate(settings).model_dump(mode="json")
+    except ValidationError:
+        return settings  # of a later version, or damaged: the difference will show
 
 
 def run_comparison(

@@ -50,15 +50,23 @@ def load_config(path: str | Path, kind: type[Kind], overrides: Sequence[str] = (
     return build_config(kind, values, sources, str(path))
 
 
-def load_overrides(kind: type[Kind], path: str | Path | None, overrides: Sequence[str]) -> Kind:
-    """Settings from single ``KEY=VALUE`` texts, on top of a file or of the defaults.
+def load_overrides(
+    kind: type[Kind], path: str | Path | None, overrides: Sequence[str], given: Mapping[str, Any] | None = None
+) -> Kind:
+    """Settings from single ``KEY=VALUE`` texts, on top of a file, of given values or of the defaults.
+
+    Args:
+        kind: The model.
+        path: YAML file, or None.
+        overrides: As for :func:`load_experiment`.
+        given: Without a file, the values below the overrides; None for the defaults.
 
     Raises:
         ConfigError: As :func:`load_experiment`.
     """
     if path is not None:
         return load_config(path, kind, overrides)
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = dict(given or {})
     sources: dict[Place, str] = {}
     for override in overrides:
         _override(values, override, sources)
@@ -167,6 +175,9 @@ def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
     """Makes files and folders of data absolute: what is written in a file is relative to that file."""
     if isinstance(folder_of_data := values.get("data_dir"), str):
         values["data_dir"] = os.path.abspath(folder / folder_of_data)
+    evaluation = values.get("evaluation")
+    if isinstance(evaluation, dict) and isinstance(text := evaluation.get("general_text"), str):
+        evaluation["general_text"] = os.path.abspath(folder / Path(text).expanduser())
     tasks = values.get("tasks")
     for task in tasks if isinstance(tasks, list) else ():
         for key in ("train", "test"):

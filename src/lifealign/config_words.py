@@ -129,6 +129,15 @@ def shown(value: Any) -> str:
             return describe(value)
 
 
+def differences(old: Any, new: Any, place: str = "") -> list[str]:
+    """Every setting that differs between two mappings, in words."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [key for key in (*old, *(key for key in new if key not in old))]
+        parts = [differences(old.get(key), new.get(key), f"{place}.{key}" if place else key) for key in keys]
+        return [text for part in parts for text in part]
+    return [] if old == new else [f"{place}: {old!r} there, {new!r} here"]
+
+
 def dotted(place: Place) -> str:
     """A place as one writes it: ``tasks[0].train``."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place).removeprefix(".")

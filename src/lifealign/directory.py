@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from lifealign.manifest import MANIFEST, FileRecord, Manifest, TaskRecord, Versi
 OWNED = ("versions", "memory", "replay", "tasks")
 """Folders in which only what the manifest names exists."""
 
-Content = Mapping[str, Any] | Sequence[Any]
+Content = Mapping[str, Any] | Sequence[Any] | str
 
 
 class LifeDirectory:
@@ -63,21 +63,32 @@ class LifeDirectory:
             name: Name of the version.
             tasks: Tasks learnt in it.
             files: Content by path inside the life, written after the path's suffix: tensors by name for
-                ``.safetensors``, rows for ``.jsonl``, anything JSON can hold for ``.json``.
+                ``.safetensors``, rows for ``.jsonl``, text for ``.md``, anything JSON can hold for ``.json``.
         """
-        records = {}
-        for file, content in files.items():
-            path = self.path / file
-            if path.suffix == ".safetensors":
-                storage.write_tensors(path, content)  # type: ignore[arg-type]
-            elif path.suffix == ".jsonl":
-                storage.write_rows(path, content)
-            else:
-                storage.write_json(path, content)
-            records[file] = FileRecord(**storage.file_record(path))
-        version = Version(name=name, tasks=list(tasks), files=records)
+        version = Version(name=name, tasks=list(tasks), files=self._write(files))
         self._replace_versions([*self.manifest.versions, version])
         return version
+
+    def extend(self, name: str, files: Mapping[str, Content]) -> None:
+        """Adds files to a version, all of them or nothing; what it had of the same names is forgotten first.
+
+        Args:
+            name: Name of the version.
+            files: As for :meth:`commit`.
+
+        Raises:
+            LifeError: If there is no such version.
+        """
+        if set(files) & set(self.manifest.versions[self.index(name)].files):
+            self.forget(name, files)
+        records = self._write(files)
+        self._replace_files(name, self.manifest.versions[self.index(name)].files | records)
+
+    def forget(self, name: str, files: Collection[str]) -> None:
+        """Takes files away from a version; what it does not have is no matter."""
+        kept = self.manifest.versions[self.index(name)].files
+        self._replace_files(name, {file: record for file, record in kept.items() if file not in files})
+        self.clear_leftovers()
 
     def rollback(self, to: str) -> None:
         """Forgets every version after ``to``, whose own files and those before it are verified first."""
@@ -143,6 +154,31 @@ class LifeDirectory:
                         path.rmdir()
                 elif path not in named:
                     path.unlink()
+
+    def _write(self, files: Mapping[str, Content]) -> dict[str, FileRecord]:
+        """Writes files, each after its suffix, and returns what a manifest says of them."""
+        records = {}
+        for file, content in files.items():
+            path = self.path / file
+            if path.suffix == ".safetensors":
+                storage.write_tensors(path, content)  # type: ignore[arg-type]
+            elif path.suffix == ".jsonl":
+                storage.write_rows(path, content)
+            elif path.suffix == ".md":
+                storage.write_text(path, str(content))
+            else:
+                storage.write_json(path, content)
+            records[file] = FileRecord(**storage.file_record(path))
+        return records
+
+    def _replace_files(self, name: str, files: dict[str, FileRecord]) -> None:
+        changed = {name: files}
+        self._replace_versions(
+            [
+                version.model_copy(update={"files": changed.get(version.name, version.files)})
+                for version in self.manifest.versions
+            ]
+        )
 
     def _replace_versions(self, versions: list[Version]) -> None:
         manifest = self.manifest.model_copy(update={"versions": versions})

@@ -10,7 +10,7 @@ from typing import Any
 from lifealign import storage
 from lifealign.config import LifeConfig
 from lifealign.config_experiment import ExperimentConfig, TaskConfig
-from lifealign.config_words import nearest
+from lifealign.config_words import differences, nearest
 from lifealign.data.catalog import ORDERS, load_catalog_tasks
 from lifealign.data.checks import read_clean
 from lifealign.data.task import Task
@@ -191,24 +191,30 @@ def result_of(life: Life) -> dict[str, Any]:
         "one_model": life.config.method.one_model,
         "scores": {metric: matrix.as_dict() for metric, matrix in life.scores.items()},
         "outcomes": _outcomes(life),
+        "general_text": [record.general for record in life.records],
         "cost": _cost(life),
         "steps": steps,
     }
 
 
-def _outcomes(life: Life) -> dict[str, list[dict[str, list[float]]]]:
+def _outcomes(life: Life) -> dict[str, list[dict[str, list[float | None]]]]:
     """Per metric and step what every held-out example counted for, by task; nothing of lives of 0.1, which kept none.
 
-    A step in which no task had a metric, such as one before the first task with a check, has an empty row there.
+    A step in which no task had a metric, such as one before the first task with a check, has an empty row there. A
+    metric that is no mean over examples, such as BLEU of a corpus, is not there.
     """
-    rows = [life.directory.json(f"tasks/{version.name}/scores.json").get("outcomes") for version in life.steps]
+    rows = [record.outcomes for record in life.records]
     return {
         metric: [
-            {task: [round(one, 4) for one in outcomes] for task, outcomes in row.get(metric, {}).items()}
+            {
+                task: [None if one is None else round(one, 4) for one in outcomes]
+                for task, outcomes in row.get(metric, {}).items()
+            }
             for row in rows
+            if row is not None
         ]
         for metric in life.scores
-        if None not in rows
+        if None not in rows and any(metric in row for row in rows if row is not None)
     }
 
 
@@ -249,15 +255,6 @@ def _by_kind(factors: dict[str, dict[str, float]]) -> dict[str, dict[str, float]
         kind: {figure: round(fmean(row[figure] for row in rows), 5) for figure in rows[0]}
         for kind, rows in kinds.items()
     }
-
-
-def differences(old: Any, new: Any, place: str = "") -> list[str]:
-    """Every setting that differs between two mappings, in words."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [key for key in (*old, *(key for key in new if key not in old))]
-        parts = [differences(old.get(key), new.get(key), f"{place}.{key}" if place else key) for key in keys]
-        return [text for part in parts for text in part]
-    return [] if old == new else [f"{place}: {old!r} there, {new!r} here"]
 
 
 def save_result(life: Life, path: Path) -> None:

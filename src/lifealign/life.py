@@ -14,14 +14,15 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lifealign import storage
-from lifealign.config import LifeConfig, ReplayConfig
+from lifealign.config import EvaluationConfig, LifeConfig, ReplayConfig
 from lifealign.config_file import build_config, dump_config
+from lifealign.config_words import differences
 from lifealign.data.replay import ReplayBuffer
 from lifealign.data.task import Pair, Task
 from lifealign.directory import LifeDirectory
 from lifealign.errors import ConfigError, LifeError, ModelError
 from lifealign.evaluation.adherence import AnswerCheck
-from lifealign.evaluation.evaluate import HeldOut
+from lifealign.evaluation.evaluate import Evaluator, HeldOut
 from lifealign.evaluation.generate import AnswerCache
 from lifealign.evaluation.matrix import ScoreMatrix, matrices
 from lifealign.manifest import FORMAT_VERSION, BaseRecord, Manifest, Version
@@ -30,6 +31,7 @@ from lifealign.memory.long_term import LongTermMemory
 from lifealign.methods.base import Method, MethodState
 from lifealign.model import Base, attach_lora, load_base
 from lifealign.prompt_pool import prompt_pool
+from lifealign.records import Record, read_records
 from lifealign.training.reference import ReferenceCache
 from lifealign.training.runtime import Runtime
 
@@ -56,6 +58,8 @@ class Life:
     def __init__(self, directory: LifeDirectory) -> None:
         self.directory = directory
         self.config = build_config(LifeConfig, directory.manifest.config, source=str(directory.path))
+        self.report_to: tuple[str, ...] = self.config.report_to
+        """Trackers of this process; at first those of the settings. They change nothing of what is learnt."""
 
     @classmethod
     def create(
@@ -187,9 +191,13 @@ class Life:
     @property
     def scores(self) -> dict[str, ScoreMatrix]:
         """One score matrix per metric that any task has."""
-        rows = [self.directory.json(f"tasks/{version.name}/scores.json") for version in self.steps]
         learnt_at = {task.name: step for step, version in enumerate(self.steps) for task in version.tasks}
-        return matrices(rows, learnt_at)
+        return matrices([record.as_step() for record in self.records], learnt_at)
+
+    @property
+    def records(self) -> list[Record]:
+        """What was measured of each step."""
+        return read_records(self.directory)
 
     def held_out(self, version: Version) -> list[HeldOut]:
         """Held-out pairs and checks of the tasks of a version."""
@@ -256,8 +264,7 @@ class Life:
         """Refuses a method's state that another configuration has written; lives of 0.1 did not say which it was."""
         current = self.config.model_dump(mode="json")["method"]
         if saved is not None and saved != current:
-            differing = [key for key in {**saved, **current} if saved.get(key) != current.get(key)]
-            shown = "; ".join(f"{key}: {saved.get(key)!r} there, {current.get(key)!r} here" for key in differing)
+            shown = "; ".join(differences(saved, current))
             raise LifeError(
                 f"{self.directory.path}: found the method's state of step {step} saved by another configuration "
                 f"({shown}), expected that of life.json; the settings of a life do not change"
@@ -303,6 +310,19 @@ class Life:
     def answers(self) -> AnswerCache:
         """Generated answers, kept for the life."""
         return AnswerCache(self.directory.path / "cache" / ANSWERS_FILE)
+
+    def evaluator(self, settings: EvaluationConfig | None = None) -> Evaluator:
+        """Scores the life's model as it is now; by default under the life's own settings."""
+        return Evaluator(
+            self.runtime,
+            self.reference,
+            self.answers,
+            settings or self.config.evaluation,
+            self.config.preference.beta,
+            self.config.data.max_length,
+            self.base_fingerprint,
+            seed=self.config.seed,
+        )
 
     def borrow_cache(self, folder: Path) -> None:
         """Takes over what other lives have computed and lent; keys name base and content, so nothing wrong is found."""

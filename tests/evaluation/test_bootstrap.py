@@ -76,12 +76,25 @@ def test_two_tasks_by_hand() -> None:
     assert found["backward_transfer"] == Difference(0.0, -1.0, 1.0, 1)
 
 
+def test_what_is_missing_or_no_mean_over_examples_has_no_interval() -> None:
+    whole: Outcomes = [{"a": [1.0, 0.0]}, {"a": [0.0, 0.0], "b": [1.0, 1.0]}]
+    ours, theirs = result(margin=whole), result(margin=whole)
+    assert paired_bootstrap([ours], [theirs], "margin", "last") is not None
+    of_a_corpus = theirs | {"outcomes": {}}  # its score is no mean of theirs
+    one_mark_missing = theirs | {"outcomes": {"margin": [{"a": [1.0, None]}, *whole[1:]]}}
+    for other in (of_a_corpus, one_mark_missing):
+        assert paired_bootstrap([ours], [other], "margin", "last") is None
+        assert paired_bootstrap([other], [ours], "margin", "last") is None
+    hole = result(margin=[whole[0], {"b": [1.0, 1.0]}])
+    assert paired_bootstrap([ours], [hole], "margin", "last") is None
+
+
 @pytest.mark.parametrize("higher_is_better", [True, False])
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_the_difference_is_that_of_the_score_matrix(statistic: str, higher_is_better: bool) -> None:
     rng = np.random.default_rng(0)
-    # Two tasks come in one step, one leaves a hole: weights are not those of a plain triangle.
-    rows = [{"a": 8}, {"a": 8, "b": 5, "c": 8}, {"b": 5, "c": 8}, {"a": 8, "b": 5, "c": 8, "d": 3}]
+    # Two tasks come in one step: weights are not those of a plain triangle.
+    rows = [{"a": 8}, {"a": 8, "b": 5, "c": 8}, {"a": 8, "b": 5, "c": 8}, {"a": 8, "b": 5, "c": 8, "d": 3}]
 
     def results() -> list[dict[str, Any]]:
         drawn = [[{task: list(rng.normal(size=n)) for task, n in row.items()} for row in rows] for _ in range(3)]

@@ -10,7 +10,7 @@ import torch
 
 from lifealign.data.task import Message
 from lifealign.evaluation import generate
-from lifealign.evaluation.generate import AnswerCache, Prompt, generate_answers
+from lifealign.evaluation.generate import AnswerCache, Prompt, Sampling, generate_answers
 from lifealign.training.batches import prompt_ids
 from lifealign.training.runtime import Runtime
 
@@ -132,3 +132,57 @@ def test_a_damaged_cache_only_costs_time(
     found = AnswerCache(path).answers(runtime, PROMPTS, "policy", **options)
     assert found == AnswerCache().answers(runtime, PROMPTS, "policy", **options)
     assert set(json.loads(path.read_text()).values()) >= set(found.values())
+
+
+# -- drawn answers -----------------------------------------------------------------------------------------------------
+
+PAPERS = Sampling(temperature=0.95, top_p=0.7, top_k=50, seed=1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_a_drawn_answer_depends_on_its_seed_and_not_on_its_neighbours(
+    make_runtime: MakeRuntime, batch_size: int
+) -> None:
+    runtime = make_runtime()
+    flat = Sampling(temperature=3.0, top_p=1.0, top_k=100, seed=1)
+    alone = [
+        generate_answers(runtime, [prompt], max_new_tokens=8, batch_size=1, sampling=flat)[0] for prompt in PROMPTS
+    ]
+    assert generate_answers(runtime, PROMPTS, max_new_tokens=8, batch_size=batch_size, sampling=flat) == alone
+    other = Sampling(temperature=3.0, top_p=1.0, top_k=100, seed=2)
+    assert generate_answers(runtime, PROMPTS, max_new_tokens=8, batch_size=batch_size, sampling=other) != alone
+
+
+@pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-4}])
+def test_drawing_from_the_likeliest_token_alone_is_greedy(make_runtime: MakeRuntime, narrow: dict[str, Any]) -> None:
+    runtime = make_runtime()
+    sampling = Sampling(**({"temperature": 1.0, "top_p": 1.0, "top_k": 259, "seed": 3} | narrow))
+    greedy = generate_answers(runtime, PROMPTS, max_new_tokens=8, batch_size=4)
+    assert generate_answers(runtime, PROMPTS, max_new_tokens=8, batch_size=4, sampling=sampling) == greedy
+
+
+def test_tokens_are_drawn_as_often_as_the_softmax_says_and_never_from_outside_the_filters() -> None:
+    # One step of 4000 rows over four tokens with probabilities 0.5, 0.3, 0.15, 0.05.
+    rows = 4000
+    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log().expand(rows, -1)
+
+    def drawn(**changes: Any) -> list[float]:
+        sampling = Sampling(**({"temperature": 1.0, "top_p": 1.0, "top_k": 4, "seed": 5} | changes))
+        processors = generate._drawn(sampling, [[row] for row in range(rows)])["logits_processor"]
+        tokens = processors(torch.zeros(rows, 1, dtype=torch.long), logits.clone()).argmax(dim=-1)
+        return (torch.bincount(tokens, minlength=4) / rows).tolist()
+
+    # A share of 4000 draws has a standard deviation of at most 0.008.
+    assert drawn() == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.025)
+    assert drawn(top_k=2) == pytest.approx([0.625, 0.375, 0, 0], abs=0.025)  # 0.5 and 0.3 of 0.8
+    assert drawn(top_k=2)[2:] == [0, 0]
+    assert drawn(top_p=0.7) == pytest.approx([0.625, 0.375, 0, 0], abs=0.025)  # 0.5 alone does not hold 0.7
+    # At temperature 0.5 the probabilities are squared: 0.25, 0.09, 0.0225, 0.0025 of 0.365.
+    assert drawn(temperature=0.5) == pytest.approx([0.685, 0.247, 0.062, 0.007], abs=0.025)
+
+
+def test_a_drawn_answer_is_cached_apart_from_the_greedy_one(make_runtime: MakeRuntime, generated: list[Prompt]) -> None:
+    runtime, cache = make_runtime(), AnswerCache()
+    for sampling in (None, PAPERS, Sampling(0.95, 0.7, 50, seed=2), PAPERS, None):
+        cache.answers(runtime, PROMPTS[:1], "a", max_new_tokens=4, batch_size=2, sampling=sampling)
+    assert len(generated) == 3

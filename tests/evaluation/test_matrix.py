@@ -14,7 +14,7 @@ LEARNT_AT = {"a": 0, "b": 1, "c": 2}
 
 
 def matrix(rows: list[dict[str, float]], learnt_at: dict[str, int], higher: bool = True) -> ScoreMatrix:
-    return ScoreMatrix("margin", higher, list(learnt_at), learnt_at, rows, {"a": 0.5, "b": 0.1})
+    return ScoreMatrix("margin", higher, list(learnt_at), learnt_at, rows, {"a": 0.5, "b": 0.1, "c": 0.3})
 
 
 def test_three_tasks_give_the_numbers_of_the_definitions() -> None:
@@ -71,10 +71,24 @@ def test_a_task_that_was_not_scored_is_a_hole_and_not_a_zero() -> None:
     # The second step scored nothing with this metric, the third only b.
     scores = matrix([{"a": 0.9}, {}, {"b": 0.4}], {"a": 0, "b": 2})
     assert scores[1, 0] is None and scores[2, 0] is None
-    assert scores.last == 0.4
-    assert scores.average == pytest.approx((0.9 + 0.4) / 2)  # steps that scored nothing have no mean
-    assert scores.learned == pytest.approx((0.9 + 0.4) / 2)
+    assert scores.holes == [(1, "a"), (2, "a")]
+    assert scores.learned == pytest.approx((0.9 + 0.4) / 2)  # both are there
+    assert scores.last is None and scores.average is None  # a mean over b alone would not be that of the life
     assert scores.backward_transfer is None and scores.forgetting is None  # a has no last score
+    assert scores.change("a") is None and scores.change("b") == 0.0
+
+
+def test_a_life_scored_in_its_last_step_only_knows_how_it_is_but_not_how_it_came_there() -> None:
+    scores = matrix([{}, {"a": 0.5, "b": 0.7}], {"a": 0, "b": 1})
+    assert scores.last == pytest.approx(0.6) and scores.holes == [(0, "a")]
+    assert scores.average is None and scores.learned is None
+    assert scores.backward_transfer is None and scores.forgetting is None
+
+
+def test_a_hole_in_the_middle_hides_the_best_a_task_ever_was() -> None:
+    scores = matrix([{"a": 0.9}, {"b": 0.5}, {"a": 0.7, "b": 0.5, "c": 0.5}], LEARNT_AT)
+    assert scores.backward_transfer == pytest.approx((-0.2 + 0.0) / 2)
+    assert scores.fall("a") is None and scores.forgetting is None and scores.average is None
 
 
 def test_matrices_are_built_of_what_each_step_recorded() -> None:

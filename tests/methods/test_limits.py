@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.tiny import letter_task
 
-from lifealign import lifelong
+from lifealign import learning
 from lifealign.life import Life
 from lifealign.lifelong import run_stream
 from lifealign.memory.adapter import Adapter
@@ -123,13 +123,13 @@ def test_memory_plus_the_untrained_adapter_is_the_adapter(make_life) -> None:
 
 def test_replay_really_mixes_and_seqft_does_not(make_life, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[set[str]] = []
-    train_stage = lifelong.train_stage
+    train_stage = learning.train_stage
 
     def spy(runtime: Any, pairs: list[TokenizedPair], *rest: Any, **named: Any) -> Any:
         trained.append({pair.key for pair in pairs})
         return train_stage(runtime, pairs, *rest, **named)
 
-    monkeypatch.setattr(lifelong, "train_stage", spy)
+    monkeypatch.setattr(learning, "train_stage", spy)
     own = [{pair.key for pair in task.train} for task in STREAM]
     for method, remembered in (("er", 2), ("seqft", 0)):
         trained.clear()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.tiny import letter_task
 
-from lifealign import lifelong
+from lifealign import learning
 from lifealign.config import LifeConfig
 from lifealign.config_file import build_config
 from lifealign.errors import ConfigError
@@ -44,13 +44,13 @@ def test_each_task_is_scored_on_its_own_model(make_life) -> None:
 
 def test_all_tasks_are_learnt_in_one_step_from_all_their_pairs(make_life, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[set[str]] = []
-    train_stage = lifelong.train_stage
+    train_stage = learning.train_stage
 
     def spy(runtime: Any, pairs: list[TokenizedPair], *rest: Any, **named: Any) -> Any:
         trained.append({pair.key for pair in pairs})
         return train_stage(runtime, pairs, *rest, **named)
 
-    monkeypatch.setattr(lifelong, "train_stage", spy)
+    monkeypatch.setattr(learning, "train_stage", spy)
     life = make_life(method={"name": "mtl"})
     run_stream(life, [FIRST, SECOND])
     union = {pair.key for task in (FIRST, SECOND) for pair in task.train}

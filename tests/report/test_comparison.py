@@ -12,7 +12,7 @@ from tests.evaluation.test_bootstrap import Outcomes, result
 
 from lifealign.errors import ConfigError
 from lifealign.evaluation.bootstrap import STATISTICS
-from lifealign.evaluation.matrix import METRICS
+from lifealign.evaluation.metrics import METRICS
 from lifealign.report.comparison import COSTS, Comparison, Estimate, Row, compare_results
 from lifealign.report.comparison_tables import COLUMNS, COST_COLUMNS, TextTable, tables
 from lifealign.report.comparison_text import csv_text, latex, markdown, terminal
@@ -101,8 +101,9 @@ def test_differences_are_paired_and_only_against_another() -> None:
 
 
 def test_metrics_come_in_their_usual_order_whatever_that_of_the_file() -> None:
-    one = result(margin=[{"a": [1.0]}], preference_accuracy=[{"a": [1.0]}], adherence=[{"a": [1.0]}])
-    assert [table.metric for table in compare_results([one], None).orders[0].metrics] == list(METRICS)
+    names = list(METRICS)
+    one = result(**{name: [{"a": [1.0]}] for name in reversed(names)})
+    assert [table.metric for table in compare_results([one], None).orders[0].metrics] == names
 
 
 def test_orders_are_blocks_of_their_own() -> None:

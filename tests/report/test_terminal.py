@@ -3,9 +3,8 @@
 import pytest
 from rich.console import Console, RenderableType
 
-from lifealign.evaluation.matrix import METRICS, ScoreMatrix
+from lifealign.evaluation.matrix import ScoreMatrix
 from lifealign.report.terminal import (
-    LABELS,
     SUMMARY,
     answers_table,
     comparison_table,
@@ -48,6 +47,8 @@ def cells(line: str) -> list[str]:
         ("margin", 1.005, False, "1.00"),
         ("margin", -12.346, False, "-12.35"),
         ("margin", 0.5, True, "+0.50"),
+        ("bleu", 27.25, False, "27.2"),
+        ("judge", -4.0, True, "-4.0"),
         ("margin", None, True, "-"),
         ("adherence", None, False, "-"),
     ],
@@ -56,8 +57,7 @@ def test_a_number_as_text(metric: str, value: float | None, signed: bool, text: 
     assert number_text(metric, value, signed=signed) == text
 
 
-def test_every_metric_and_every_number_of_the_summary_has_a_label() -> None:
-    assert LABELS.keys() == METRICS.keys()
+def test_every_number_of_the_summary_has_a_label() -> None:
     assert {*SUMMARY, "base"} == MATRIX.summary().keys()
 
 
@@ -70,6 +70,17 @@ def test_a_matrix_has_the_base_first_and_a_row_per_step() -> None:
         ["01-brief", "90%", "90%"],
         ["02-greet", "50%", "80%", "65%"],
     ]
+
+
+def test_a_missing_score_is_marked_and_has_no_mean_beside_it() -> None:
+    gappy = ScoreMatrix("judge", True, ["a", "b"], {"a": 0, "b": 1}, [{}, {"b": 40.0}], {"b": 20.0})
+    _, _, *rows = lines(matrix_table(gappy, ["01-a", "02-b"]))
+    assert [row.split() for row in rows] == [
+        ["base", "model", "-", "20.0", "-"],
+        ["01-a", "-", "-"],
+        ["02-b", "-", "40.0", "-"],
+    ]
+    assert "last -" in summary_line(gappy)
 
 
 def test_a_score_is_bold_where_the_task_was_new() -> None:

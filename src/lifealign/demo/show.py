@@ -13,9 +13,10 @@ from rich.markup import escape
 from lifealign.config_experiment import ExperimentConfig
 from lifealign.config_file import load_experiment
 from lifealign.demo.support_desk import RULES
+from lifealign.evaluation.metrics import METRICS
 from lifealign.experiment import run_experiment
 from lifealign.life import Life
-from lifealign.report.terminal import LABELS, LEGEND, answers_table, comparison_table, matrix_table
+from lifealign.report.terminal import LEGEND, answers_table, comparison_table, matrix_table
 from lifealign.training.progress import Progress
 
 RECIPE = Path(__file__).with_name("support_desk.yaml")
@@ -61,7 +62,7 @@ def _show(console: Console, lives: Mapping[str, Life]) -> None:
         console.print(matrix_table(life.scores["adherence"], [version.name for version in life.steps]))
     console.rule("after the last rule")
     for metric in ("adherence", "preference_accuracy"):
-        console.print(f"\n[bold]{LABELS[metric]}[/]")
+        console.print(f"\n[bold]{METRICS[metric].label}[/]")
         console.print(comparison_table({title: life.scores[metric] for title, life in lives.items()}))
     console.print(LEGEND, style="dim", highlight=False)
     console.rule("the same customer, answered after the last rule")

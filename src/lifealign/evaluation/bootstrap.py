@@ -80,8 +80,9 @@ def paired_bootstrap(
         seed: Seed of the resampling.
 
     Returns:
-        Difference and interval, or None if the methods have no cell in common or one of them has no such statistic
-        (see :func:`cell_statistic`).
+        Difference and interval, or None if the methods have no cell in common, one of them has no such statistic (see
+        :func:`cell_statistic`), or the scores are no means over held-out examples that are all there, which is what is
+        resampled.
 
     Raises:
         ValueError: If there is no such statistic, ``confidence`` or ``resamples`` is out of range, a cell is there
@@ -105,7 +106,10 @@ def paired_bootstrap(
         raise ValueError(f"resamples: found {resamples}, expected at least 1")
     our_cells, their_cells = _by_cell(ours), _by_cell(theirs)
     pairs = [(result, their_cells[cell]) for cell, result in our_cells.items() if cell in their_cells]
-    if not pairs or any(cell_statistic(result, metric, statistic) is None for pair in pairs for result in pair):
+    both = [result for pair in pairs for result in pair]
+    if not pairs or any(cell_statistic(result, metric, statistic) is None for result in both):
+        return None
+    if not all(_has_every_outcome(result, metric) for result in both):
         return None
     differences = _differences(pairs, metric, statistic)
     rng = np.random.default_rng(seed)
@@ -132,6 +136,12 @@ def cell_statistic(result: Result, metric: str, statistic: str) -> float | None:
         return None
     value: float | None = matrix["summary"][statistic]
     return value
+
+
+def _has_every_outcome(result: Result, metric: str) -> bool:
+    """Whether the scores are means over examples, none of which is missing."""
+    rows = result["outcomes"].get(metric)
+    return rows is not None and not any(None in outcomes for row in rows for outcomes in row.values())
 
 
 def _by_cell(results: Sequence[Result]) -> dict[tuple[str, int], Result]:

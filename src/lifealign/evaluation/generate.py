@@ -1,14 +1,22 @@
-"""Generated answers: greedy, batched, and kept by content hash so that none is generated twice."""
+"""Generated answers: greedy or drawn, batched, and kept by content hash so that none is generated twice."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import xxhash
 from torch import Tensor
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from lifealign import storage
 from lifealign.data.task import Message
@@ -20,14 +28,39 @@ from lifealign.training.runtime import Runtime
 Prompt = tuple[Message, ...]
 
 
-def generate_answers(runtime: Runtime, prompts: Sequence[Prompt], *, max_new_tokens: int, batch_size: int) -> list[str]:
-    """Answers prompts with the model as it is now, greedily.
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn, where they are not greedy; names and order of the filters are those of transformers.
+
+    Attributes:
+        temperature: Divides the logits.
+        top_p: Tokens are drawn from the likeliest ones that hold this probability together.
+        top_k: Tokens are drawn from at most this many likeliest ones.
+        seed: With the prompt it decides the answer, whatever else is in the batch.
+    """
+
+    temperature: float
+    top_p: float
+    top_k: int
+    seed: int
+
+
+def generate_answers(
+    runtime: Runtime,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    sampling: Sampling | None = None,
+) -> list[str]:
+    """Answers prompts with the model as it is now.
 
     Args:
         runtime: Model and device.
         prompts: Conversations that end with the user.
         max_new_tokens: Longest answer, in tokens; a longer one is cut.
         batch_size: Prompts answered at a time, similar lengths together, padded on the left.
+        sampling: How tokens are drawn; None takes the likeliest one each time.
 
     Returns:
         Answers as plain text, in the order of ``prompts``.
@@ -51,13 +84,44 @@ def generate_answers(runtime: Runtime, prompts: Sequence[Prompt], *, max_new_tok
                 torch.tensor(mask, device=device),
                 [tuple(ids[index]) for index in indices],
             )
+            # Greedy either way: what is drawn is drawn by noise on the logits, of which the greatest is then taken.
             output = runtime.model.generate(
-                **given, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
+                **given,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id,
+                **({} if sampling is None else _drawn(sampling, [ids[index] for index in indices])),
             )
         skipped = length if "input_ids" in given else 0  # of embeddings, only what is new comes back
         for index, row in zip(indices, output, strict=True):
             answers[index] = str(tokenizer.decode(row[skipped:], skip_special_tokens=True)).strip()
     return answers
+
+
+def _drawn(sampling: Sampling, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Options of ``generate`` that draw a token per row and step, as transformers would filter and draw it."""
+    filters = [
+        TemperatureLogitsWarper(sampling.temperature),
+        TopKLogitsWarper(sampling.top_k),
+        TopPLogitsWarper(sampling.top_p),
+    ]
+    return {"logits_processor": LogitsProcessorList([*filters, _GumbelNoise(sampling.seed, prompts)])}
+
+
+class _GumbelNoise(LogitsProcessor):
+    """Turns the greatest logit into a draw from the softmax (Gumbel-max), each row by a generator of its own.
+
+    ``torch.multinomial`` would draw for a whole batch at once, so that an answer would depend on its neighbours.
+    """
+
+    def __init__(self, seed: int, prompts: Sequence[Sequence[int]]) -> None:
+        seeds = [xxhash.xxh64(f"{seed} {list(prompt)}".encode()).intdigest() >> 1 for prompt in prompts]
+        self._generators = [torch.Generator().manual_seed(one) for one in seeds]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        noise = torch.stack([torch.rand(scores.shape[-1], generator=one) for one in self._generators])
+        tiny = torch.finfo(noise.dtype).tiny
+        return scores - (-noise.clamp_min(tiny).log()).clamp_min(tiny).log().to(scores)
 
 
 def _read_by(runtime: Runtime, ids: Tensor, mask: Tensor, prompts: Sequence[tuple[int, ...]]) -> dict[str, Tensor]:
@@ -81,7 +145,7 @@ def _read_by(runtime: Runtime, ids: Tensor, mask: Tensor, prompts: Sequence[tupl
 
 
 class AnswerCache:
-    """Generated answers by content hash of policy, prompt tokens and length limit; the file is safe to delete.
+    """Generated answers by content hash of policy, prompt, length limit and sampling; the file is safe to delete.
 
     Args:
         path: File of the cache, or None to keep it in memory.
@@ -97,7 +161,14 @@ class AnswerCache:
                 self._answers = {}  # it only saves time: what is missing is generated again
 
     def answers(
-        self, runtime: Runtime, prompts: Sequence[Prompt], policy: str, *, max_new_tokens: int, batch_size: int
+        self,
+        runtime: Runtime,
+        prompts: Sequence[Prompt],
+        policy: str,
+        *,
+        max_new_tokens: int,
+        batch_size: int,
+        sampling: Sampling | None = None,
     ) -> Mapping[Prompt, str]:
         """Answers of the model **as it is now**, each distinct prompt generated once.
 
@@ -107,11 +178,14 @@ class AnswerCache:
             policy: Fingerprint of the model as it is now.
             max_new_tokens: Longest answer, in tokens.
             batch_size: Prompts answered at a time.
+            sampling: How tokens are drawn; None for greedy answers.
         """
-        keys = {prompt: _key(runtime, prompt, policy, max_new_tokens) for prompt in prompts}
+        keys = {prompt: _key(runtime, prompt, policy, max_new_tokens, sampling) for prompt in prompts}
         missing = [prompt for prompt, key in keys.items() if key not in self._answers]
         if missing:
-            found = generate_answers(runtime, missing, max_new_tokens=max_new_tokens, batch_size=batch_size)
+            found = generate_answers(
+                runtime, missing, max_new_tokens=max_new_tokens, batch_size=batch_size, sampling=sampling
+            )
             self._answers |= {keys[prompt]: answer for prompt, answer in zip(missing, found, strict=True)}
             self.save()
         return {prompt: self._answers[key] for prompt, key in keys.items()}
@@ -126,6 +200,7 @@ class AnswerCache:
             storage.write_json(self.path, self._answers)
 
 
-def _key(runtime: Runtime, prompt: Prompt, policy: str, max_new_tokens: int) -> str:
+def _key(runtime: Runtime, prompt: Prompt, policy: str, max_new_tokens: int, sampling: Sampling | None) -> str:
     ids = prompt_ids(runtime.tokenizer, prompt)
-    return xxhash.xxh3_128(f"{policy} {max_new_tokens} {ids}".encode()).hexdigest()
+    drawn = "" if sampling is None else f" {astuple(sampling)}"
+    return xxhash.xxh3_128(f"{policy} {max_new_tokens} {ids}{drawn}".encode()).hexdigest()

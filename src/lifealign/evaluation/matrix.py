@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-METRICS = {"adherence": True, "preference_accuracy": True, "margin": True}
-"""Every metric, and whether higher is better."""
+from lifealign.evaluation.metrics import METRICS
 
 Row = Mapping[str, float]
 """Scores by task name; a task that was not scored is absent."""
@@ -18,10 +17,13 @@ Row = Mapping[str, float]
 class ScoreMatrix:
     """``scores[i, j]``: one metric on task j after step i; rows are time.
 
+    A number that is a mean over several scores is None where one of them is missing: a mean over the rest would be of
+    other tasks than the one beside it. :attr:`holes` says which are.
+
     Attributes:
         metric: Name of the metric.
         higher_is_better: Its direction.
-        tasks: Names of the scored tasks in the order in which they were learnt.
+        tasks: Names of the tasks with any score, in the order in which they were learnt.
         learnt_at: Step (from 0) in which each task was learnt; its column starts there.
         rows: Scores after each step.
         base: Scores of the base model, before any task.
@@ -47,17 +49,18 @@ class ScoreMatrix:
     @property
     def last(self) -> float | None:
         """Mean of the last row: the scores of all tasks, now."""
-        return _mean(self.rows[-1].values()) if self.rows else None
+        return self.row_mean(len(self.rows) - 1) if self.rows else None
 
     @property
     def average(self) -> float | None:
         """Mean over steps of the mean over the tasks seen so far (AP in the paper)."""
-        return _mean([fmean(row.values()) for row in self.rows if row])
+        first = min(self.learnt_at.values(), default=0)
+        return _mean([self.row_mean(step) for step in range(first, len(self.rows))])
 
     @property
     def learned(self) -> float | None:
         """Mean of the diagonal: how well each task was learnt when it was new. Loss of plasticity shows here."""
-        return _mean([score for task in self.tasks if (score := self._when_learnt(task)) is not None])
+        return _mean([self._when_learnt(task) for task in self.tasks])
 
     @property
     def backward_transfer(self) -> float | None:
@@ -65,28 +68,47 @@ class ScoreMatrix:
 
         For a metric where lower is better the sign is turned, so that negative means forgetting there, too.
         """
-        sign = 1 if self.higher_is_better else -1
-        changes = [
-            sign * (self.rows[-1][task] - learnt)
-            for task in self._earlier()
-            if (learnt := self._when_learnt(task)) is not None
-        ]
-        return _mean(changes)
+        return _mean([self.change(task) for task in self._earlier()])
 
     @property
     def forgetting(self) -> float | None:
         """Mean fall of earlier tasks from the best they ever were, at least 0. None before a second task."""
-        falls = []
-        for task in self._earlier():
-            history = [row[task] for row in self.rows[self.learnt_at[task] :] if task in row]
-            best = max(history) if self.higher_is_better else min(history)
-            falls.append(abs(best - history[-1]))
-        return _mean(falls)
+        return _mean([self.fall(task) for task in self._earlier()])
+
+    @property
+    def holes(self) -> list[tuple[int, str]]:
+        """Step and task of every score that should be there and is not."""
+        known = range(len(self.rows))
+        return [
+            (step, task)
+            for step in known
+            for task in self.tasks
+            if step >= self.learnt_at[task] and task not in self.rows[step]
+        ]
+
+    def row_mean(self, step: int) -> float | None:
+        """Mean over the tasks learnt by a step."""
+        return _mean([self.rows[step].get(task) for task in self.tasks if self.learnt_at[task] <= step])
+
+    def change(self, task: str) -> float | None:
+        """Change of a task since it was learnt, negative where it became worse; None where a score is missing."""
+        now, then = self.rows[-1].get(task), self._when_learnt(task)
+        if now is None or then is None:
+            return None
+        return (now - then) if self.higher_is_better else (then - now)
+
+    def fall(self, task: str) -> float | None:
+        """Fall of a task from the best it ever was, at least 0; None where a score since then is missing."""
+        history = [row.get(task) for row in self.rows[self.learnt_at[task] :]]
+        there = [score for score in history if score is not None]
+        if len(there) < len(history):
+            return None
+        return abs((max(there) if self.higher_is_better else min(there)) - there[-1])
 
     def summary(self) -> dict[str, float | None]:
         """``last``, ``average``, ``learned``, ``backward_transfer``, ``forgetting`` and ``base`` in one dictionary."""
         names = ("last", "average", "learned", "backward_transfer", "forgetting")
-        return {name: getattr(self, name) for name in names} | {"base": _mean(self.base.values())}
+        return {name: getattr(self, name) for name in names} | {"base": _mean(map(self.base.get, self.tasks))}
 
     def as_dict(self) -> dict[str, Any]:
         """The whole matrix as JSON can hold it, summary included."""
@@ -100,9 +122,8 @@ class ScoreMatrix:
         }
 
     def _earlier(self) -> list[str]:
-        """Tasks learnt before the last step and scored after it."""
-        last = len(self.rows) - 1
-        return [task for task in self.tasks if self.learnt_at[task] < last and task in self.rows[last]]
+        """Tasks learnt before the last step."""
+        return [task for task in self.tasks if self.learnt_at[task] < len(self.rows) - 1]
 
     def _when_learnt(self, task: str) -> float | None:
         return self.rows[self.learnt_at[task]].get(task)
@@ -112,23 +133,26 @@ def matrices(steps: Sequence[Mapping[str, Mapping[str, Row]]], learnt_at: Mappin
     """Builds one matrix per metric from what each step recorded.
 
     Args:
-        steps: Of each step, ``scores`` (metric -> task -> score) and ``base`` (the same of the base model, for the
-            tasks that were new).
+        steps: Of each step, ``scores`` (metric -> task -> score) and ``base`` (the same of the base model, for tasks
+            that no earlier step has it of).
         learnt_at: Step of each task.
 
     Returns:
         Matrices by metric; a metric that no task has is absent.
     """
     built = {}
-    for metric, higher_is_better in METRICS.items():
-        scored = {task: step for task, step in learnt_at.items() if task in steps[step]["scores"].get(metric, {})}
+    for name, metric in METRICS.items():
+        rows = [dict(step["scores"].get(name, {})) for step in steps]
+        scored = {task: step for task, step in learnt_at.items() if any(task in row for row in rows)}
         if scored:
-            base = {task: steps[step]["base"][metric][task] for task, step in scored.items()}
-            rows = [{task: score for task, score in step["scores"].get(metric, {}).items()} for step in steps]
-            built[metric] = ScoreMatrix(metric, higher_is_better, list(scored), scored, rows, base)
+            found = {task: score for step in steps for task, score in step["base"].get(name, {}).items()}
+            base = {task: found[task] for task in scored if task in found}
+            built[name] = ScoreMatrix(name, metric.higher_is_better, list(scored), scored, rows, base)
     return built
 
 
-def _mean(values: Iterable[float]) -> float | None:
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Mean of some scores; None where there are none, or one of them is missing."""
     numbers = list(values)
-    return fmean(numbers) if numbers else None
+    there = [number for number in numbers if number is not None]
+    return fmean(there) if there and len(there) == len(numbers) else None

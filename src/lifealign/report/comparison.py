@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from lifealign.config_words import nearest
 from lifealign.errors import ConfigError
 from lifealign.evaluation.bootstrap import STATISTICS, Difference, Result, cell_statistic, paired_bootstrap
-from lifealign.evaluation.matrix import METRICS
+from lifealign.evaluation.metrics import METRICS
 
 BASE = "base model"
 COMPARED = ("last", "backward_transfer")
@@ -83,18 +83,37 @@ class CostRow:
 
 
 @dataclass(frozen=True)
+class GeneralRow:
+    """Perplexity on general text after the last step, of a method or of the base model.
+
+    Attributes:
+        label: Display name.
+        seeds: Seeds that measured it; None for the base model.
+        perplexity: The figure; None where it was not measured.
+        change: Its relative change from the base model's; 0.1 is ten per cent more, which is worse.
+    """
+
+    label: str
+    seeds: tuple[int, ...] | None
+    perplexity: Estimate | None
+    change: Estimate | None
+
+
+@dataclass(frozen=True)
 class OrderTables:
     """Everything about one order of the tasks.
 
     Attributes:
         order: Name of the order.
         metrics: A table per metric.
+        general: A row for the base model and one per method; empty where general ability was not measured.
         costs: A row per method.
         missing: By label, the seeds of the comparison for which there is no result; only labels that miss some.
     """
 
     order: str
     metrics: tuple[MetricTable, ...]
+    general: tuple[GeneralRow, ...]
     costs: tuple[CostRow, ...]
     missing: Mapping[str, tuple[int, ...]]
 
@@ -144,6 +163,7 @@ def compare_results(results: Sequence[Result], against: str | None) -> Compariso
             OrderTables(
                 order,
                 tuple(_metric_table(cells, metric, against) for metric in METRICS if metric in here[0]["scores"]),
+                tuple(_general_rows(cells)),
                 tuple(_cost_row(label, cells[label]) for label in labels),
                 {label: absent for label, absent in missing.items() if absent},
             )
@@ -178,6 +198,26 @@ def _metric_table(cells: Mapping[str, Sequence[Result]], metric: str, against: s
     return MetricTable(metric, first["higher_is_better"], tasks, tuple(rows))
 
 
+def _general_rows(cells: Mapping[str, Sequence[Result]]) -> Iterator[GeneralRow]:
+    measured = {label: [one for one in results if _general(one) is not None] for label, results in cells.items()}
+    first = next((_general(one) for results in measured.values() for one in results), None)
+    if first is None:
+        return
+    yield GeneralRow(BASE, None, Estimate.of([first["base"]["perplexity"]]), None)
+    for label, results in measured.items():
+        figures = [found for one in results if (found := _general(one)) is not None]
+        changes = [found["perplexity"] / found["base"]["perplexity"] - 1 for found in figures]
+        yield GeneralRow(
+            label, _seeds(results), Estimate.of(found["perplexity"] for found in figures), Estimate.of(changes)
+        )
+
+
+def _general(result: Result) -> Mapping[str, Any] | None:
+    """What a result says of general text after its last step."""
+    found: Sequence[Mapping[str, Any] | None] = result.get("general_text") or [None]
+    return found[-1]
+
+
 def _cost_row(label: str, results: Sequence[Result]) -> CostRow:
     figures: dict[str, float | None] = {}
     for name, (key, unit) in COSTS.items():
@@ -209,12 +249,14 @@ def _traits(result: Result) -> Iterator[tuple[str, str, Any]]:
     """What results have to have in common: what it is, the order in which it has to be the same (or all), its value."""
     order = result["order"]
     yield "the base model", "", result["base"]["fingerprint"]
+    if (general := _general(result)) is not None:
+        yield "the general text", "", general["text"]
     yield "the metrics", order, ", ".join(sorted(result["scores"]))
     for metric, matrix in result["scores"].items():
         yield f"the tasks ({metric}, sorted)", order, ", ".join(sorted(matrix["tasks"]))
         if len(matrix["rows"]) > 1:  # in a single step, tasks have no order
             yield f"the tasks ({metric})", order, ", ".join(matrix["tasks"])
-        for row in result["outcomes"][metric]:
+        for row in result["outcomes"].get(metric, ()):
             for task, outcomes in row.items():
                 yield f"the number of held-out examples of task {task!r} ({metric})", "", len(outcomes)
 

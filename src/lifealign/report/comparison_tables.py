@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from lifealign.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Difference
+from lifealign.evaluation.metrics import METRICS
 from lifealign.report.comparison import COMPARED, Comparison, Estimate, MetricTable, OrderTables
-from lifealign.report.terminal import LABELS
 
 COLUMNS = {"backward_transfer": "BWT", "last": "Last", "average": "AP", "learned": "Learn"}
 COST_COLUMNS = {"minutes": "minutes", "state_mb": "state MB", "adapter_mb": "adapter MB", "peak_memory_gb": "peak GB"}
@@ -46,7 +46,7 @@ class TextTable(NamedTuple):
 
 
 def tables(comparison: Comparison) -> list[TextTable]:
-    """All tables: per order and metric the scores, the differences and the tasks; per order the costs."""
+    """All tables: per order and metric the scores, the differences and the tasks; per order general text and costs."""
     found = []
     for order in comparison.orders:
         notes = tuple(_note(label, absent, comparison.seeds) for label, absent in order.missing.items())
@@ -55,6 +55,8 @@ def tables(comparison: Comparison) -> list[TextTable]:
             if any(row.differences for row in table.rows):
                 found.append(_differences(order.order, table, str(comparison.against), notes))
             found.append(_tasks(order.order, table, notes))
+        if order.general:
+            found.append(_general(order, notes))
         found.append(_costs(order, notes))
     return found
 
@@ -70,7 +72,7 @@ def _scores(order: str, table: MetricTable, notes: tuple[str, ...]) -> TextTable
         seeds = "-" if row.seeds is None else str(len(row.seeds))
         cells = [_estimate(table.metric, row.statistics[name], name == "backward_transfer") for name in COLUMNS]
         rows.append((row.label, seeds, *cells))
-    what = LABELS[table.metric].removesuffix(" (nats)")  # the unit follows
+    what = METRICS[table.metric].label.removesuffix(" (nats)")  # the unit follows
     title = f"{order}: {what}; {_unit_and_direction(table)}"
     return TextTable(title, ("method", "seeds", *COLUMNS.values()), tuple(rows), SCORES, notes)
 
@@ -83,7 +85,7 @@ def _differences(order: str, table: MetricTable, against: str, notes: tuple[str,
             pairs = max(0 if one is None else one.cells for one in found)
             rows.append((row.label, str(pairs), *(_difference(table.metric, one) for one in found)))
     direction = "above 0 is better" if table.higher_is_better else "below 0 is better for Last, above 0 for BWT"
-    unit = "nats" if table.metric == "margin" else "percentage points"
+    unit = {"share": "percentage points", "nats": "nats", "points": "points"}[METRICS[table.metric].unit]
     title = f"{order}: {_name(table.metric)}, difference from {against}; {unit}, {direction}"
     caption = (
         f"Differences: this method minus {against}, mean over pairs of results of one order and seed (pairs: number). "
@@ -100,6 +102,21 @@ def _tasks(order: str, table: MetricTable, notes: tuple[str, ...]) -> TextTable:
     return TextTable(title, ("method", *table.tasks), tuple(rows), (SPREAD,), notes)
 
 
+def _general(order: OrderTables, notes: tuple[str, ...]) -> TextTable:
+    rows = []
+    for row in order.general:
+        seeds = "-" if row.seeds is None else str(len(row.seeds))
+        change = _spread(row.change, lambda value: f"{100 * value:+z.1f}", lambda sd: f"{100 * sd:.1f}")
+        rows.append((row.label, seeds, _spread(row.perplexity, "{:.2f}".format, "{:.2f}".format), change))
+    caption = (
+        "Perplexity on general text that no task is about, after the last step; change is that from the base model. "
+        "What a method costs in general ability shows here.",
+        SPREAD,
+    )
+    title = f"{order.order}: perplexity on general text; lower is better"
+    return TextTable(title, ("method", "seeds", "perplexity", "change %"), tuple(rows), caption, notes)
+
+
 def _costs(order: OrderTables, notes: tuple[str, ...]) -> TextTable:
     rows = []
     for cost in order.costs:
@@ -110,16 +127,22 @@ def _costs(order: OrderTables, notes: tuple[str, ...]) -> TextTable:
 
 
 def _number(metric: str, value: float, *, signed: bool = False) -> str:
-    """Shares in per cent, margins in nats; the unit is in the title. Never ``-0.0``."""
+    """Shares in per cent, margins in nats, others as they are; the unit is in the title. Never ``-0.0``."""
     sign = "+" if signed else ""
-    return format(value, f"{sign}z.2f") if metric == "margin" else format(100 * value, f"{sign}z.1f")
+    unit = METRICS[metric].unit
+    return format(100 * value if unit == "share" else value, f"{sign}z.{2 if unit == 'nats' else 1}f")
 
 
 def _estimate(metric: str, estimate: Estimate | None, signed: bool = False) -> str:
+    return _spread(
+        estimate, lambda mean: _number(metric, mean, signed=signed), lambda deviation: _number(metric, deviation)
+    )
+
+
+def _spread(estimate: Estimate | None, mean: Callable[[float], str], deviation: Callable[[float], str]) -> str:
     if estimate is None:
         return "-"
-    mean = _number(metric, estimate.mean, signed=signed)
-    return mean if estimate.sd is None else f"{mean} ± {_number(metric, estimate.sd)}"
+    return mean(estimate.mean) if estimate.sd is None else f"{mean(estimate.mean)} ± {deviation(estimate.sd)}"
 
 
 def _difference(metric: str, difference: Difference | None) -> str:
@@ -136,7 +159,7 @@ def _name(metric: str) -> str:
 
 
 def _unit_and_direction(table: MetricTable) -> str:
-    unit = "nats" if table.metric == "margin" else "per cent"
+    unit = {"share": "per cent", "nats": "nats", "points": "points of 100"}[METRICS[table.metric].unit]
     return f"{unit}, {'higher' if table.higher_is_better else 'lower'} is better"
 
 

@@ -82,7 +82,8 @@ def latex(comparison: Comparison) -> str:
 def csv_text(comparison: Comparison) -> str:
     """Every number, unrounded, one row per order, metric, label and statistic.
 
-    Shares are shares (0.5, not 50 per cent), margins are in nats. Costs have ``cost`` for their metric and the table's
+    Shares are shares (0.5, not 50 per cent), margins are in nats. General text has ``general_text`` for its metric, and
+    a relative change from the base model's perplexity. Costs have ``cost`` for their metric and the table's
     units, which are in the names of the statistics. What does not exist is an empty field.
     """
     text = io.StringIO()
@@ -97,6 +98,11 @@ def csv_text(comparison: Comparison) -> str:
                     mean, sd = row.statistics[name] or ("", "")
                     place = (order.order, table.metric, row.label, name)
                     writer.writerow((*place, mean, sd, "" if row.seeds is None else len(row.seeds), *interval))
+        for general in order.general:
+            seeds = "" if general.seeds is None else len(general.seeds)
+            for name, estimate in (("perplexity", general.perplexity), ("change", general.change)):
+                mean, sd = estimate or ("", "")
+                writer.writerow((order.order, "general_text", general.label, name, mean, sd, seeds, "", "", ""))
         for cost in order.costs:
             for figure, value in cost.figures.items():
                 writer.writerow((order.order, "cost", cost.label, figure, value, "", len(cost.seeds), "", "", ""))

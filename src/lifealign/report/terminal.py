@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from lifealign.evaluation.matrix import ScoreMatrix
+from lifealign.evaluation.metrics import METRICS
 
-LABELS = {
-    "adherence": "adherence (share of generated answers that keep the rule)",
-    "preference_accuracy": "preference accuracy (share of held-out pairs ranked right)",
-    "margin": "mean margin on held-out pairs (nats)",
-}
 SUMMARY = {
     "last": "last",
     "average": "average",
@@ -29,7 +26,7 @@ LEGEND = "last: mean of the row; learned: mean right after each task was learnt;
 
 
 def matrix_table(matrix: ScoreMatrix, steps: Sequence[str]) -> Table:
-    """A score matrix: one row per step, one column per task, the base model first.
+    """A score matrix: one row per step, one column per task, the base model first; ``-`` where a score is missing.
 
     Args:
         matrix: The matrix.
@@ -40,16 +37,14 @@ def matrix_table(matrix: ScoreMatrix, steps: Sequence[str]) -> Table:
     for task in matrix.tasks:
         table.add_column(escape(task), justify="right")
     table.add_column("mean", justify="right", style="bold")
-    shown = [("base model", matrix.base), *zip(steps, matrix.rows, strict=True)]
-    for number, (name, row) in enumerate(shown):
+    base = [number_text(matrix.metric, matrix.base.get(task)) for task in matrix.tasks]
+    table.add_row("base model", *base, number_text(matrix.metric, matrix.summary()["base"]))
+    for step, (name, row) in enumerate(zip(steps, matrix.rows, strict=True)):
         cells = []
         for task in matrix.tasks:
-            new = number - 1 == matrix.learnt_at[task]
-            cells.append(
-                f"[bold]{number_text(matrix.metric, row[task])}[/]" if new else _cell(matrix.metric, row, task)
-            )
-        mean = sum(row.values()) / len(row) if row else None
-        table.add_row(escape(name), *cells, number_text(matrix.metric, mean))
+            text = number_text(matrix.metric, row.get(task)) if step >= matrix.learnt_at[task] else ""
+            cells.append(f"[bold]{text}[/]" if step == matrix.learnt_at[task] else text)
+        table.add_row(escape(name), *cells, number_text(matrix.metric, matrix.row_mean(step)))
     return table
 
 
@@ -102,16 +97,37 @@ def answers_table(answers: Mapping[str, tuple[str, Mapping[str, bool]]]) -> Tabl
 
 
 def number_text(metric: str, value: float | None, *, signed: bool = False) -> str:
-    """A score as text: shares in per cent, margins in nats, ``-`` where there is none.
+    """A score as text: shares in per cent, margins in nats, others in points of 100; ``-`` where there is none.
 
     Example:
-        >>> number_text("adherence", 0.8333), number_text("margin", 1.5), number_text("adherence", -0.1, signed=True)
-        ('83 %', '1.50', '-10 %')
+        >>> number_text("adherence", 0.8333), number_text("margin", 1.5), number_text("bleu", 27.25)
+        ('83 %', '1.50', '27.2')
+        >>> number_text("adherence", -0.1, signed=True), number_text("adherence", None)
+        ('-10 %', '-')
     """
     if value is None:
         return "-"
     sign = "+" if signed else ""
-    return format(value, f"{sign}.2f") if metric == "margin" else format(100 * value, f"{sign}.0f") + " %"
+    match METRICS[metric].unit:
+        case "share":
+            return format(100 * value, f"{sign}.0f") + " %"
+        case "nats":
+            return format(value, f"{sign}.2f")
+        case "points":
+            return format(value, f"{sign}.1f")
+
+
+def general_line(record: Mapping[str, Any]) -> str:
+    """Perplexity on general text now and of the base model, in one line.
+
+    Example:
+        >>> general_line({"perplexity": 11.0, "base": {"perplexity": 10.0}})
+        'perplexity on general text 11.00, of the base model 10.00 (+10.0 %; lower is better)'
+    """
+    now, base = record["perplexity"], record["base"]["perplexity"]
+    return (
+        f"perplexity on general text {now:.2f}, of the base model {base:.2f} ({now / base - 1:+.1%}; lower is better)"
+    ).replace("%;", " %;")
 
 
 def _cell(metric: str, row: Mapping[str, float], task: str) -> str:

@@ -21,6 +21,7 @@ from lifealign.training.batches import TokenizedPair
 from lifealign.training.objectives import Objective
 from lifealign.training.progress import Progress
 from lifealign.training.runtime import Runtime
+from lifealign.training.trackers import Trackers
 
 if TYPE_CHECKING:
     from lifealign.config import StageConfig
@@ -72,6 +73,7 @@ def train_stage(
     *,
     seed: int,
     progress: Progress | None = None,
+    trackers: Trackers | None = None,
 ) -> list[LogRow]:
     """Trains the active adapter on pairs under one objective; optimiser and schedule start fresh.
 
@@ -84,6 +86,7 @@ def train_stage(
         step: The step of the lifelong loop this stage is part of.
         seed: Decides the order of pairs and dropout.
         progress: Where to show progress, or None.
+        trackers: Who else is told the figures of each optimizer step, or None.
 
     Returns:
         One row per optimizer step: ``loss`` (weighted, with the penalty: what was minimised), ``grad_norm`` (before
@@ -127,6 +130,8 @@ def train_stage(
             stage.context.figures.clear()
             if progress is not None:
                 progress.update(objective.stage, number + 1, len(batches), log[-1])
+            if trackers is not None:
+                trackers.log(objective.stage, log[-1])
     model.eval()
     return log
 

@@ -1,0 +1,137 @@
+"""General ability: the loss on text that no task is about. What aligning costs there is the alignment tax."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import xxhash
+
+from lifealign.errors import DataError, TrainingError, describe
+from lifealign.training.batches import TokenizedPair
+from lifealign.training.runtime import Runtime
+
+SHIPPED = Path(__file__).with_name("general_text.jsonl")
+"""Passages of sixteen kinds of text, written for this project, so that no model has been trained on them before."""
+
+
+@dataclass(frozen=True)
+class GeneralText:
+    """How well a model predicts general text.
+
+    Attributes:
+        loss: Mean negative log-likelihood of a token, in nats.
+        tokens: Number of tokens that were predicted.
+        per_passage: The mean of each passage, in nats per token.
+    """
+
+    loss: float
+    tokens: int
+    per_passage: tuple[float, ...]
+
+    @property
+    def perplexity(self) -> float:
+        """``exp(loss)``: 1 is a perfect prediction, the size of the vocabulary a blind guess."""
+        return math.exp(self.loss)
+
+
+def general_passages(path: Path | None = None) -> tuple[str, ...]:
+    """Passages of general text.
+
+    Args:
+        path: A file of one's own: ``.jsonl`` with a field ``text``, or text with a blank line between passages. None
+            for the passages that come with the package.
+
+    Raises:
+        DataError: If the file is missing, not UTF-8, malformed or without a passage.
+    """
+    path = SHIPPED if path is None else path
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        found = f"a byte that is not UTF-8 at offset {error.start}"
+        raise DataError(path, found=found, expected="general text in UTF-8") from error
+    except OSError as error:
+        found = f"nothing that can be read ({error.strerror})"
+        raise DataError(path, found=found, expected="a file of general text") from error
+    passages = _rows(path, content) if path.suffix == ".jsonl" else content.split("\n\n")
+    kept = tuple(stripped for passage in passages if (stripped := passage.strip()))
+    if not kept:
+        raise DataError(path, found="no passage", expected="at least one, with a blank line between passages")
+    return kept
+
+
+def passages_hash(passages: Sequence[str]) -> str:
+    """Content hash (xxh3, 128 bits, hexadecimal) of passages: perplexities compare on the same text only."""
+    digest = xxhash.xxh3_128()
+    for passage in passages:
+        encoded = passage.encode()
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.hexdigest()
+
+
+def general_loss(runtime: Runtime, passages: Sequence[str], *, batch_size: int, max_length: int) -> GeneralText:
+    """Loss of the model as it is now on passages, each read alone, as plain text without a chat template.
+
+    The first token of a passage is read and not predicted. A prompt pool is asked with that token, as it is with the
+    prompt elsewhere.
+
+    Args:
+        runtime: Model and device.
+        passages: Plain text; one of fewer than two tokens has nothing to predict and is left out.
+        batch_size: Passages in one forward pass, similar lengths together.
+        max_length: Most tokens of a passage; a longer one is cut.
+
+    Returns:
+        The mean over all predicted tokens, in which long passages count for more.
+
+    Raises:
+        ValueError: If no passage has two tokens.
+        TrainingError: If the loss is not finite.
+    """
+    rows = [_as_pair(runtime, passage, max_length) for passage in passages]
+    rows = [row for row in rows if row.chosen]
+    if not rows:
+        raise ValueError(f"found {len(passages)} passages, none of two tokens or more, expected at least one")
+    losses = [0.0] * len(rows)
+    runtime.model.eval()
+    by_length = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    with torch.no_grad():
+        for start in range(0, len(by_length), batch_size):
+            indices = by_length[start : start + batch_size]
+            logps = runtime.policy(runtime.batch([rows[index] for index in indices], ("chosen",)))
+            for index, logp in zip(indices, logps.tolist(), strict=True):
+                losses[index] = -logp
+    tokens = sum(len(row.chosen) for row in rows)
+    loss = math.fsum(losses) / tokens
+    if not math.isfinite(loss):
+        raise TrainingError(f"the loss on general text is {loss}", task="", stage="evaluation")
+    return GeneralText(loss, tokens, tuple(each / len(row.chosen) for each, row in zip(losses, rows, strict=True)))
+
+
+def _as_pair(runtime: Runtime, passage: str, max_length: int) -> TokenizedPair:
+    """A passage in the form in which completions are scored: its first token, and the rest that follows from it."""
+    ids = runtime.tokenizer.encode(passage, add_special_tokens=False, split_special_tokens=True)[:max_length]
+    return TokenizedPair("", "", tuple(ids[:1]), tuple(ids[1:]), ())
+
+
+def _rows(path: Path, content: str) -> list[str]:
+    passages = []
+    for number, line in enumerate(content.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            found = f"no valid JSON ({error})"
+            raise DataError(path, found=found, expected='a row such as {"text": "..."}', line=number) from error
+        text = row.get("text") if isinstance(row, dict) else None
+        if not isinstance(text, str):
+            found = describe(text if isinstance(row, dict) else row)
+            raise DataError(path, found=found, expected="a string", line=number, field="text")
+        passages.append(text)
+    return passages

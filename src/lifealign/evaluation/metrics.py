@@ -1,0 +1,54 @@
+"""The metrics: what each one is called, its unit, its direction, and what it is measured on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Unit = Literal["share", "nats", "points"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that every task of a life can have.
+
+    Attributes:
+        label: What it is, for the title of a table.
+        short: What it is, in a few words: the label of a curve or a tab.
+        unit: ``share`` in [0, 1], shown in per cent; ``nats``; ``points`` in [0, 100].
+        higher_is_better: Its direction.
+        measured_on: ``pairs``: held-out pairs, no word is generated. ``check``: generated answers to the held-out
+            prompts of tasks that have an exact check. ``answers``: generated answers, compared with the chosen ones.
+            ``judge``: generated answers, judged by another model.
+    """
+
+    label: str
+    short: str
+    unit: Unit
+    higher_is_better: bool
+    measured_on: Literal["pairs", "check", "answers", "judge"]
+
+
+METRICS = {
+    "adherence": Metric(
+        "adherence (share of generated answers that keep the rule)", "adherence", "share", True, "check"
+    ),
+    "preference_accuracy": Metric(
+        "preference accuracy (share of held-out pairs ranked right)", "preference accuracy", "share", True, "pairs"
+    ),
+    "margin": Metric("mean margin on held-out pairs (nats)", "margin", "nats", True, "pairs"),
+    "bleu": Metric("BLEU-4 of generated against chosen answers (sacrebleu)", "BLEU-4", "points", True, "answers"),
+    "rouge_l": Metric("ROUGE-L of generated against chosen answers", "ROUGE-L", "points", True, "answers"),
+    "paper_bleu": Metric("BLEU-4 on characters, as in the paper", "BLEU-4 (paper's)", "points", True, "answers"),
+    "paper_rouge_l": Metric(
+        "ROUGE-L on the paper's tokens, as in the paper", "ROUGE-L (paper's)", "points", True, "answers"
+    ),
+    "judge": Metric("LLM judge (10 x mean mark, from 10 to 100)", "LLM judge", "points", True, "judge"),
+}
+"""Every metric of a task, in the order in which tables show them."""
+
+PERPLEXITY = "perplexity"
+"""The one that belongs to no task: perplexity on general text, where lower is better."""
+
+DEFAULT_METRICS = ("adherence", "preference_accuracy", "margin", PERPLEXITY)
+"""What a life measures after each step unless it is told otherwise: nothing that costs a long generation or money."""

@@ -1,0 +1,274 @@
+"""Measuring a life again: any metric, of any version, without training; what is there already is not repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lifealign.config import EvaluationConfig
+from lifealign.config_file import load_overrides
+from lifealign.config_words import differences, nearest
+from lifealign.errors import ConfigError, LifeError
+from lifealign.evaluation.evaluate import Evaluator, HeldOut, Scores
+from lifealign.evaluation.general import general_passages, passages_hash
+from lifealign.evaluation.metrics import METRICS, PERPLEXITY
+from lifealign.memory.adapter import install_adapter
+from lifealign.records import comparable, evaluation_file, evaluations, later_record, own_settings, scores_file
+from lifealign.training.reference import adapter_fingerprint
+
+if TYPE_CHECKING:
+    from lifealign.data.task import Pair
+    from lifealign.life import Life
+    from lifealign.manifest import Version
+
+
+class Marker(Protocol):
+    """A judge of answers; :class:`lifealign.evaluation.judge.TaskJudge` is one."""
+
+    max_missing: float
+    """Share of a task's marks that may be missing."""
+
+    def __call__(self, task: HeldOut, pairs: Sequence[Pair], answers: Sequence[str]) -> Sequence[float | None]:
+        """Marks of a task's answers to some of its pairs' prompts, in points; None where there is none."""
+
+    def identity(self) -> dict[str, Any]:
+        """What decides a mark: model, place and rubrics. Marks of different judges do not compare."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured, and how.
+
+    Attributes:
+        metrics: Names of ``METRICS``, and ``perplexity``.
+        settings: Batch size, answers, number of prompts; its own ``metrics`` are not looked at.
+        judge: Who gives marks; needed for ``judge``, without a use otherwise.
+        replace: Whether what was measured under other settings is forgotten, instead of refusing to mix.
+    """
+
+    metrics: tuple[str, ...]
+    settings: EvaluationConfig
+    judge: Marker | None = None
+    replace: bool = False
+
+    def __post_init__(self) -> None:
+        known = [*METRICS, PERPLEXITY]
+        for metric in self.metrics:
+            if metric not in known:
+                expected = f"some of {', '.join(known)}{nearest(metric, known)}"
+                raise ConfigError(f"metric: found {metric!r}, expected {expected}")
+        if ("judge" in self.metrics) != (self.judge is not None):
+            raise ConfigError("the metric 'judge' and a judge's model belong together; found one without the other")
+        needing = [metric for metric in self.metrics if metric != PERPLEXITY and METRICS[metric].measured_on != "pairs"]
+        if needing and not self.settings.generate:
+            raise ConfigError(
+                f"metric: found {needing[0]!r} with evaluation.generate: false, expected generate: true; "
+                "it is measured on generated answers"
+            )
+
+
+def settings_for(life: Life, metrics: Sequence[str], overrides: Sequence[str] = ()) -> EvaluationConfig:
+    """A life's settings of evaluation for some metrics, with changes.
+
+    Args:
+        life: The life.
+        metrics: What is to be measured.
+        overrides: ``KEY=VALUE`` each, such as ``max_new_tokens=256``.
+
+    Raises:
+        ConfigError: If a setting does not exist, is out of range, or would do nothing.
+    """
+    given = life.config.evaluation.model_dump() | {"metrics": [name for name in metrics if name != "judge"]}
+    if PERPLEXITY not in metrics:
+        given["general_text"] = None
+    return load_overrides(EvaluationConfig, None, overrides, given)
+
+
+def evaluate_life(
+    life: Life, evaluation: Evaluation, *, as_of: str | None = None, say: Callable[[str], None] = lambda _: None
+) -> list[str]:
+    """Measures metrics of a life's versions on the held-out data of the tasks learnt by then, and keeps the numbers.
+
+    Each version is written when it is finished, so an interrupted call loses one version at most, and the next one
+    goes on from there. Answers, log-probabilities and marks that are in the caches are not made again.
+
+    Args:
+        life: The life.
+        evaluation: What is measured, and how.
+        as_of: Name of the one version that is measured; None for all, which fills the matrix.
+        say: Called with a line about each version.
+
+    Returns:
+        Names of the versions of which something was measured.
+
+    Raises:
+        ConfigError: If a metric does not exist, or was measured before under other settings.
+        LifeError: If the life has learnt nothing, there is no such version, or another process holds the life.
+    """
+    if not life.steps:
+        raise LifeError(f"{life.directory.path}: found no task learnt, expected at least one; `lifealign learn` first")
+    steps = range(len(life.steps)) if as_of is None else [life.directory.index(as_of) - 1]
+    if -1 in steps:
+        learnt = ", ".join(version.name for version in life.steps)
+        raise LifeError(f"{as_of}: found the untrained adapter, expected a version with a task: {learnt}")
+    if not life.method.one_model:  # a version's matrix row holds what the versions before it have scored
+        steps = range(steps[-1] + 1)
+    passages = general_passages(_path(evaluation.settings.general_text)) if PERPLEXITY in evaluation.metrics else ()
+    measuring = _Measuring(life, evaluation, passages)
+    done = []
+    with life.writing():
+        measuring.require_comparable()
+        try:
+            for step in steps:
+                missing = measuring.missing(life.steps[step])
+                if missing:
+                    name = life.steps[step].name
+                    say(f"{name}: {', '.join(missing)}")
+                    life.directory.extend(name, measuring.measure(step, missing))
+                    done.append(name)
+        finally:
+            life.forget_loaded()  # the model is the last version again
+            life.write_scores()
+    return done
+
+
+class _Measuring:
+    """One call of :func:`evaluate_life`: what is comparable, what is missing, and the measuring itself."""
+
+    def __init__(self, life: Life, evaluation: Evaluation, passages: Sequence[str]) -> None:
+        self.life, self.evaluation, self.passages = life, evaluation, passages
+        self.settings = {metric: self._comparable(metric) for metric in evaluation.metrics}
+
+    def require_comparable(self) -> None:
+        """Refuses a metric that was measured under other settings, or forgets that it was."""
+        for metric, settings in self.settings.items():
+            for version in self.life.steps:
+                found = self._found_under(version, metric)
+                if found is None or found == settings:
+                    continue
+                if not self.evaluation.replace:
+                    told = "; ".join(differences(found, settings))
+                    raise ConfigError(
+                        f"{self.life.directory.path}: found {metric} of {version.name} measured under other settings "
+                        f"({told}), expected the same, or the numbers do not compare; --replace forgets those"
+                    )
+                self.life.directory.forget(version.name, [evaluation_file(version.name, metric)])
+
+    def missing(self, version: Version) -> list[str]:
+        """Metrics that a version has no numbers of, or some with a hole that may close now."""
+        later = evaluations(self.life.directory, version)
+        return [
+            metric
+            for metric, settings in self.settings.items()
+            if self._found_under(version, metric) != settings or later.get(metric, {}).get("holes")
+        ]
+
+    def measure(self, step: int, metrics: Sequence[str]) -> dict[str, Any]:
+        """Files of a step's version with what it has scored."""
+        life, version = self.life, self.life.steps[step]
+        install_adapter(life.runtime.model, life.adapter(version.name))
+        policy = adapter_fingerprint(life.adapter(version.name))
+        evaluator = self._evaluator([metric for metric in metrics if metric != PERPLEXITY])
+        own = life.held_out(version)
+        seen = own if not life.method.one_model else _held_out(life, life.steps[: step + 1])
+        scores = evaluator.score(seen, policy)
+        files: dict[str, Any] = {}
+        for metric in metrics:
+            if metric == PERPLEXITY:
+                files[evaluation_file(version.name, metric)] = self._general(evaluator, policy)
+                continue
+            base = self._base(evaluator, metric, seen)
+            if not life.method.one_model and step:
+                scores.carry(self._earlier(step - 1, metric))
+            files[evaluation_file(version.name, metric)] = later_record(metric, self.settings[metric], scores, base)
+        return files
+
+    def _evaluator(self, metrics: Sequence[str]) -> Evaluator:
+        settings = self.evaluation.settings.model_copy(update={"metrics": tuple(metrics)})
+        evaluator = self.life.evaluator(settings)
+        judge = self.evaluation.judge if "judge" in metrics else None
+        return evaluator if judge is None else replace(evaluator, judge=judge, max_missing=judge.max_missing)
+
+    def _base(self, evaluator: Evaluator, metric: str, seen: Sequence[HeldOut]) -> Scores:
+        """The base model on the tasks that no other version has it of."""
+        known: set[str] = set()
+        for version in self.life.steps:
+            if self._found_under(version, metric) == self.settings[metric]:
+                own = self.life.directory.json(scores_file(version.name))["base"].get(metric, {})
+                known |= set(evaluations(self.life.directory, version).get(metric, {"base": own})["base"])
+        tasks = [task for task in seen if task.name not in known]
+        return self._only(evaluator, metric).score(tasks, None)
+
+    def _only(self, evaluator: Evaluator, metric: str) -> Evaluator:
+        settings = evaluator.settings.model_copy(update={"metrics": (metric,)})
+        judge = evaluator.judge if metric == "judge" else None
+        return replace(evaluator, settings=settings, judge=judge)
+
+    def _general(self, evaluator: Evaluator, policy: str) -> dict[str, Any]:
+        known = [record.general for record in self.life.records if record.general is not None]
+        base = next((one["base"] for one in known if one["text"] == passages_hash(self.passages)), None)
+        return {
+            "metric": PERPLEXITY,
+            "settings": self.settings[PERPLEXITY],
+            "general": general_record(evaluator, self.passages, policy, base),
+        }
+
+    def _earlier(self, step: int, metric: str) -> dict[str, Any]:
+        """What the step before has of a metric, for a life in which each task has a model of its own."""
+        record = self.life.records[step]
+        outcomes = (record.outcomes or {}).get(metric)
+        return {
+            "scores": {metric: record.scores.get(metric, {})},
+            "outcomes": {} if outcomes is None else {metric: outcomes},
+        }
+
+    def _found_under(self, version: Version, metric: str) -> dict[str, Any] | None:
+        """Settings under which a version's valid numbers of a metric were measured; None where there are none."""
+        directory = self.life.directory
+        later = [evaluations(directory, step).get(metric) for step in self.life.steps]
+        valid: dict[str, Any] | None = next((found["settings"] for found in later if found is not None), None)
+        if evaluation_file(version.name, metric) in version.files:
+            return valid
+        own = own_settings(directory, version, metric)
+        return own if valid is None or own == valid else None  # as read_records does
+
+    def _comparable(self, metric: str) -> dict[str, Any]:
+        """What has to be the same for two numbers of a metric to compare."""
+        if metric == PERPLEXITY:
+            return {"text": passages_hash(self.passages)}
+        judge = self.evaluation.judge if metric == "judge" else None
+        return comparable(metric, self.evaluation.settings) | ({} if judge is None else judge.identity())
+
+
+def general_record(
+    evaluator: Evaluator, passages: Sequence[str], policy: str, base: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Loss and perplexity on general text of the model as it is now, beside those of the base.
+
+    Args:
+        evaluator: The evaluator.
+        passages: The text.
+        policy: Fingerprint of the adapter as it is now.
+        base: The base's figures, if they are known; None computes them.
+    """
+    now = evaluator.general(passages, policy)
+    if base is None:
+        of_base = evaluator.general(passages, None)
+        base = {"loss": of_base.loss, "perplexity": of_base.perplexity}
+    return {
+        "loss": now.loss,
+        "perplexity": now.perplexity,
+        "tokens": now.tokens,
+        "text": passages_hash(passages),
+        "base": dict(base),
+    }
+
+
+def _held_out(life: Life, versions: Sequence[Version]) -> list[HeldOut]:
+    return [task for version in versions for task in life.held_out(version)]
+
+
+def _path(file: str | None) -> Path | None:
+    return None if file is None else Path(file)

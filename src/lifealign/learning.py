@@ -1,0 +1,311 @@
+"""What one step of the lifelong loop does, and what it has to write down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import xxhash
+
+from lifealign.data.replay import distinct, sample_for_replay
+from lifealign.data.task import Pair, Task
+from lifealign.errors import ConfigError, DataError, TrainingError
+from lifealign.evaluation.evaluate import HeldOut, Scores
+from lifealign.evaluation.general import general_passages, passages_hash
+from lifealign.evaluation.metrics import PERPLEXITY
+from lifealign.evaluation.on_demand import general_record
+from lifealign.manifest import TaskRecord, Version
+from lifealign.memory.adapter import (
+    Adapter,
+    plain_adapter,
+    read_adapter,
+)
+from lifealign.memory.long_term import Consolidation
+from lifealign.methods.base import Logps, Segment, Step, StepContext
+from lifealign.records import own_record, scores_file
+from lifealign.training.batches import TokenizedPair, tokenize_pairs
+from lifealign.training.objectives import Objective, PreferenceObjective, StageName, SupervisedObjective
+from lifealign.training.peak_memory import peak_memory_bytes, reset_peak_memory
+from lifealign.training.reference import adapter_fingerprint
+from lifealign.training.stage import LogRow, train_stage
+from lifealign.training.trackers import Trackers
+
+if TYPE_CHECKING:
+    from lifealign.life import Life
+    from lifealign.training.progress import Progress
+
+
+class Measured(NamedTuple):
+    """What a step has measured: its scores, those of the base on its new tasks, and general ability."""
+
+    scores: Scores
+    base: Scores
+    general: dict[str, Any] | None
+
+    def tracked(self) -> dict[str, dict[str, float]]:
+        """Every score for a tracker."""
+        general = {} if self.general is None else {PERPLEXITY: {"general text": self.general["perplexity"]}}
+        return self.scores.values | general
+
+
+class Learning:
+    """One step of a life, its methods in the order in which :func:`lifealign.lifelong.learn_step` calls them.
+
+    Args:
+        life: The life, locked.
+        step: What is learnt.
+        progress: Where to show progress, or None.
+
+    Raises:
+        ConfigError: If a tracker is not installed, or the general text is not the one of the steps before.
+    """
+
+    def __init__(self, life: Life, step: Step, progress: Progress | None) -> None:
+        self.life, self.step, self.progress = life, step, progress
+        self.model = life.runtime.model
+        self.names = "+".join(task.name for task in step.tasks)
+        self.seed = derive_seed(life.config.seed, step.name)
+        self.pairs: list[TokenizedPair] = []
+        self.memories: dict[str, list[TokenizedPair]] = {}
+        self.objectives: dict[StageName, Objective] = {}
+        self.logs: dict[str, list[LogRow]] = {}
+        self.refined: dict[str, Adapter] = {}
+        self.figures: dict[str, dict[str, Any]] = {}
+        self.left_out: list[str] = []
+        self.replayed = 0
+        self.passages = self._general_passages()
+        self.trackers = Trackers(
+            life.report_to,
+            life=life.directory.path.absolute().name,
+            step=step.name,
+            folder=life.directory.path / "logs",
+            settings=life.config.model_dump(mode="json"),
+        )
+        self.started, self.seconds = time.monotonic(), 0.0
+        reset_peak_memory()
+        if progress is not None:
+            progress.begin(step.name)
+
+    def mix(self) -> None:
+        """Tokenises the step's pairs and those that are remembered of earlier tasks, and mixes them."""
+        life = self.life
+        current = [pair for task in self.step.tasks for pair in task.train]
+        mixed = life.replay.mix(current) if life.method.memory_use == "mixed" else distinct(current)
+        self.pairs, left_out = self._tokenized(mixed)
+        self.left_out = [pair.source for pair in left_out]
+        own = {pair.key for pair in current}
+        self.replayed = sum(pair.key not in own for pair in self.pairs)
+        if not any(pair.key in own for pair in self.pairs):
+            raise DataError(
+                left_out[0].source,
+                field="prompt",
+                found=f"a prompt that leaves no room for an answer in max_length = {life.config.data.max_length} "
+                f"tokens, in all {len(current)} pairs of task {self.names!r}",
+                expected="at least one pair that fits; raise data.max_length",
+            )
+        self._say_left_out(len(mixed))
+        self.memories = {name: self._tokenized(pairs)[0] for name, pairs in life.replay.by_task().items()}
+
+    def attach(self) -> None:
+        """Lets the method prepare the model, and looks up the reference of every pair it may take a loss of."""
+        life = self.life
+        life.method.attach(self._context())
+        pairs = list(self.pairs)
+        if life.method.memory_use == "held":
+            pairs += [pair for remembered in self.memories.values() for pair in remembered]
+        if life.config.sft.num_train_epochs:
+            self.objectives["sft"] = SupervisedObjective()
+        if life.config.preference.num_train_epochs:
+            self.objectives["preference"] = PreferenceObjective(life.config.preference.beta, self._reference(pairs))
+
+    def train(self, stage: StageName) -> None:
+        """Runs one stage; one that is switched off leaves an empty log."""
+        config = self.life.config
+        self.logs[stage] = (
+            train_stage(
+                self.life.runtime,
+                self.pairs,
+                self.objectives[stage],
+                config.sft if stage == "sft" else config.preference,
+                self.life.method,
+                self.step,
+                seed=derive_seed(self.seed, stage),
+                progress=self.progress,
+                trackers=self.trackers,
+            )
+            if stage in self.objectives
+            else []
+        )
+
+    def consolidate(self, update: Adapter, segment: Segment) -> Adapter:
+        """Consolidates a short-term update and remembers it; never goes on with the raw one if that fails."""
+        if not segment.consolidated:
+            return update
+        try:
+            result: Consolidation = self.life.method.consolidate(update, self.life.memory, self.step)
+        except (torch.linalg.LinAlgError, ValueError) as error:  # type: ignore[attr-defined]
+            raise TrainingError(
+                f"consolidation failed: {error}",
+                task=self.names,
+                stage=segment.label,
+                step=len(self.logs.get(segment.stages[-1], ())),
+                way_out="The update was not kept, neither refined nor raw",
+            ) from error
+        self.life.memory.remember(result.update)
+        self.refined[segment.label] = result.update
+        self.figures[segment.label] = {
+            "mean": result.summary(),
+            "factors": {name: asdict(figures) for name, figures in result.figures.items()},
+        }
+        return result.update
+
+    def remember(self) -> None:
+        """Lets the method take what it needs from the finished model; learning ends here, scoring begins."""
+        self.life.method.remember(self._context())
+        self.seconds = time.monotonic() - self.started
+
+    def evaluate(self) -> Measured:
+        """Scores every task seen so far and the base model on the new ones, and measures general ability."""
+        life = self.life
+        new = [HeldOut(task.name, task.test, task.check) for task in self.step.tasks]
+        seen = [task for version in life.steps for task in life.held_out(version)] + new
+        evaluator = life.evaluator()
+        base = evaluator.score(new, None)
+        policy = adapter_fingerprint(read_adapter(self.model))
+        if life.method.one_model:
+            scores = evaluator.score(seen, policy)
+        else:
+            scores = evaluator.score(new, policy)
+            if life.steps:  # each earlier task still has the model of its own step
+                scores.carry(life.directory.json(scores_file(life.steps[-1].name)))
+        general = None
+        if self.passages:
+            known = life.records[-1].general if life.steps else None
+            general = general_record(evaluator, self.passages, policy, known["base"] if known else None)
+        return Measured(scores, base, general)
+
+    def commit(self, measured: Measured) -> Version:
+        """Writes everything the step has made, then makes it exist."""
+        life, step = self.life, self.step
+        drawn = {
+            task.name: sample_for_replay(
+                task.train, life.replay_config.fraction, derive_seed(self.seed, f"replay {task.name}")
+            )
+            for task in step.tasks
+        }
+        state = life.method.state()
+        folder = f"tasks/{step.name}"
+        summary = {
+            "seed": self.seed,
+            "pairs": sum(len(task.train) for task in step.tasks),
+            "replayed_pairs": self.replayed,
+            "left_out": self.left_out,
+            "stages": self.logs,
+        }
+        files: dict[str, Any] = {
+            **life.adapter_files(step.name, read_adapter(self.model)),
+            f"memory/{step.name}.safetensors": {
+                f"{label}/{name}": tensor.float()
+                for label, update in self.refined.items()
+                for name, tensor in update.items()
+            },
+            f"memory/{step.name}.method.safetensors": state.tensors,
+            f"replay/{step.name}.jsonl": [
+                pair.as_row() | {"task": name} for name, pairs in drawn.items() for pair in pairs
+            ],
+            f"{folder}/method.json": {"method": life.config.model_dump(mode="json")["method"], "values": state.values},
+            f"{folder}/training.json": summary,
+            f"{folder}/consolidation.json": self.figures,
+            scores_file(step.name): own_record(measured.scores, measured.base, measured.general),
+            f"{folder}/answers.jsonl": measured.scores.answers,
+            f"{folder}/base_answers.jsonl": measured.base.answers,
+            f"{folder}/time.json": {
+                "seconds": round(time.monotonic() - self.started, 1),
+                "learning_seconds": round(self.seconds, 1),
+                "peak_memory_bytes": peak_memory_bytes(),
+            },
+        }
+        for task in step.tasks:
+            files[f"{folder}/{task.name}.test.jsonl"] = [pair.as_row() for pair in task.test]
+        version = life.directory.commit(step.name, [_record(task) for task in step.tasks], files)
+        life.replay.tasks.update(drawn)
+        life.write_scores()
+        self.trackers.finish(measured.tracked(), len(life.steps))
+        return version
+
+    def _context(self) -> StepContext:
+        return StepContext(
+            self.step,
+            self.life.runtime,
+            self.pairs,
+            self.memories,
+            self.objectives,
+            self._policy_logps,
+            derive_seed(self.seed, "method"),
+        )
+
+    def _policy_logps(self, pairs: Sequence[TokenizedPair]) -> Logps:
+        """Log-probabilities under the model as it is now."""
+        life = self.life
+        policy = f"{life.base_fingerprint} {adapter_fingerprint(plain_adapter(self.model))}"
+        return life.reference.logps(life.runtime, pairs, policy, life.config.evaluation.per_device_eval_batch_size)
+
+    def _reference(self, pairs: Sequence[TokenizedPair]) -> Logps:
+        """Reference log-probabilities: of the base, or of the policy at the start of the task."""
+        life = self.life
+        if life.config.preference.reference == "task_start":
+            return self._policy_logps(pairs)
+        with life.runtime.base_policy():
+            size = life.config.evaluation.per_device_eval_batch_size
+            return life.reference.logps(life.runtime, pairs, life.base_fingerprint, size)
+
+    def _tokenized(self, pairs: Sequence[Pair]) -> tuple[list[TokenizedPair], list[Pair]]:
+        return tokenize_pairs(self.life.runtime.tokenizer, pairs, self.life.config.data.max_length)
+
+    def _general_passages(self) -> tuple[str, ...]:
+        """General text, before anything is trained: what is not there, or another text than before, costs no time."""
+        settings = self.life.config.evaluation
+        if PERPLEXITY not in settings.metrics:
+            return ()
+        passages = general_passages(None if settings.general_text is None else Path(settings.general_text))
+        known = self.life.records[-1].general if self.life.steps else None
+        if known is not None and known["text"] != passages_hash(passages):
+            raise ConfigError(
+                f"{settings.general_text or 'general text'}: found another text than at the last step, expected the "
+                "same: perplexities of two texts do not compare; `lifealign evaluate LIFE --metric perplexity "
+                "--replace` measures every version on this one"
+            )
+        return passages
+
+    def _say_left_out(self, total: int) -> None:
+        if self.left_out and self.progress is not None:
+            shown = ", ".join(self.left_out[:3]) + (", ..." if len(self.left_out) > 3 else "")
+            self.progress.say(
+                f"  {len(self.left_out)} of {total} pairs left out: no room for an answer in "
+                f"{self.life.config.data.max_length} tokens, or no difference within them ({shown})"
+            )
+
+
+def derive_seed(root: int, purpose: str) -> int:
+    """A seed for one purpose, from the root seed: independent of what else was seeded, and the same in every run.
+
+    Example:
+        >>> derive_seed(42, "01-tone") == derive_seed(42, "01-tone") != derive_seed(42, "02-tone")
+        True
+    """
+    return xxhash.xxh64(f"{root} {purpose}".encode()).intdigest() >> 1  # torch takes 63 bits and a sign
+
+
+def _record(task: Task) -> TaskRecord:
+    check = None if task.check is None else task.check.model_dump(mode="json")
+    return TaskRecord(
+        name=task.name,
+        train_pairs=len(task.train),
+        test_pairs=len(task.test),
+        data_hash=task.data_hash,
+        check=check,
+    )

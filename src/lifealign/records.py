@@ -1,0 +1,177 @@
+"""What was measured of each step of a life: by the step itself, and by evaluations that came later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from lifealign.config import EvaluationConfig
+from lifealign.directory import LifeDirectory
+from lifealign.evaluation.evaluate import Scores
+from lifealign.evaluation.metrics import METRICS, PERPLEXITY
+from lifealign.manifest import Version
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass
+class Record:
+    """What is known of a model after one step.
+
+    Attributes:
+        scores: By metric, then task.
+        base: The same of the base model; of the tasks that were new, and of others that were first scored here.
+        outcomes: What every held-out example counted for, of metrics that are means over them; None where it is
+            missing.
+        holes: By metric, then task, why a score that was asked for is not there.
+        general: Loss and perplexity on general text, ``text`` (its content hash), ``tokens``, and the same of the base
+            in ``base``; None where they were not measured.
+        read_answers: Reads the answers of the model and of the base; numbers are had without them.
+    """
+
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    base: dict[str, dict[str, float]] = field(default_factory=dict)
+    outcomes: dict[str, dict[str, list[float | None]]] | None = field(default_factory=dict)
+    holes: dict[str, dict[str, str]] = field(default_factory=dict)
+    general: dict[str, Any] | None = None
+    read_answers: Callable[[], tuple[Rows, Rows]] = field(default=lambda: ([], []), repr=False, compare=False)
+
+    @cached_property
+    def answers(self) -> Rows:
+        """Generated answers: rows with ``prompt``, ``answer``, ``tasks`` and ``holds``.
+
+        Raises:
+            LifeError: If a file with answers is damaged.
+        """
+        return self.read_answers()[0]
+
+    @cached_property
+    def base_answers(self) -> Rows:
+        """The same of the base model."""
+        return self.read_answers()[1]
+
+    def as_step(self) -> dict[str, Any]:
+        """For :func:`~lifealign.evaluation.matrix.matrices`."""
+        return {"scores": self.scores, "base": self.base}
+
+
+def scores_file(step: str) -> str:
+    """Where a step keeps what it measured itself."""
+    return f"tasks/{step}/scores.json"
+
+
+def evaluation_file(step: str, metric: str) -> str:
+    """Where a metric that was measured later is kept."""
+    return f"tasks/{step}/evaluation/{metric}.json"
+
+
+def own_record(scores: Scores, base: Scores, general: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a step keeps in ``scores.json``."""
+    record: dict[str, Any] = {"scores": scores.values, "base": base.values, "outcomes": scores.outcomes}
+    return record if general is None else record | {"general": dict(general)}
+
+
+def later_record(metric: str, settings: Mapping[str, Any], scores: Scores, base: Scores) -> dict[str, Any]:
+    """What an evaluation keeps of one metric of a task, with the settings under which it compares."""
+    uses_answers = METRICS[metric].measured_on != "pairs"
+    return {
+        "metric": metric,
+        "settings": dict(settings),
+        "scores": scores.values.get(metric, {}),
+        "base": base.values.get(metric, {}),
+        "outcomes": scores.outcomes.get(metric),
+        "holes": scores.holes.get(metric, {}),
+        "answers": scores.answers if uses_answers else [],
+        "base_answers": base.answers if uses_answers else [],
+    }
+
+
+def evaluations(directory: LifeDirectory, version: Version) -> dict[str, dict[str, Any]]:
+    """What was measured later of a version, by metric."""
+    found = {}
+    for metric in (*METRICS, PERPLEXITY):
+        if (file := evaluation_file(version.name, metric)) in version.files:
+            found[metric] = directory.json(file)
+    return found
+
+
+def comparable(metric: str, settings: EvaluationConfig) -> dict[str, Any]:
+    """What has to be the same for two numbers of a task's metric to compare; of a judge, besides who it is."""
+    if METRICS[metric].measured_on == "pairs":
+        return {"pairs": settings.pairs}
+    decisive = ["max_new_tokens", "prompts", "do_sample"]
+    decisive += ["temperature", "top_p", "top_k"] if settings.do_sample else []
+    return {key: getattr(settings, key) for key in decisive}
+
+
+def own_settings(directory: LifeDirectory, version: Version, metric: str) -> dict[str, Any] | None:
+    """Settings under which a step has measured a metric itself; None where it has not."""
+    own = directory.json(scores_file(version.name))
+    if metric == PERPLEXITY:
+        return {"text": own["general"]["text"]} if "general" in own else None
+    if metric not in own["scores"]:
+        return None
+    return comparable(metric, EvaluationConfig.model_validate(directory.manifest.config["evaluation"]))
+
+
+def read_records(directory: LifeDirectory) -> list[Record]:
+    """One record per step of a life.
+
+    Numbers of one metric have to be comparable over the steps. Where a metric was measured again later, under settings
+    of its own, only those measurements are taken: what a step itself has measured under the life's settings is not.
+    """
+    steps = directory.manifest.versions[1:]
+    later = [evaluations(directory, version) for version in steps]
+    settings = {metric: record["settings"] for found in later for metric, record in found.items()}
+    return [_read(directory, version, found, settings) for version, found in zip(steps, later, strict=True)]
+
+
+def _read(
+    directory: LifeDirectory,
+    version: Version,
+    later: Mapping[str, Mapping[str, Any]],
+    settings: Mapping[str, Mapping[str, Any]],
+) -> Record:
+    own = directory.json(scores_file(version.name))
+    superseded = {
+        metric for metric, valid in settings.items() if own_settings(directory, version, metric) not in (None, valid)
+    }
+
+    def kept(by_metric: Mapping[str, Any]) -> dict[str, Any]:
+        return {metric: dict(found) for metric, found in by_metric.items() if metric not in superseded}
+
+    record = Record(
+        kept(own["scores"]),
+        kept(own["base"]),
+        kept(own["outcomes"]) if "outcomes" in own else None,  # lives of 0.1 kept none
+        general=None if PERPLEXITY in superseded else own.get("general"),
+        read_answers=lambda: _answers(directory, version, later),
+    )
+    for metric, found in later.items():
+        if metric == PERPLEXITY:
+            record.general = found["general"]
+            continue
+        record.scores[metric], record.base[metric] = found["scores"], found["base"]
+        if record.outcomes is not None and found["outcomes"] is not None:
+            record.outcomes[metric] = found["outcomes"]
+        if found["holes"]:
+            record.holes[metric] = found["holes"]
+    return record
+
+
+def _answers(directory: LifeDirectory, version: Version, later: Mapping[str, Mapping[str, Any]]) -> tuple[Rows, Rows]:
+    """Answers of the step and of later evaluations; where both have one, the later one, which its metric is about."""
+    model, base = (
+        {_prompt(row): row for row in directory.rows(f"tasks/{version.name}/{file}.jsonl")}
+        for file in ("answers", "base_answers")
+    )
+    for found in later.values():
+        model |= {_prompt(row): row for row in found.get("answers", ())}
+        base |= {_prompt(row): row for row in found.get("base_answers", ())}
+    return list(model.values()), list(base.values())
+
+
+def _prompt(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((message["role"], message["content"]) for message in row["prompt"])

@@ -1,0 +1,114 @@
+"""Trackers: what TensorBoard finds on disk is what the life has logged, and a broken tracker costs nothing learnt."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from accelerate.tracking import TensorBoardTracker
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.tiny import letter_task
+
+from lifealign.config import LifeConfig
+from lifealign.config_file import build_config
+from lifealign.errors import ConfigError, TrainingError
+from lifealign.life import Life
+from lifealign.training import trackers
+
+MakeLife = Callable[..., Life]
+ONE, TWO = letter_task("one", "a", "b"), letter_task("two", "c", "d")
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """By tag, the step and value of every scalar below a folder."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for path in sorted(folder.rglob("events.out.tfevents.*")):
+        events = EventAccumulator(str(path)).Reload()
+        for tag in events.Tags()["scalars"]:
+            found.setdefault(tag, []).extend((event.step, event.value) for event in events.Scalars(tag))
+    return found
+
+
+def test_tensorboard_holds_every_optimizer_step_and_the_scores(make_life: MakeLife) -> None:
+    life = make_life(report_to="tensorboard")
+    for task in (ONE, TWO):
+        life.learn(task)
+    for number, version in enumerate(life.steps, start=1):
+        found = scalars(life.directory.path / "logs" / version.name)
+        log = life.directory.json(f"tasks/{version.name}/training.json")["stages"]
+        for stage, rows in log.items():
+            for figure in rows[0]:
+                expected = [(step, pytest.approx(row[figure], rel=1e-6)) for step, row in enumerate(rows, start=1)]
+                assert found[f"{stage}/{figure}"] == expected
+        row = life.scores["margin"].rows[number - 1]
+        for task_name, score in row.items():
+            assert found[f"margin/{task_name}"] == [(number, pytest.approx(score, rel=1e-6))]
+        assert "perplexity/general text" in found
+
+
+def test_without_trackers_nothing_is_written_and_with_them_nothing_else_is_learnt(make_life: MakeLife) -> None:
+    plain, told = make_life(), make_life(report_to=["tensorboard"])
+    for life in (plain, told):
+        life.learn(ONE)
+    assert not (plain.directory.path / "logs").exists()
+    assert all((told.adapter()[name] == factor).all() for name, factor in plain.adapter().items())
+
+
+def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_trained(
+    make_life: MakeLife, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trackers, "get_available_trackers", list)
+    life = make_life(report_to="wandb")
+    monkeypatch.setattr("lifealign.learning.train_stage", None)
+    with pytest.raises(ConfigError, match="report_to: found wandb, which is not installed; `pip install wandb`"):
+        life.learn(ONE)
+    assert life.steps == []
+
+
+def test_a_tracker_that_breaks_is_switched_off_and_the_task_is_learnt(
+    make_life: MakeLife, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(TensorBoardTracker, "log", broken)
+    life = make_life(report_to="tensorboard")
+    with caplog.at_level(logging.WARNING):
+        life.learn(ONE)
+    assert [version.name for version in life.steps] == ["01-one"]
+    assert [record.message for record in caplog.records if "tensorboard" in record.message] == [
+        "tensorboard: switched off for this step: OSError: disk full"
+    ]
+
+
+def test_a_step_that_fails_closes_its_run(make_life: MakeLife, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+    finish = TensorBoardTracker.finish
+    monkeypatch.setattr(TensorBoardTracker, "finish", lambda self: (closed.append(self.run_name), finish(self)))
+    life = make_life(report_to="tensorboard", sft={"learning_rate": 1e30})
+    with pytest.raises(TrainingError):
+        life.learn(ONE)
+    assert closed == ["01-one"]
+
+
+@pytest.mark.parametrize(("given", "kept"), [("none", ()), ("mlflow", ("mlflow",)), (["wandb", "trackio"], None)])
+def test_one_name_stands_for_a_list_of_one(given: Any, kept: Any) -> None:
+    config = build_config(LifeConfig, {"report_to": given})
+    assert config.report_to == (tuple(given) if kept is None else kept)
+
+
+def test_a_tracker_there_is_not_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"report_to.*tensorboard"):
+        build_config(LifeConfig, {"report_to": ["clearml"]})
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio", "mlflow", "tensorboard"])
+def test_every_tracker_can_be_made_with_the_life_and_the_step_in_its_place(name: str, tmp_path: Path) -> None:
+    made = trackers._tracker(name, "my-bot", "01-one", tmp_path)
+    if name == "mlflow":
+        assert (made.experiment_name, made.run_name) == ("my-bot", "01-one")
+    elif name == "tensorboard":
+        assert (made.run_name, made.logging_dir_param) == ("01-one", str(tmp_path))
+    else:
+        assert (made.run_name, made.init_kwargs) == ("my-bot", {"name": "01-one"})
