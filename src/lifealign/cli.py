@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -201,6 +202,133 @@ def status(life: LifePath) -> None:
         )
         console.print(f"  {version.name}: {tasks}", highlight=False)
     _show(opened)
+
+
+@app.command()
+def evaluate(
+    life: LifePath,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="bleu, rouge_l, judge, ...; may repeat; a wrong word lists all. By default the life's own."),
+    ] = None,
+    as_of: Annotated[str | None, typer.Option("--as-of", help="Only this version; by default all of them.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of the evaluation, such as max_new_tokens=256."),
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Forget what was measured under other settings.")] = False,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION", help="Have the judge prefer answers: ours or this version's; 00-base is the base."
+        ),
+    ] = None,
+    judge_model: Annotated[str | None, typer.Option(help="The judge's model, as its endpoint names it.")] = None,
+    judge_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1.")
+    ] = None,
+    judge_key: Annotated[
+        str, typer.Option(metavar="VARIABLE", help="Environment variable that holds the key; never the key itself.")
+    ] = "OPENAI_API_KEY",
+    rubric: Annotated[
+        Path | None, typer.Option(help="Rubric of every task, in place of those that come along.")
+    ] = None,
+    max_requests: Annotated[
+        int | None, typer.Option(min=0, help="Most requests to the judge now; what is left is asked next time.")
+    ] = None,
+    max_parallel: Annotated[int, typer.Option(min=1, help="Requests to the judge at a time.")] = 8,
+) -> None:
+    """Measure what a life has learnt, at any version, without training; what is measured already is not repeated."""
+    from lifealign.evaluation.on_demand import Evaluation, evaluate_life, settings_for
+    from lifealign.life import JUDGE_FILE, Life
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    opened = Life.open(life)
+    if judge_model is None:
+        for option, given in (("--against", against), ("--judge-url", judge_url), ("--rubric", rubric)):
+            if given is not None:
+                raise ConfigError(f"{option}: found it without a judge, expected --judge-model NAME beside it")
+        if "judge" in (metric or ()):
+            raise ConfigError("--metric judge: found it without a judge, expected --judge-model NAME beside it")
+    if judge_model is not None and against is None:
+        metrics = tuple(dict.fromkeys([*(metric or ()), "judge"]))
+    else:
+        metrics = tuple(metric or (opened.config.evaluation.metrics if against is None else ()))
+    settings = settings_for(opened, metrics, set_ or ())
+    with ExitStack() as stack:
+        judge = None
+        if judge_model is not None:
+            from lifealign.config_file import build_config
+            from lifealign.evaluation.judge import Judge, JudgeConfig, TaskJudge, load_rubric
+
+            limits = {"max_requests": max_requests, "max_parallel": max_parallel}
+            asked = {"model": judge_model, "base_url": judge_url, "api_key_env": judge_key, **limits}
+            cache = opened.directory.path / "cache" / JUDGE_FILE
+            judge = stack.enter_context(Judge(build_config(JudgeConfig, asked, source="judge"), cache))
+            own_rubric = None if rubric is None else load_rubric(rubric)
+        if metrics:
+            marker = TaskJudge(judge, own_rubric) if judge is not None and "judge" in metrics else None
+            done = evaluate_life(opened, Evaluation(metrics, settings, marker, replace), as_of=as_of, say=say)
+            if not done:
+                say("nothing to do: all of it is measured")
+        if judge is not None and against is not None:
+            from lifealign.evaluation.against import compare_versions
+            from lifealign.report.terminal import preference_table
+
+            found = compare_versions(opened, judge, settings, version=as_of, against=against, rubric=own_rubric)
+            console.print(preference_table(found))
+    _show(opened)
+
+
+@app.command()
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="LIFE | RUN...", help="A life; or several lives and result files.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where the page goes; by default report.html, in the life if it is one."),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Of several runs: the method the others are compared with.")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also figures for papers, as SVG and PNG; needs lifealign[plot].")
+    ] = None,
+) -> None:
+    """Show a life, or several runs side by side, on one page that needs no network."""
+    from lifealign import storage
+    from lifealign.life import Life
+    from lifealign.manifest import MANIFEST
+
+    if len(runs) == 1 and (runs[0].is_dir() or not runs[0].exists()):
+        from lifealign.report.page.life_page import life_page
+
+        if against is not None:
+            raise ConfigError("--against: found it with a single life, expected it with several runs")
+        opened = Life.open(runs[0])
+        page, path = life_page(opened), out or runs[0] / "report.html"
+    else:
+        from lifealign.report.page.runs_page import load_run, runs_page
+
+        loaded = [load_run(run) for run in runs]
+        page, path = runs_page(loaded, against), out or Path("report.html")
+    drawn = []
+    if figures is not None:
+        from lifealign.report.figures import comparison_figures, life_figures, write_figures
+
+        if len(runs) == 1 and (runs[0] / MANIFEST).is_file():
+            drawn = write_figures(figures, life_figures(opened.scores, [version.name for version in opened.steps]))
+        else:
+            from lifealign.report.comparison import compare_results
+
+            drawn = write_figures(figures, comparison_figures(compare_results(loaded, against)))
+    storage.write_text(path, page)
+    console.print(f"report: {path}", highlight=False, soft_wrap=True)
+    if drawn:
+        console.print(f"figures: {len(drawn)} files in {figures}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -27,7 +27,7 @@ from lifealign.config_experiment import ExperimentConfig, Variant
 from lifealign.config_words import differences
 from lifealign.data.task import Task
 from lifealign.errors import ConfigError, LifeAlignError
-from lifealign.experiment import life_settings, load_tasks, order_of, result_of, run_experiment
+from lifealign.experiment import learning_settings, life_settings, load_tasks, order_of, result_of, run_experiment
 from lifealign.model import Base, load_base
 from lifealign.report.comparison import Comparison, compare_results
 from lifealign.report.comparison_text import csv_text, latex, markdown
@@ -143,7 +143,7 @@ def finished(cell: Cell) -> dict[str, Any] | None:
         "data": {task["name"]: task["data_hash"] for task in learnt},
     }
     here = {"label": cell.variant.label, "order": cell.order, "tasks": list(cell.data), "data": dict(cell.data)}
-    settings = life_settings(cell.experiment).model_dump(mode="json")
+    settings = learning_settings(life_settings(cell.experiment))
     if differing := differences(_completed(result.get("settings")), settings) + differences(there, here):
         raise ConfigError(
             f"{cell.result}: found a result of other settings or data ({'; '.join(differing[:3])}), expected those of "
@@ -155,7 +155,7 @@ def finished(cell: Cell) -> dict[str, Any] | None:
 def _completed(settings: Any) -> Any:
     """Settings of a result file with the defaults of what there was no setting for when it was written."""
     try:
-        return LifeConfig.model_validate(settings).model_dump(mode="json")
+        return learning_settings(LifeConfig.model_validate(settings))
     except ValidationError:
         return settings  # of a later version, or damaged: the difference will show
 

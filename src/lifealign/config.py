@@ -255,6 +255,7 @@ class LifeConfig(Settings):
         method: The method, with its options; in YAML its name, or a mapping with ``name`` and options.
         seed: The one root seed; every other is derived from it.
         report_to: Trackers that are told what happens while a task is learnt.
+        license: Licence of the adapters, as the Hugging Face hub names them (``apache-2.0``), for their model cards.
     """
 
     model: ModelConfig = ModelConfig()
@@ -268,6 +269,7 @@ class LifeConfig(Settings):
     replay: ReplayConfig | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: int = Field(42, ge=0, lt=2**32)  # released code
+    license: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9.-]*$")
     report_to: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
 
     @field_validator("report_to", mode="before")

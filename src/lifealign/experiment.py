@@ -138,6 +138,11 @@ def life_settings(experiment: ExperimentConfig) -> LifeConfig:
     return LifeConfig.model_validate({name: getattr(experiment, name) for name in LifeConfig.model_fields})
 
 
+def learning_settings(settings: LifeConfig) -> dict[str, Any]:
+    """Settings that decide what a life learns and how it is scored: all but who is told of it."""
+    return settings.model_dump(mode="json", exclude={"report_to"})
+
+
 def open_or_create(experiment: ExperimentConfig, *, base: Base | None = None) -> Life:
     """The life in ``output_dir``, made if it is not there yet; ``base`` as for :func:`run_experiment`.
 
@@ -149,7 +154,8 @@ def open_or_create(experiment: ExperimentConfig, *, base: Base | None = None) ->
     if not (path / "life.json").exists():
         return Life.create(path, settings, base=base)
     life = Life.open(path, base=base)
-    differing = differences(life.config.model_dump(mode="json"), settings.model_dump(mode="json"))
+    life.report_to = settings.report_to  # who is told may change; what is learnt does not
+    differing = differences(learning_settings(life.config), learning_settings(settings))
     if differing:
         raise LifeError(
             f"{path}: found a life with other settings ({'; '.join(differing[:3])}), expected those of the experiment; "

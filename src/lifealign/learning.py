@@ -16,6 +16,7 @@ from lifealign.data.task import Pair, Task
 from lifealign.errors import ConfigError, DataError, TrainingError
 from lifealign.evaluation.evaluate import HeldOut, Scores
 from lifealign.evaluation.general import general_passages, passages_hash
+from lifealign.evaluation.matrix import matrices
 from lifealign.evaluation.metrics import PERPLEXITY
 from lifealign.evaluation.on_demand import general_record
 from lifealign.manifest import TaskRecord, Version
@@ -26,7 +27,10 @@ from lifealign.memory.adapter import (
 )
 from lifealign.memory.long_term import Consolidation
 from lifealign.methods.base import Logps, Segment, Step, StepContext
+from lifealign.model import EMBEDDED, EMBEDDED_LICENSE
+from lifealign.prompt_pool import prompt_pool
 from lifealign.records import own_record, scores_file
+from lifealign.report.model_card import CardFacts, model_card
 from lifealign.training.batches import TokenizedPair, tokenize_pairs
 from lifealign.training.objectives import Objective, PreferenceObjective, StageName, SupervisedObjective
 from lifealign.training.peak_memory import peak_memory_bytes, reset_peak_memory
@@ -45,6 +49,10 @@ class Measured(NamedTuple):
     scores: Scores
     base: Scores
     general: dict[str, Any] | None
+
+    def as_step(self) -> dict[str, Any]:
+        """For :func:`~lifealign.evaluation.matrix.matrices`."""
+        return {"scores": self.scores.values, "base": self.base.values}
 
     def tracked(self) -> dict[str, dict[str, float]]:
         """Every score for a tracker."""
@@ -208,6 +216,7 @@ class Learning:
         }
         files: dict[str, Any] = {
             **life.adapter_files(step.name, read_adapter(self.model)),
+            f"versions/{step.name}/README.md": self._card(measured),
             f"memory/{step.name}.safetensors": {
                 f"{label}/{name}": tensor.float()
                 for label, update in self.refined.items()
@@ -236,6 +245,40 @@ class Learning:
         life.write_scores()
         self.trackers.finish(measured.tracked(), len(life.steps))
         return version
+
+    def _card(self, measured: Measured) -> str:
+        """The model card of the version that this step makes."""
+        life = self.life
+        records = [*(record.as_step() for record in life.records), measured.as_step()]
+        tasks = [
+            {**record.model_dump(include={"name", "train_pairs", "test_pairs"}), "step": name}
+            for name, records in [
+                *((version.name, version.tasks) for version in life.steps),
+                (self.step.name, [_record(task) for task in self.step.tasks]),
+            ]
+            for record in records
+        ]
+        steps = [*(version.name for version in life.steps), self.step.name]
+        base, config = life.directory.manifest.base, life.config
+        embedded = config.model.model_name_or_path == EMBEDDED
+        return model_card(
+            CardFacts(
+                version=self.step.name,
+                base=base.model_name_or_path,
+                revision=base.revision,
+                fingerprint=base.fingerprint,
+                embedded=embedded,
+                method=config.method,
+                is_adapter=prompt_pool(self.model) is None,
+                steps=steps,
+                tasks=tasks,
+                matrices=matrices(records, {task["name"]: steps.index(task["step"]) for task in tasks}),
+                general=measured.general,
+                settings=config.model_dump(mode="json"),
+                environment=life.directory.manifest.environment,
+                license=config.license or (EMBEDDED_LICENSE if embedded else None),
+            )
+        )
 
     def _context(self) -> StepContext:
         return StepContext(

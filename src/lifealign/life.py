@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from lifealign.training.progress import Progress
 
 ADAPTER_FILE, POOL_FILE = "adapter_model.safetensors", "prompt_pool.safetensors"
-REFERENCE_FILE, ANSWERS_FILE = "reference.safetensors", "answers.json"
+REFERENCE_FILE, ANSWERS_FILE, JUDGE_FILE = "reference.safetensors", "answers.json", "judge.sqlite"
 FIRST = "00-base"
 """Name of the version before any task: the untrained adapter."""
 

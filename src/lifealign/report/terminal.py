@@ -96,6 +96,23 @@ def answers_table(answers: Mapping[str, tuple[str, Mapping[str, bool]]]) -> Tabl
     return table
 
 
+def preference_table(result: Mapping[str, Any]) -> Table:
+    """What a judge prefers: per task and over all, as :func:`~lifealign.evaluation.against.compare_versions` says."""
+    table = Table(box=box.SIMPLE_HEAD, title=f"{result['version']} against {result['against']}", title_justify="left")
+    for column in ("task", "win", "tie", "loss", "missing", "win rate", "95 % interval", "order mattered"):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    for task, found in result["tasks"].items():
+        if found is None:
+            table.add_row(escape(task), *["-"] * 7)
+            continue
+        counts = [str(found[name]) for name in ("wins", "ties", "losses", "missing")]
+        moved = "-" if found["moved"] is None else f"{found['moved']:.0%}"
+        table.add_row(
+            escape(task), *counts, f"{found['rate']:.0%}", f"{found['low']:.0%} to {found['high']:.0%}", moved
+        )
+    return table
+
+
 def number_text(metric: str, value: float | None, *, signed: bool = False) -> str:
     """A score as text: shares in per cent, margins in nats, others in points of 100; ``-`` where there is none.
 

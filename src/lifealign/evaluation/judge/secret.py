@@ -1,0 +1,84 @@
+"""The key of a judge's server: read from the environment when it is needed, and kept out of everything else."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydantic import SecretStr
+
+from lifealign.errors import ConfigError
+
+HIDDEN = "[key]"
+SHORTEST = 8  # shorter ones ("none", "EMPTY") are what servers without a key are given; hiding "1" would garble marks
+_LOUD = ("openai", "httpx", "httpcore", "h11", "h2", "hpack", "anyio", "asyncio")  # httpx2, httpcore2 begin so too
+
+
+def read_key(variable: str, *, needed: bool) -> SecretStr:
+    """Reads the key.
+
+    Args:
+        variable: Name of the environment variable.
+        needed: Whether there has to be one; without, an unset variable gives an empty key.
+
+    Raises:
+        ConfigError: If the variable is not set and has to be, or holds what cannot be sent in a header.
+    """
+    key = os.environ.get(variable, "").strip()
+    if needed and not key:
+        raise ConfigError(
+            f"api_key_env: found no key in the environment variable {variable}, expected one: export {variable}=...; "
+            "a server of one's own, which may need none, is named by base_url"
+        )
+    if any(not "!" <= character <= "~" for character in key):
+        # The client's message about such a header would have the whole key in it.
+        raise ConfigError(
+            f"api_key_env: found a blank or a character that is not ASCII in the value of {variable} (not shown), "
+            "expected a key as its issuer prints it"
+        )
+    return SecretStr(key)
+
+
+def redacted(text: str, key: SecretStr) -> str:
+    """Text without the key, where a server has sent it back.
+
+    Example:
+        >>> redacted("401: Bearer sk-1234567 is not valid", SecretStr("sk-1234567"))
+        '401: Bearer [key] is not valid'
+    """
+    secret = key.get_secret_value()
+    return text.replace(secret, HIDDEN) if len(secret) >= SHORTEST else text
+
+
+@contextmanager
+def quiet_about(key: SecretStr) -> Iterator[None]:
+    """Keeps the key out of what the client and its transport log, at any level, for as long as it lasts.
+
+    Each logger gets the filter, not only the topmost: filters do not apply to records that come from loggers below.
+    """
+    hiding = _Hiding(key)
+    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith(_LOUD)]
+    for logger in loggers:
+        logger.addFilter(hiding)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(hiding)
+
+
+class _Hiding(logging.Filter):
+    """Rewrites records in which the key stands; an exception's text is rewritten too."""
+
+    def __init__(self, key: SecretStr) -> None:
+        super().__init__()
+        self._key = key
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redacted(record.getMessage(), self._key), None
+        if record.exc_info:
+            record.exc_text = redacted(logging.Formatter().formatException(record.exc_info), self._key)
+            record.exc_info = None
+        return True
