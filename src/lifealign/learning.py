@@ -275,7 +275,7 @@ class Learning:
                 matrices=matrices(records, {task["name"]: steps.index(task["step"]) for task in tasks}),
                 general=measured.general,
                 settings=config.model_dump(mode="json"),
-                environment=life.directory.manifest.environment,
+                environment=dict(sorted(life.directory.manifest.environment.items())),
                 license=config.license or (EMBEDDED_LICENSE if embedded else None),
             )
         )

@@ -70,7 +70,7 @@ def life_page(life: Life) -> str:
         figures=FIGURES,
         costs=_costs(life),
         settings=yaml.safe_dump(life.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
-        environment=life.directory.manifest.environment,
+        environment=dict(sorted(life.directory.manifest.environment.items())),
         is_adapter=any(file.endswith(ADAPTER_FILE) for file in life.versions[-1].files),
         last=steps[-1],
     )
