@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 from rich.console import Console
+from tests.scripted_judge import scripted_judge
 from tests.tiny import letter_task, save_tiny
 
 from lifealign import cli, compare, learning, lifelong
@@ -266,6 +267,109 @@ def test_run_takes_a_folder_in_place_of_the_hub(
     assert result.code == 2 and "rows/y/test.jsonl: found no such file" in one_line(result.err)
     unused = lifealign("run", experiment(), "--data", "rows")
     assert unused.code == 2 and "expected it with data from the hub" in one_line(unused.err)
+
+
+# -- evaluate and report -----------------------------------------------------------------------------------------------
+
+
+def test_evaluate_measures_more_shows_it_and_does_not_repeat_it(lifealign: Command, bot: Path) -> None:
+    first = lifealign("evaluate", bot, "--metric", "rouge_l", "--metric", "perplexity")
+    assert first.code == 0 and "01-one: rouge_l" in first.out
+    assert "ROUGE-L of generated against chosen answers" in first.out and "perplexity on general text" in first.out
+    again = lifealign("evaluate", bot, "--metric", "rouge_l")
+    assert again.code == 0 and "nothing to do: all of it is measured" in again.out
+    own = lifealign("evaluate", bot)  # the life's own metrics: it has all that its only task can have
+    assert own.code == 0 and "nothing to do" in own.out
+    status = lifealign("status", bot)
+    assert "ROUGE-L" in status.out and "all as committed" in " ".join(status.out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--metric", "rouge"], "metric: found 'rouge', expected some of adherence, "),
+        (["--metric", "judge"], "--metric judge: found it without a judge, expected --judge-model NAME beside it"),
+        (["--against", "00-base"], "--against: found it without a judge, expected --judge-model NAME beside it"),
+        (["--as-of", "07-x"], "found no version '07-x', expected one of: 00-base, 01-one"),
+        (["--set", "max_new_token=3"], "max_new_token"),
+        (["--metric", "rouge_l", "--set", "temperature=0.5"], "expected it with do_sample: true"),
+        (["--metric", "margin", "--set", "pairs=2"], "pairs: None there, 2 here"),
+        (["--judge-model", "m", "--judge-key", "sk-0123456789abcdef0"], "may be the key itself (not shown)"),
+        (["--judge-model", "m", "--judge-key", "NOT_SET_HERE"], "NOT_SET_HERE"),
+        (["--judge-model", "m", "--judge-url", "ftp://x"], "expected one such as http://127.0.0.1:8000/v1"),
+        (["--judge-model", "m", "--rubric", "gone.md"], "gone.md: could not be read"),
+    ],
+)
+def test_evaluate_refuses_in_one_line_what_it_cannot_measure(
+    lifealign: Command, bot: Path, arguments: list[str], message: str
+) -> None:
+    before = content(bot / "tasks")
+    result = lifealign("evaluate", bot, *arguments)
+    assert result.code == 2 and message in one_line(result.err) and "sk-0123456789abcdef0" not in result.err
+    assert content(bot / "tasks") == before
+
+
+def test_a_judge_marks_and_compares_through_the_command_line(lifealign: Command, bot: Path) -> None:
+    with scripted_judge(lambda messages, _: "8" if "ANSWER-A" not in messages[1]["content"] else "A") as server:
+        judge = ["--judge-model", "scripted", "--judge-url", server.url]
+        marked = lifealign("evaluate", bot, *judge)
+        asked = len(server.requests)
+        assert marked.code == 0 and "LLM judge" in marked.out and "80.0" in marked.out and asked > 0
+        assert lifealign("evaluate", bot, *judge).code == 0 and len(server.requests) == asked
+        compared = lifealign("evaluate", bot, *judge, "--against", "00-base")
+        assert compared.code == 0 and "01-one against 00-base" in compared.out and "order mattered" in compared.out
+        page = lifealign("report", bot)
+        assert page.code == 0 and "judged by scripted" in (bot / "report.html").read_text()
+
+
+def test_a_judge_that_is_not_there_is_one_line_and_loses_nothing(
+    lifealign: Command, bot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lifealign.evaluation.judge.endpoint.pause", lambda *_: 0.0)
+    result = lifealign("evaluate", bot, "--judge-model", "m", "--judge-url", "http://127.0.0.1:9/v1")
+    assert result.code == 1 and "the server was not reached, 6 attempts" in one_line(result.err.splitlines()[-1])
+    assert lifealign("status", bot).code == 0
+
+
+def test_report_writes_a_page_and_figures(lifealign: Command, bot: Path, tmp_path: Path) -> None:
+    result = lifealign("report", bot, "--figures", tmp_path / "figures")
+    assert result.code == 0 and f"report: {bot / 'report.html'}" in result.out
+    assert (bot / "report.html").read_text().startswith("<!doctype html>")
+    names = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert "matrix-margin.svg" in names and "over-time-preference_accuracy.png" in names
+    other = Path(shutil.copytree(bot, tmp_path / "other"))
+    refused = lifealign("report", bot, other, "--out", tmp_path / "runs.html")
+    assert refused.code == 2 and "found two results, expected one" in refused.err  # the same cell twice
+    single = lifealign("report", bot, "--out", tmp_path / "one.html")
+    assert single.code == 0 and (tmp_path / "one.html").read_bytes() == (bot / "report.html").read_bytes()
+
+
+def test_report_of_several_runs(lifealign: Command, experiment: Callable[..., Path], tmp_path: Path) -> None:
+    runs = []
+    for seed in (1, 2):
+        path = experiment(output_dir=str(tmp_path / f"life-{seed}"), seed=seed)
+        assert lifealign("run", path, "--result", tmp_path / f"{seed}.json").code == 0
+        runs.append(tmp_path / f"{seed}.json")
+    result = lifealign("report", tmp_path / "life-1", runs[1], "--figures", tmp_path / "figures")
+    assert result.code == 0 and "report: report.html" in result.out
+    assert "2 runs of" in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "figures" / "methods-margin.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gone"], "gone: found no such directory"),
+        (["bot", "--against", "ER"], "--against: found it with a single life"),
+        (["gone", "bot"], "gone: found nothing, expected a life or a result file"),
+    ],
+)
+def test_report_refuses_in_one_line_what_it_cannot_show(
+    lifealign: Command, bot: Path, arguments: list[str], message: str
+) -> None:
+    result = lifealign("report", *arguments)
+    assert result.code == 2 and message in one_line(result.err)
+    assert not (bot / "report.html").exists()
 
 
 # -- comparisons -------------------------------------------------------------------------------------------------------

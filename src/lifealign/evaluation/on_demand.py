@@ -54,11 +54,7 @@ class Evaluation:
     replace: bool = False
 
     def __post_init__(self) -> None:
-        known = [*METRICS, PERPLEXITY]
-        for metric in self.metrics:
-            if metric not in known:
-                expected = f"some of {', '.join(known)}{nearest(metric, known)}"
-                raise ConfigError(f"metric: found {metric!r}, expected {expected}")
+        _require_known(self.metrics)
         if ("judge" in self.metrics) != (self.judge is not None):
             raise ConfigError("the metric 'judge' and a judge's model belong together; found one without the other")
         needing = [metric for metric in self.metrics if metric != PERPLEXITY and METRICS[metric].measured_on != "pairs"]
@@ -78,8 +74,9 @@ def settings_for(life: Life, metrics: Sequence[str], overrides: Sequence[str] = 
         overrides: ``KEY=VALUE`` each, such as ``max_new_tokens=256``.
 
     Raises:
-        ConfigError: If a setting does not exist, is out of range, or would do nothing.
+        ConfigError: If there is no such metric, or a setting does not exist, is out of range, or would do nothing.
     """
+    _require_known(metrics)
     given = life.config.evaluation.model_dump() | {"metrics": [name for name in metrics if name != "judge"]}
     if PERPLEXITY not in metrics:
         given["general_text"] = None
@@ -162,8 +159,17 @@ class _Measuring:
         return [
             metric
             for metric, settings in self.settings.items()
-            if self._found_under(version, metric) != settings or later.get(metric, {}).get("holes")
+            if self._applies(version, metric)
+            and (self._found_under(version, metric) != settings or later.get(metric, {}).get("holes"))
         ]
+
+    def _applies(self, version: Version, metric: str) -> bool:
+        """Whether any task learnt by a version can have a metric."""
+        if metric == PERPLEXITY:
+            return True
+        tasks = [task for step in self.life.steps[: self.life.steps.index(version) + 1] for task in step.tasks]
+        checked = METRICS[metric].measured_on == "check"
+        return any(task.test_pairs and (task.check is not None or not checked) for task in tasks)
 
     def measure(self, step: int, metrics: Sequence[str]) -> dict[str, Any]:
         """Files of a step's version with what it has scored."""
@@ -264,6 +270,14 @@ def general_record(
         "text": passages_hash(passages),
         "base": dict(base),
     }
+
+
+def _require_known(metrics: Sequence[str]) -> None:
+    known = [*METRICS, PERPLEXITY]
+    for metric in metrics:
+        if metric not in known:
+            expected = f"some of {', '.join(known)}{nearest(metric, known)}"
+            raise ConfigError(f"metric: found {metric!r}, expected {expected}")
 
 
 def _held_out(life: Life, versions: Sequence[Version]) -> list[HeldOut]:

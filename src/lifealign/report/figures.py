@@ -167,6 +167,7 @@ def _methods(table: MetricTable) -> Figure:
         axis.set_ylim(len(rows) - 0.5, -0.5)
         axis.set_yticks(range(len(rows)), [row.label for row in rows] if axis is axes[0] else [""] * len(rows))
         axis.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+        axis.locator_params(axis="x", prune="both")  # the last number of one axis would meet the first of the next
         axis.set_axisbelow(True)
         axis.set_xlabel(f"{name}, {METRICS[table.metric].short} ({UNITS[unit]})", fontsize=7)
     return figure
