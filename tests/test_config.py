@@ -140,6 +140,22 @@ MISTAKES = {
     "nesting": ("seed: " + "[" * 5000 + "]" * 5000 + "\n", " found values nested too deep"),
     "both": ("tasks: [{name: a, train: a.jsonl}]\n", "1: found both tasks and suite, expected exactly one of the two"),
     "remote code": ("model: {trust_remote_code: true}\n", "3: model.trust_remote_code: found an unknown key"),
+    "a metric there is not": ("evaluation: {metrics: [margins]}\n", "found 'margins', expected some of adherence, "),
+    "a metric for which a judge is asked": (
+        "evaluation: {metrics: [judge]}\n",
+        "evaluation.metrics: found 'judge', expected some of",
+    ),
+    "a metric twice": ("evaluation: {metrics: [margin, margin]}\n", "found 'margin' twice, expected each metric once"),
+    "a temperature without sampling": (
+        "evaluation: {temperature: 0.5}\n",
+        "evaluation.temperature: found 0.5, expected it with do_sample: true",
+    ),
+    "general text that nobody reads": (
+        "evaluation: {general_text: a.txt, metrics: [margin]}\n",
+        "evaluation.general_text: found a file, expected it with perplexity among the metrics",
+    ),
+    "a tracker there is not": ("report_to: [clearml]\n", "report_to[0]: found 'clearml'"),
+    "a licence in words": ("license: Apache License\n", "license: found 'Apache License'"),
 }
 
 
@@ -187,6 +203,16 @@ def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["1e-4", "'1e-4'", "0.0001", "1.0e-4"])
 def test_a_float_may_be_written_as_people_do(write: Write, text: str) -> None:
     assert load_experiment(write(SMALL + f"preference: {{learning_rate: {text}}}\n")).preference.learning_rate == 1e-4
+
+
+def test_general_text_is_found_beside_the_file_that_names_it(write: Write, tmp_path: Path) -> None:
+    loaded = load_experiment(write(SMALL + "evaluation: {general_text: texts/own.txt}\n"))
+    assert loaded.evaluation.general_text == str(tmp_path / "texts" / "own.txt")
+
+
+def test_sampling_takes_the_papers_numbers_unless_told_otherwise(write: Write) -> None:
+    drawn = load_experiment(write(SMALL + "evaluation: {do_sample: true, top_k: 5}\n")).evaluation
+    assert (drawn.temperature, drawn.top_p, drawn.top_k) == (0.95, 0.7, 5)
 
 
 def test_a_byte_order_mark_is_accepted(write: Write) -> None:
