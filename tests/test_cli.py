@@ -829,6 +829,9 @@ def test_the_demo_compares_methods_and_trains_only_what_is_not_there_yet(
     assert trained == [f"{method} {rule}" for method in ("seqft", "lifealign") for rule in rules]
     assert list(lives) == ["SeqFT", "LifeAlign"]
     assert {life.config.seed for life in lives.values()} == {5}
+    for title, life in lives.items():
+        page = life.directory.path / "report.html"
+        assert page.read_text().startswith("<!doctype html>") and re.search(rf"{title} as a page: +{page}", text)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lifealign", "seqft"]
     for rule in ("1. brief", "2. greet", "3. order-number", "4. escalate"):
         assert rule in text

@@ -10,12 +10,14 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from lifealign import storage
 from lifealign.config_experiment import ExperimentConfig
 from lifealign.config_file import load_experiment
 from lifealign.demo.support_desk import RULES
 from lifealign.evaluation.metrics import METRICS
 from lifealign.experiment import run_experiment
 from lifealign.life import Life
+from lifealign.report.page.life_page import life_page
 from lifealign.report.terminal import LEGEND, answers_table, comparison_table, matrix_table
 from lifealign.training.progress import Progress
 
@@ -25,7 +27,7 @@ SHOWN_ANSWERS = 3
 
 
 def run_demo(console: Console, out: Path, *, full: bool, seed: int) -> dict[str, Life]:
-    """Runs the demo and prints what came of it; methods that are already done are not run again.
+    """Runs the demo, prints what came of it and writes a page per life; what is already done is not run again.
 
     Args:
         console: Where to print.
@@ -47,6 +49,10 @@ def run_demo(console: Console, out: Path, *, full: bool, seed: int) -> dict[str,
         with Progress(console) as progress:
             lives[title] = run_experiment(experiment, progress)
     _show(console, lives)
+    for title, life in lives.items():
+        page = life.directory.path / "report.html"
+        storage.write_text(page, life_page(life))
+        console.print(f"{f'{title} as a page:':<20} {page}", highlight=False, soft_wrap=True)
     return lives
 
 
