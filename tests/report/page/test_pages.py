@@ -68,7 +68,9 @@ def test_a_page_shows_scores_tasks_costs_settings_and_how_to_load(make_life: Mak
         "brief, tone",
         "preference accuracy",
         "Perplexity on",
-        "kept rank",
+        "kept rank, from 0 to 4",
+        "kept energy, from 0.8 to 1",
+        "overlap \u03c1, from 0 to 0.5",
         "optimizer steps",
         'PeftModel.from_pretrained(base, "my-bot/versions/02-tone")',
         life.base_fingerprint,
@@ -129,6 +131,17 @@ def test_what_is_missing_is_a_marked_hole_with_the_way_to_fill_it(make_life: Mak
     text = Reader(life_page(bare)).all_text()
     assert "Nothing was measured: no task has held-out pairs" in text and "No answers were generated" in text
     assert "Without held-out pairs, so not measured: untested" in text
+
+
+def test_empty_answers_are_said_to_be_empty(make_life: MakeLife, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lifealign.evaluation import generate
+
+    monkeypatch.setattr(generate, "generate_answers", lambda _, prompts, **__: ["", *["words"] * (len(prompts) - 1)])
+    life = make_life(evaluation={"metrics": ("rouge_l", "paper_bleu"), "general_text": None})
+    life.learn(letter_task("one", "a", "b"))
+    text = Reader(life_page(life)).all_text()
+    assert "Empty answers, which count as answers: 1 of 4 after 01-one." in text and "(empty answer)" in text
+    assert life.scores["rouge_l"].rows[0]["one"] == 0.0  # nothing in common, and nothing missing
 
 
 def test_a_life_that_has_learnt_nothing_has_no_page(make_life: MakeLife) -> None:

@@ -9,19 +9,14 @@ from typing import Any
 import yaml
 
 from lifealign.errors import LifeError
-from lifealign.evaluation.matrix import ScoreMatrix
-from lifealign.evaluation.metrics import METRICS, PERPLEXITY
+from lifealign.evaluation.metrics import PERPLEXITY
 from lifealign.life import ADAPTER_FILE, Life
 from lifealign.records import Record
-from lifealign.report.page.answers import changes
-from lifealign.report.page.charts import bar_chart, level, line_chart
+from lifealign.report.page.charts import level, line_chart
+from lifealign.report.page.prompts import MOST_PROMPTS, SHOWN_PROMPTS, empty_answers, prompt_cards
 from lifealign.report.page.render import render
-from lifealign.report.terminal import number_text
+from lifealign.report.page.scores import key_figures, metric_panel
 
-SHOWN_PROMPTS = 6
-"""Prompts whose answers stand open; the others are folded."""
-MOST_PROMPTS = 100
-"""Prompts in the page at all."""
 LAYER = re.compile(r"\.(\d+)\.")
 FIGURES = {
     "rank_kept": ("kept rank", "singular directions of the update that were kept"),
@@ -58,12 +53,13 @@ def life_page(life: Life) -> str:
         one_model=life.config.method.one_model,
         steps=steps,
         tasks=[task.name for version in life.steps for task in version.tasks],
-        cards=_cards(matrices, records),
-        metrics=[_metric(matrix, steps, records) for matrix in matrices.values()],
+        cards=key_figures(matrices, records),
+        metrics=[metric_panel(matrix, steps, records) for matrix in matrices.values()],
         unscored=_unscored(life),
         general=_general(records, steps),
         against=_against(life, records),
-        prompts=_prompts(records, steps),
+        prompts=prompt_cards(records, steps),
+        empty=empty_answers(records, steps),
         most_prompts=MOST_PROMPTS,
         shown_prompts=SHOWN_PROMPTS,
         consolidation=_consolidation(life),
@@ -74,114 +70,6 @@ def life_page(life: Life) -> str:
         is_adapter=any(file.endswith(ADAPTER_FILE) for file in life.versions[-1].files),
         last=steps[-1],
     )
-
-
-def _cards(matrices: Mapping[str, ScoreMatrix], records: Sequence[Record]) -> list[dict[str, str]]:
-    """The figures a person looks for first: of the leading metric, and of general ability."""
-    cards = []
-    if matrices:
-        matrix = next(iter(matrices.values()))
-        short, numbers = METRICS[matrix.metric].short, matrix.summary()
-        cards = [
-            _card(
-                f"{short} now", number_text(matrix.metric, numbers["last"]), "mean over all tasks after the last step"
-            ),
-            _card(
-                "backward transfer",
-                number_text(matrix.metric, numbers["backward_transfer"], signed=True),
-                "mean change of earlier tasks since each was learnt",
-            ),
-            _card(
-                "forgetting",
-                number_text(matrix.metric, numbers["forgetting"]),
-                "mean fall of earlier tasks from their best",
-            ),
-        ]
-    general = records[-1].general
-    if general is not None:
-        change = general["perplexity"] / general["base"]["perplexity"] - 1
-        text = f"{general['perplexity']:.2f}, base {general['base']['perplexity']:.2f}; lower is better"
-        cards.append(_card("general-text perplexity", f"{change:+.1%}".replace("%", " %"), text))
-    return cards
-
-
-def _card(label: str, value: str, note: str) -> dict[str, str]:
-    return {"label": label, "value": value, "note": note}
-
-
-def _metric(matrix: ScoreMatrix, steps: Sequence[str], records: Sequence[Record]) -> dict[str, Any]:
-    """One tab: heat map, lines over time, and change and fall of every task."""
-    name, metric = matrix.metric, METRICS[matrix.metric]
-    values = [*matrix.base.values(), *(score for row in matrix.rows for score in row.values())]
-    low, high = (0.0, 1.0) if metric.unit == "share" else (min(values), max(values))
-
-    def cell(score: float | None, kind: str, tip: str) -> dict[str, Any]:
-        return {
-            "text": number_text(name, score) if score is not None else "",
-            "level": None if score is None else level(score, low, high),
-            "kind": kind if score is not None or kind == "future" else "hole",
-            "tip": tip,
-        }
-
-    rows = [
-        {
-            "label": "base model",
-            "cells": [
-                cell(matrix.base.get(task), "base", f"{task}, base model: {number_text(name, matrix.base.get(task))}")
-                for task in matrix.tasks
-            ],
-            "mean": number_text(name, matrix.summary()["base"]),
-        }
-    ]
-    for step, (label, row) in enumerate(zip(steps, matrix.rows, strict=True)):
-        cells = []
-        for task in matrix.tasks:
-            score, learnt = row.get(task), matrix.learnt_at[task]
-            if step < learnt:
-                cells.append(cell(None, "future", ""))
-                continue
-            tip = f"{task} after {label}: {number_text(name, score)}"
-            then = matrix.rows[learnt].get(task)
-            if score is None:
-                reason = records[step].holes.get(name, {}).get(task, "not measured")
-                tip = f"{task} after {label}: {reason}. lifealign evaluate LIFE --metric {name}"
-            elif step > learnt and then is not None:
-                tip += f", {number_text(name, score - then, signed=True)} since it was learnt"
-            cells.append(cell(score, "new" if step == learnt else "score", tip))
-        rows.append({"label": label, "cells": cells, "mean": number_text(name, matrix.row_mean(step))})
-    factor = 100 if metric.unit == "share" else 1
-    series = {
-        task: [
-            None if step < matrix.learnt_at[task] or row.get(task) is None else factor * row[task]
-            for step, row in enumerate(matrix.rows)
-        ]
-        for task in matrix.tasks
-    }
-    earlier = [task for task in matrix.tasks if matrix.learnt_at[task] < len(matrix.rows) - 1]
-    return {
-        "key": name,
-        "label": metric.label,
-        "short": metric.short,
-        "direction": "higher is better" if matrix.higher_is_better else "lower is better",
-        "tasks": list(matrix.tasks),
-        "rows": rows,
-        "holes": len(matrix.holes),
-        "summary": {
-            key: number_text(name, value, signed=key == "backward_transfer") for key, value in matrix.summary().items()
-        },
-        "lines": line_chart(series, steps, limits=(0, 100) if metric.unit == "share" else None),
-        "unit": {"share": "per cent", "nats": "nats", "points": "points"}[metric.unit],
-        "changes": _bars(name, {task: matrix.change(task) for task in earlier}, signed=True),
-        "falls": _bars(name, {task: matrix.fall(task) for task in earlier}, signed=False),
-    }
-
-
-def _bars(metric: str, values: Mapping[str, float | None], *, signed: bool) -> dict[str, Any]:
-    texts = {
-        task: "missing" if value is None else number_text(metric, value, signed=signed)
-        for task, value in values.items()
-    }
-    return {"chart": bar_chart(values), "texts": texts}
 
 
 def _unscored(life: Life) -> list[str]:
@@ -221,70 +109,41 @@ def _against(life: Life, records: Sequence[Record]) -> list[dict[str, Any]]:
     ]
 
 
-def _prompts(records: Sequence[Record], steps: Sequence[str]) -> list[dict[str, Any]]:
-    """Prompts with the answers of the base and of every version that has one, evenly spaced ones first."""
-    columns: list[tuple[str, dict[str, dict[str, Any]]]] = []
-    base: dict[str, dict[str, Any]] = {}
-    for step, record in zip(steps, records, strict=True):
-        for row in record.base_answers:  # asked by the tasks of several steps, each with its own check
-            known = base.get(_key(row), row)
-            base[_key(row)] = row | {"holds": known["holds"] | row["holds"]}
-        columns.append((step, {_key(row): row for row in record.answers}))
-    columns.insert(0, ("base model", base))
-    keys = list(dict.fromkeys(key for _, answers in columns for key in answers))
-    stride = max(1, len(keys) // SHOWN_PROMPTS)
-    first = keys[::stride][:SHOWN_PROMPTS]
-    shown = []
-    for key in [*first, *(key for key in keys if key not in first)][:MOST_PROMPTS]:
-        answers: list[dict[str, Any]] = []
-        before: str | None = None
-        for label, row in [(label, column[key]) for label, column in columns if key in column]:
-            answers.append(
-                {
-                    "label": label,
-                    "pieces": changes(before, row["answer"]),
-                    "unchanged": before == row["answer"],
-                    "holds": row["holds"],
-                }
-            )
-            before = row["answer"]
-        found = next(column[key] for _, column in columns if key in column)
-        shown.append({"messages": found["prompt"], "tasks": found.get("tasks", []), "answers": answers})
-    return shown
-
-
-def _key(row: Mapping[str, Any]) -> str:
-    return "\x00".join(f"{message['role']}\x01{message['content']}" for message in row["prompt"])
-
-
 def _consolidation(life: Life) -> list[dict[str, Any]]:
-    """Per step and segment: the means, and the overlap of every factor, layer by layer."""
+    """Per step and segment: the means, and of every factor, layer by layer, what is shown as a strip."""
+    scales = {
+        "overlap_energy": (0.0, 0.5),
+        "rank_kept": (0.0, float(life.config.lora.lora_r)),
+        "energy_kept": (0.8, 1.0),
+    }
     found = []
     for version in life.steps:
         for segment, content in life.directory.json(f"tasks/{version.name}/consolidation.json").items():
-            kinds: dict[str, dict[int, float]] = {}
-            for name, figures in content["factors"].items():
-                layer = LAYER.search(name)
-                kind = ".".join(name.removesuffix(".weight").split(".")[-2:])
-                kinds.setdefault(kind, {})[int(layer.group(1)) if layer else 0] = figures["overlap_energy"]
-            layers = sorted({layer for by_layer in kinds.values() for layer in by_layer})
-            strip = [
-                {
-                    "kind": kind,
-                    "cells": [
-                        {
-                            "layer": layer,
-                            "value": by_layer.get(layer),
-                            "level": level(by_layer.get(layer, 0.0), 0.0, 0.5),
-                        }
-                        for layer in layers
-                    ],
-                }
-                for kind, by_layer in kinds.items()
-            ]
+            strips = [_strip(content["factors"], figure, *scale) for figure, scale in scales.items()]
             means = {key: content["mean"].get(key) for key in FIGURES}
-            found.append({"step": version.name, "segment": segment, "means": means, "strip": strip, "layers": layers})
+            found.append({"step": version.name, "segment": segment, "means": means, "strips": strips})
     return found
+
+
+def _strip(factors: Mapping[str, Mapping[str, float]], figure: str, low: float, high: float) -> dict[str, Any]:
+    """One figure of all factors: a row per kind of factor (``q_proj.lora_A``), a cell per layer."""
+    kinds: dict[str, dict[int, float]] = {}
+    for name, figures in factors.items():
+        layer = LAYER.search(name)
+        kind = ".".join(name.removesuffix(".weight").split(".")[-2:])
+        kinds.setdefault(kind, {})[int(layer.group(1)) if layer else 0] = figures[figure]
+    layers = sorted({layer for by_layer in kinds.values() for layer in by_layer})
+    rows = [
+        {
+            "kind": kind,
+            "cells": [
+                {"layer": layer, "value": by_layer.get(layer), "level": level(by_layer.get(layer, low), low, high)}
+                for layer in layers
+            ],
+        }
+        for kind, by_layer in kinds.items()
+    ]
+    return {"label": FIGURES[figure][0], "low": low, "high": high, "rows": rows, "layers": layers}
 
 
 def _costs(life: Life) -> list[dict[str, Any]]:
