@@ -154,9 +154,15 @@ class Judging:
         return _unread(said)
 
     def _stored(self, key: str, question: Question) -> Stored | None:
-        """A reply of the cache, unless its choice is none of the question's: then somebody has edited the file."""
+        """A reply of the cache; none if it does not say what it was read as, which is then forgotten.
+
+        Such a row has been edited, or a bit of the file has changed, which no check of a database notices in a value.
+        """
         stored = self.verdicts.get(key)
-        return stored if stored is None or stored.choice in (None, *question.choices) else None
+        if stored is not None and stored.choice != question.read(stored.reply):
+            self.verdicts.forget(key)
+            return None
+        return stored
 
 
 def _unread(said: str) -> Verdict:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, field_validator
 
 from lifealign.config import Settings
+from lifealign.errors import ConfigError
 
 CLIENT_DEFAULT = "https://api.openai.com/v1"
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
@@ -62,24 +63,39 @@ class JudgeConfig(Settings):
     @field_validator("base_url")
     @classmethod
     def _holds_no_secret(cls, url: str | None) -> str | None:
-        """Refuses an address with a password or a query: it would stand in every file of settings."""
-        if url is None:
-            return None
-        try:
-            parts = urlsplit(url)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-        except ValueError:
-            usable = False
-        if not usable:
-            raise ValueError("found no web address, expected one such as http://127.0.0.1:8000/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError(
-                "found an address with a user, a query or a fragment (not shown), expected scheme, host, port and path "
-                "only; a key belongs into the environment variable of api_key_env"
-            )
-        return url.rstrip("/")
+        return None if url is None else checked_address(url)
 
     @property
     def place(self) -> str:
-        """Address that is really asked: marks of the same model at two places are not taken for each other."""
-        return (self.base_url or os.environ.get("OPENAI_BASE_URL") or CLIENT_DEFAULT).rstrip("/")
+        """Address that is really asked: marks of the same model at two places are not taken for each other.
+
+        Raises:
+            ConfigError: If it comes from the environment and is no usable address.
+        """
+        if self.base_url is not None:
+            return self.base_url
+        try:
+            return checked_address(os.environ.get("OPENAI_BASE_URL") or CLIENT_DEFAULT)
+        except ValueError as error:
+            raise ConfigError(f"OPENAI_BASE_URL: {error}") from None
+
+
+def checked_address(url: str) -> str:
+    """An address without its last slash; one with a password or a query would stand in every file of results.
+
+    Raises:
+        ValueError: If it is none, or holds more than scheme, host, port and path. The address is not repeated.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("found no web address, expected one such as http://127.0.0.1:8000/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(
+            "found an address with a user, a query or a fragment (not shown), expected scheme, host, port and path "
+            "only; a key belongs into the environment variable of api_key_env"
+        )
+    return url.rstrip("/")

@@ -48,6 +48,7 @@ class Verdicts:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self._connection = _opened(path)
+        self._complained = False
 
     def get(self, key: str) -> Stored | None:
         """What was said to a request; None if it is not known."""
@@ -65,6 +66,13 @@ class Verdicts:
         except sqlite3.Error as error:
             self._complain("written", error)
 
+    def forget(self, key: str) -> None:
+        """Drops a reply that cannot be what was said."""
+        try:
+            self._connection.execute("DELETE FROM verdicts WHERE key = ?", (key,))
+        except sqlite3.Error as error:
+            self._complain("written", error)
+
     def close(self) -> None:
         """Closes the file."""
         self._connection.close()
@@ -76,8 +84,10 @@ class Verdicts:
         self.close()
 
     def _complain(self, done: str, error: sqlite3.Error) -> None:
-        """A cache that fails costs money, not marks."""
-        logger.warning("%s: the judge's cache could not be %s (%s)", self.path, done, error)
+        """A cache that fails costs money, not marks; it says so once, not for every question."""
+        if not self._complained:
+            logger.warning("%s: the judge's cache could not be %s (%s)", self.path, done, error)
+        self._complained = True
 
 
 def request_key(config: JudgeConfig, messages: Sequence[dict[str, str]]) -> str:
