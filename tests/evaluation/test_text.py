@@ -1,6 +1,7 @@
 """BLEU and ROUGE: values worked out by hand, and the paper's own against libraries that computed them there."""
 
 import builtins
+import logging
 import math
 import random
 import string
@@ -26,6 +27,12 @@ from lifealign.evaluation.text import (
 
 jieba.setLogLevel(60)
 SMALL = st.text(alphabet="ab c", max_size=14)
+ENGLISH = st.lists(
+    st.sampled_from(
+        "the It's a well-known 3.14 50% v1.2 1,000 U.S. e.g. AT&T C# c# C++ c++ C+ #tag a_b -- ... , . ! ' &".split()  # noqa: SIM905
+    ),
+    max_size=12,
+)
 MIXED = st.text(alphabet=string.printable + "éßñ€😀—\u3000\u00a0", max_size=40)
 
 
@@ -91,11 +98,18 @@ def test_tokens_without_chinese_are_those_of_jieba(text: str) -> None:
     assert paper_tokens(text) == " ".join(jieba.cut(text)).split()
 
 
+@given(ENGLISH, st.sampled_from(["", " ", "\n\n", "\r\n"]))
+def test_tokens_of_english_are_those_of_jieba(words: list[str], between: str) -> None:
+    text = between.join(words)  # joined by nothing, dictionary words touch other letters: "aC++"
+    assert paper_tokens(text) == " ".join(jieba.cut(text)).split()
+
+
 @pytest.mark.parametrize(
     ("text", "tokens"),
     [
         ("It's 3.14, or 50%!", ["It", "'", "s", "3.14", ",", "or", "50%", "!"]),
         ("AT&T wrote C++ and c# code", ["AT&T", "wrote", "C++", "and", "c#", "code"]),
+        ("C# or c++", ["C#", "or", "c++"]),
         ("state-of-the-art", ["state", "-", "of", "-", "the", "-", "art"]),
         ("a--b ...", ["a", "--", "b", "..."]),
         (" \n\t ", []),
@@ -108,6 +122,18 @@ def test_tokens_of_known_texts(text: str, tokens: list[str]) -> None:
 def test_chinese_is_cut_by_jieba_and_scored() -> None:
     assert paper_tokens("我来到北京清华大学, OK") == " ".join(jieba.cut("我来到北京清华大学, OK")).split()
     assert paper_rouge_l("我来到北京", "我来到北京") == pytest.approx(100, abs=1e-4)
+
+
+def test_jieba_loads_its_dictionary_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    jieba.setLogLevel(logging.DEBUG)  # as it is after import
+    monkeypatch.setattr(jieba.dt, "initialized", False)
+    try:
+        paper_tokens("北京")
+    finally:
+        jieba.setLogLevel(60)
+    assert not caplog.records
 
 
 def test_chinese_without_jieba_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
