@@ -6,6 +6,7 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 import sqlite3
 import threading
@@ -149,7 +150,9 @@ def test_pauses_double_up_to_a_limit_vary_and_are_never_shorter_than_asked_for()
 
 
 @pytest.mark.parametrize("place", ["pause", "request"])
-def test_an_interrupt_ends_a_pause_and_a_request(monkeypatch: pytest.MonkeyPatch, place: str, tmp_path: Path) -> None:
+def test_an_interrupt_ends_a_pause_and_a_request(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, place: str, tmp_path: Path
+) -> None:
     monkeypatch.setattr("lifealign.evaluation.judge.endpoint.pause", lambda attempt, wait: 60.0)
 
     def script(said: Any, _: int) -> Says:
@@ -157,6 +160,8 @@ def test_an_interrupt_ends_a_pause_and_a_request(monkeypatch: pytest.MonkeyPatch
             return Says("5")
         return Says(status=503) if place == "pause" else Says("5", delay=3.0)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with scripted_judge(script) as server:
         config = JudgeConfig(model="m", base_url=server.url, timeout=90)
         threading.Timer(1.0, lambda: os.kill(os.getpid(), 2)).start()
@@ -338,10 +343,11 @@ def test_processes_share_a_cache_and_one_of_them_clears_it_up(tmp_path: Path, be
 
 
 def test_equal_questions_are_asked_once_and_without_a_file_kept_by_the_object() -> None:
-    with scripted_judge(lambda *_: "6") as server, Judge(JudgeConfig(model="m", base_url=server.url)) as judge:
-        twice = [*items("same"), *items("same")]
-        assert judge.marks(twice).marks == (6, 6) and len(server.requests) == 1
-        assert judge.marks(twice).tally == Tally(asked=0, cached=1) and len(server.requests) == 1
+    many = [one for answer in ("first", *["same"] * 4) for one in items(answer)]
+    with scripted_judge(lambda *_: Says("6", delay=0.1)) as server:
+        with Judge(JudgeConfig(model="m", base_url=server.url)) as judge:
+            assert judge.marks(many).marks == (6,) * 5 and len(server.requests) == 2
+            assert judge.marks(many).tally == Tally(asked=0, cached=2) and len(server.requests) == 2
 
 
 def test_what_is_all_in_the_cache_needs_no_key_and_no_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import socket
 import sqlite3
 import threading
@@ -252,7 +253,9 @@ def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
         Judge(JudgeConfig(model="m", base_url="http://127.0.0.1:1/v1"), path)
 
 
-def test_an_interrupt_ends_the_call_and_not_only_after_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_ends_the_call_and_not_only_after_the_server(request: pytest.FixtureRequest) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with scripted_judge(lambda *_: Says("5", delay=5.0)) as server:
         judge = Judge(JudgeConfig(model="scripted", base_url=server.url, timeout=30))
         threading.Timer(0.5, lambda: os.kill(os.getpid(), 2)).start()
