@@ -145,7 +145,7 @@ def test_a_life_from_init_to_rollback(lifealign: Command, tiny_folder: Path, tmp
 
     shown = lifealign("status", "bot")
     assert (shown.code, shown.err) == (0, "")
-    assert f"bot: 2 learnt on {tiny_folder}, method ER; 28 files, all as committed" in shown.out
+    assert f"bot: 2 learnt on {tiny_folder}, method ER; 30 files, all as committed" in shown.out
     assert "  01-one: one (8 pairs, 4 held out)" in shown.out
     for table in ("adherence", "preference accuracy", "mean margin"):
         assert table in shown.out

@@ -161,7 +161,12 @@ def test_the_adapter_of_every_version_loads_with_plain_peft(learnt: Path, tiny_f
     seen = []
     for version in ("00-base", "01-one", "02-two"):
         folder = learnt / "versions" / version
-        assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+        card = [] if folder.name == "00-base" else ["README.md"]
+        assert sorted(path.name for path in folder.iterdir()) == [
+            *card,
+            "adapter_config.json",
+            "adapter_model.safetensors",
+        ]
         base = LlamaForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
         plain = logits(PeftModel.from_pretrained(base, folder))
         assert torch.equal(plain, logits(Life.open(learnt).load(version)[0]))
@@ -220,7 +225,7 @@ def test_two_lives_made_the_same_way_are_equal_byte_for_byte(make_life: MakeLife
         life.learn(ONE)
         life.learn(TWO)
     first, second = (everything(life.directory.path) for life in lives)
-    assert len(first) == 31  # 2 of the base, 12 of each step without its time, life, config, scores, two caches
+    assert len(first) == 33  # 2 of the base, 13 of each step without its time, life, config, scores, two caches
     assert first == second
     other = make_life(sft={"num_train_epochs": 2}, seed=1)
     other.learn(ONE)
@@ -280,6 +285,7 @@ def test_a_base_whose_weights_have_changed_is_refused_before_anything_is_done(
 FILES = {
     "adapter config": "versions/01-one/adapter_config.json",
     "adapter": "versions/01-one/adapter_model.safetensors",
+    "model card": "versions/01-one/README.md",
     "base adapter": "versions/00-base/adapter_model.safetensors",
     "refined update": "memory/01-one.safetensors",
     "method state": "memory/01-one.method.safetensors",
@@ -308,7 +314,7 @@ def test_every_kind_of_committed_file_is_among_those_damaged_below(learnt: Path)
 @pytest.mark.parametrize("name", FILES.values(), ids=FILES)
 def test_one_flipped_bit_or_a_missing_file_is_found_and_named(copied: Path, name: str) -> None:
     life = Life.open(copied)
-    assert life.directory.verify(life.versions) == 28  # 2 of the base, 13 of each step
+    assert life.directory.verify(life.versions) == 30  # 2 of the base, 14 of each step
     path = copied / name
     content = bytearray(path.read_bytes())
     for position in (0, len(content) // 2, len(content) - 1):

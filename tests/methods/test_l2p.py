@@ -157,7 +157,7 @@ def test_a_version_is_a_pool_without_pickle_and_nothing_that_looks_like_a_peft_a
     life = make_life(method=L2P)
     run_stream(life, STREAM)
     folder = life.directory.path / "versions" / "02-second"
-    assert {path.name for path in folder.iterdir()} == {"prompt_pool.safetensors", "prompt_pool.json"}
+    assert {path.name for path in folder.iterdir()} == {"README.md", "prompt_pool.safetensors", "prompt_pool.json"}
     assert json.loads((folder / "prompt_pool.json").read_text()) == {"pool_size": 4, "prompt_length": 2, "top_k": 2}
     reopened = Life.open(life.directory.path)
     model, _ = reopened.load("01-first")

@@ -317,6 +317,18 @@ def test_a_cache_where_no_file_can_be_is_an_error_with_its_path(tmp_path: Path) 
         Judge(JudgeConfig(model="m"), tmp_path / "file" / "v.sqlite")
 
 
+def test_a_cache_that_another_process_is_just_setting_up_is_waited_for(tmp_path: Path) -> None:
+    """SQLite waits for a lock in most places, but not where a file is switched to WAL."""
+    path = tmp_path / "v.sqlite"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    threading.Timer(0.4, lambda: other.execute("COMMIT")).start()
+    began = time.monotonic()
+    Verdicts(path).close()
+    assert time.monotonic() - began >= 0.35
+    other.close()
+
+
 def _write_verdicts(path: str, who: int, start: Any) -> None:
     start.wait()
     for part in range(5):
@@ -344,10 +356,10 @@ def test_processes_share_a_cache_and_one_of_them_clears_it_up(tmp_path: Path, be
 
 def test_equal_questions_are_asked_once_and_without_a_file_kept_by_the_object() -> None:
     many = [one for answer in ("first", *["same"] * 4) for one in items(answer)]
-    with scripted_judge(lambda *_: Says("6", delay=0.1)) as server:
-        with Judge(JudgeConfig(model="m", base_url=server.url)) as judge:
-            assert judge.marks(many).marks == (6,) * 5 and len(server.requests) == 2
-            assert judge.marks(many).tally == Tally(asked=0, cached=2) and len(server.requests) == 2
+    slow = Says("6", delay=0.1)
+    with scripted_judge(lambda *_: slow) as server, Judge(JudgeConfig(model="m", base_url=server.url)) as judge:
+        assert judge.marks(many).marks == (6,) * 5 and len(server.requests) == 2
+        assert judge.marks(many).tally == Tally(asked=0, cached=2) and len(server.requests) == 2
 
 
 def test_what_is_all_in_the_cache_needs_no_key_and_no_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

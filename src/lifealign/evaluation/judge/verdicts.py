@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import sqlite3
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -18,7 +19,7 @@ from lifealign.evaluation.judge.failures import JudgeError
 logger = logging.getLogger(__name__)
 
 APPLICATION = 0x6C6A7564  # "ljud": says in the file's header whose it is
-BUSY = 10.0  # seconds to wait for another process that writes
+BUSY, AGAIN = 10.0, 0.02  # seconds to wait for another process that writes, and between two attempts
 DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 TABLE = "CREATE TABLE IF NOT EXISTS verdicts (key TEXT PRIMARY KEY, model TEXT, choice TEXT, reply TEXT) WITHOUT ROWID"
 
@@ -128,6 +129,18 @@ def _opened(path: Path | None) -> sqlite3.Connection:
 
 
 def _connected(name: str) -> sqlite3.Connection:
+    """Opens a file, waiting for others that open it too: SQLite's own wait does not cover the switch to WAL."""
+    until = time.monotonic() + BUSY
+    while True:
+        try:
+            return _connected_once(name)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(AGAIN)
+
+
+def _connected_once(name: str) -> sqlite3.Connection:
     # Every statement is a transaction of its own, and so on disk before the next request is paid for. The loop's thread
     # writes while the caller's waits for it, never both at once.
     connection = sqlite3.connect(name, timeout=BUSY, isolation_level=None, check_same_thread=False)
