@@ -1,92 +1,10 @@
-"""The page in a real browser: it renders, answers to mouse and keyboard, reads well in light, dark and on a phone."""
+"""The page in a real browser: it renders, nothing that came in runs, and it answers to mouse and keyboard."""
 
-import importlib.util
-import shutil
-from collections.abc import Iterator
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tiny import letter_task, pair
 
-from lifealign.config import LifeConfig
-from lifealign.config_file import build_config
-from lifealign.data.task import Task
-from lifealign.evaluation.adherence import AnswerCheck
-from lifealign.life import Life
-from lifealign.report.page.life_page import life_page
-from lifealign.report.page.runs_page import load_run, runs_page
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="no Chromium found; Debian: apt-get install chromium"),
-    pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="playwright is not installed"),
-]
-EVIL = "<script>document.title='owned';alert(1)</script><img src=x onerror=\"document.title='owned'\">"
-
-
-@pytest.fixture(scope="module")
-def pages(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Addresses of the page of a life with two tasks, one of them malicious, and of one with two runs."""
-    folder = tmp_path_factory.mktemp("pages")
-    small = {"num_train_epochs": 1, "learning_rate": 1e-2, "per_device_train_batch_size": 4}
-    lives = []
-    for method in ("lifealign", "er"):
-        config = build_config(
-            LifeConfig,
-            {
-                "model": {"model_name_or_path": str(tiny_folder), "dtype": "float32"},
-                "lora": {"lora_r": 4, "lora_alpha": 8},
-                "sft": small,
-                "preference": small,
-                "evaluation": {"max_new_tokens": 4},
-                "method": method,
-            },
-        )
-        life = Life.create(folder / method, config)
-        rows = tuple(pair(f"{EVIL} {number}", "yes", "no") for number in range(4))
-        life.learn(Task("greet", rows, rows, AnswerCheck(max_words=3)))
-        life.learn(letter_task("a-task-with-a-long-name", "c", "d"))
-        life.learn(letter_task("third", "e", "f"))
-        lives.append(life)
-    (folder / "life.html").write_text(life_page(lives[0]))
-    (folder / "runs.html").write_text(runs_page([load_run(life.directory.path) for life in lives], "ER"))
-    return {name: (folder / f"{name}.html").as_uri() for name in ("life", "runs")}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def visit(browser: Any, pages: dict[str, str]) -> Iterator[Any]:
-    """Opens a page; at the end nothing may have gone to the console, and nothing to the network."""
-    said: list[str] = []
-    contexts = []
-
-    def go(name: str, **settings: Any) -> Any:
-        context = browser.new_context(**({"viewport": {"width": 1100, "height": 800}} | settings))
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: said.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: said.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (said.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: None if request.url == pages[name] else said.append(request.url))
-        page.goto(pages[name])
-        return page
-
-    yield go
-    for context in contexts:
-        context.close()
-    assert [text for text in said if not text.startswith("data:")] == []
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("name", ["life", "runs"])
@@ -123,10 +41,10 @@ def test_metrics_are_chosen_by_keyboard_and_everywhere_at_once(visit: Any) -> No
     assert tabs.nth(1).get_attribute("aria-selected") == "true" and tabs.nth(1).evaluate(
         "e => e === document.activeElement"
     )
-    chosen = tabs.nth(1).get_attribute("data-metric")
+    chosen = tabs.nth(1).get_attribute("data-choice")
     for group in ("scores", "time", "transfer"):
         assert page.locator(f"#{group}-{chosen}").is_visible()
-        first = tabs.first.get_attribute("data-metric")
+        first = tabs.first.get_attribute("data-choice")
         assert page.locator(f"#{group}-{first}").is_hidden()
     page.keyboard.press("End")
     assert tabs.last.get_attribute("aria-selected") == "true"
@@ -145,61 +63,47 @@ def test_a_heading_sorts_its_table_by_number_and_back(visit: Any) -> None:
     assert page.locator("#costs th[aria-sort=descending]").count() == 1
 
 
-@pytest.mark.parametrize("name", ["life", "runs"])
-def test_a_phone_needs_no_sideways_scrolling_of_the_page(visit: Any, name: str) -> None:
-    page = visit(name, viewport={"width": 360, "height": 740})
-    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-    assert page.evaluate("document.documentElement.scrollWidth") == 360
+def test_a_heat_map_is_one_stop_of_the_tab_key_and_arrows_move_in_it(visit: Any) -> None:
+    page = visit("life")
+    page.locator("#scores [role=tab]", has_text="preference accuracy").click()  # one that every task has
+    heat = page.locator("#scores table.heat:visible")
+    assert heat.evaluate("e => [...e.querySelectorAll('[tabindex=\"0\"]')].length") == 1
+    focused = "document.activeElement.dataset.tip"
+    heat.locator("[tabindex='0']").focus()
+    assert page.evaluate(focused).startswith("greet, base model")
+    for key, expected in (
+        ("ArrowLeft", "greet, base model"),  # there is nothing further left
+        ("ArrowDown", "greet after 01-greet"),
+        ("ArrowRight", "greet after 01-greet"),  # no other task was known then
+        ("ArrowDown", "greet after 02-"),
+        ("ArrowDown", "greet after 03-third"),
+        ("ArrowRight", "a-task-with-a-long-name after 03-third"),
+        ("ArrowRight", "third after 03-third"),
+        ("ArrowUp", "third, base model"),  # across the steps in which it was not learnt yet
+    ):
+        page.keyboard.press(key)
+        assert page.evaluate(focused).startswith(expected), key
+        assert page.locator("#tip").inner_text() == page.evaluate(focused)
+    assert heat.evaluate("e => [...e.querySelectorAll('[tabindex=\"0\"]')].length") == 1
 
 
-CONTRAST = """
-() => {
-  const light = c => { const [r, g, b] = c.match(/[\\d.]+/g).map(Number).map(v => v / 255)
-    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-  const behind = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor;
-    if (!/, 0\\)$/.test(c)) return c; } return 'rgb(255, 255, 255)'; };
-  const found = [];
-  for (const e of document.querySelectorAll('td, th, p, dt, dd, h1, h2, h3, h4, a, button, summary, li span')) {
-    if (!e.textContent.trim() || !e.offsetParent || e.classList.contains('hidden')) continue;
-    const [a, b] = [light(getComputedStyle(e).color), light(behind(e))].sort((x, y) => y - x);
-    const ratio = (a + 0.05) / (b + 0.05);
-    if (ratio < 4.5) found.push([e.tagName, e.className, e.textContent.trim().slice(0, 30), ratio].join(' '));
-  }
-  return found;
-}
-"""
+def test_figures_of_the_memory_are_chosen_without_touching_the_metric(visit: Any) -> None:
+    page = visit("life")
+    metric = page.locator("#scores [role=tab][aria-selected=true]").get_attribute("data-choice")
+    page.locator("#memory [role=tab]", has_text="kept rank").click()
+    assert page.locator("#memory-rank_kept").is_visible() and page.locator("#memory-overlap_energy").is_hidden()
+    assert page.locator("#scores [role=tab][aria-selected=true]").get_attribute("data-choice") == metric
+    assert page.locator(f"#scores-{metric}").is_visible()
+    cell = page.locator("#memory-rank_kept svg.cells rect").first
+    cell.hover()
+    assert page.locator("#tip").inner_text().startswith("q_proj.lora_A, layer 0: ")
 
 
-@pytest.mark.parametrize("name", ["life", "runs"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_enough_contrast_in_both_themes(visit: Any, name: str, scheme: str) -> None:
-    page = visit(name, color_scheme=scheme)
-    # Every step of the colour scale, whether or not this life has it.
-    page.evaluate(
-        "() => { const row = document.querySelector('tbody tr'); for (let n = 0; n <= 10; n++) {"
-        "const cell = row.insertCell(); cell.className = 'l' + n; cell.textContent = '50 %'; } }"
-    )
-    assert page.evaluate(CONTRAST) == []
-
-
-def test_the_theme_follows_the_system_until_it_is_chosen(visit: Any) -> None:
-    colour = "getComputedStyle(document.body).backgroundColor"
-    light, dark = visit("life").evaluate(colour), visit("life", color_scheme="dark")
-    before = dark.evaluate(colour)
-    assert before != light
-    dark.locator(".theme").click()
-    assert dark.evaluate(colour) == light and dark.locator(".theme").inner_text() == "Dark theme"
-
-
-@pytest.mark.parametrize("name", ["life", "runs"])
-def test_a_screen_reader_finds_names_headings_and_a_way_past_the_navigation(visit: Any, name: str) -> None:
-    page = visit(name)
-    assert page.evaluate("[...document.querySelectorAll('[role=img]')].every(e => e.getAttribute('aria-label'))")
-    assert page.evaluate("[...document.querySelectorAll('thead th')].every(e => e.scope === 'col')")
-    assert page.evaluate("[...document.querySelectorAll('main, nav, header, footer')].length") >= 4
-    levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(e => Number(e.tagName[1]))")
-    assert levels[0] == 1 and all(after <= before + 1 for before, after in pairwise(levels))
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.className") == "skip"
-    page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "content"
+def test_code_is_copied_and_says_so(visit: Any) -> None:
+    page = visit("life", permissions=["clipboard-read", "clipboard-write"])
+    copy = page.locator("#settings .copy").first
+    copy.click()
+    page.wait_for_function("e => e.textContent !== 'Copy'", arg=copy.element_handle())
+    code = page.locator("#settings pre.code").first.inner_text()
+    copied = copy.inner_text() == "Copied"  # a browser that gives files no clipboard selects the code instead
+    assert page.evaluate("copied => copied ? navigator.clipboard.readText() : String(getSelection())", copied) == code

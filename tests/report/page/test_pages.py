@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -124,8 +125,12 @@ def test_what_is_missing_is_a_marked_hole_with_the_way_to_fill_it(make_life: Mak
     page = life_page(life)
     text = Reader(page).all_text()
     assert "Perplexity on general text was not measured" in text
-    assert "brief after 01-brief: not measured. lifealign evaluate LIFE --metric rouge_l" in text
-    assert 'class="hole"' in page and "1 score is missing" in text
+    holes = [attributes for tag, attributes in Reader(page).tags if tag == "td" and attributes.get("class") == "hole"]
+    assert [hole["data-tip"] for hole in holes] == [
+        "brief after 01-brief: not measured. lifealign evaluate LIFE --metric rouge_l"
+    ]
+    assert "missing, not measured. lifealign evaluate LIFE --metric rouge_l" in text  # what a screen reader says
+    assert "1 score is missing" in text and "a score is missing, so there is no mean" not in text
     bare = make_life(name="bare", evaluation={"metrics": ("margin",), "general_text": None})
     bare.learn(letter_task("untested", "a", "b", test=0))
     text = Reader(life_page(bare)).all_text()
@@ -142,6 +147,16 @@ def test_empty_answers_are_said_to_be_empty(make_life: MakeLife, monkeypatch: py
     text = Reader(life_page(life)).all_text()
     assert "Empty answers, which count as answers: 1 of 4 after 01-one." in text and "(empty answer)" in text
     assert life.scores["rouge_l"].rows[0]["one"] == 0.0  # nothing in common, and nothing missing
+
+
+def test_half_of_a_surrogate_pair_does_not_make_a_page_that_cannot_be_written(
+    make_life: MakeLife, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lifealign.evaluation import generate
+
+    monkeypatch.setattr(generate, "generate_answers", lambda _, prompts, **__: ["cut \ud83d here"] * len(prompts))
+    page = life_page(learnt(make_life))
+    assert "cut \ufffd here" in page and page.encode()
 
 
 def test_a_life_that_has_learnt_nothing_has_no_page(make_life: MakeLife) -> None:
@@ -173,6 +188,32 @@ def test_runs_stand_side_by_side_with_their_tables(make_life: MakeLife, tmp_path
     assert page == runs_page(runs, "ER")
     label = result_of(Life.open(paths[0])) | {"label": "<b>bold", "order": "o"}
     assert "<b>bold" in Reader(runs_page([label])).all_text()
+
+
+def test_methods_stand_by_their_last_score_and_every_seed_is_told(make_life: MakeLife) -> None:
+    life = make_life(method="er")
+    life.learn(letter_task("a", "a", "b"))
+    life.learn(letter_task("b", "c", "d"))
+    result = result_of(life)
+
+    def run(label: str, seed: int, accuracy: float) -> dict[str, Any]:
+        changed = deepcopy(result) | {"label": label, "order": "stream"}
+        changed["settings"]["seed"] = seed
+        changed["scores"] = {"preference_accuracy": changed["scores"]["preference_accuracy"]}
+        matrix, changed["outcomes"] = changed["scores"]["preference_accuracy"], {}
+        matrix["rows"][-1] = {"a": accuracy, "b": accuracy}
+        matrix["summary"] |= {"last": accuracy, "backward_transfer": -0.25}
+        return changed
+
+    page = runs_page([run("Poor", 1, 0.25), run("Poor", 2, 0.75), run("Good", 1, 0.75), run("Good", 2, 1.0)])
+    text = Reader(page).all_text()
+    assert "50 ± 35 % (seed 1: 25 %; seed 2: 75 %)" in text and "88 ± 18 % (seed 1: 75 %; seed 2: 100 %)" in text
+    assert "\u221225 ± 0 %" in text
+    plot = page[page.index('class="wide"') :]
+    assert plot.index(">Good<") < plot.index(">Poor<")  # best on top; the tables keep the order they were given in
+    table = page[page.index('class="plain sortable"') :]
+    assert table.index(">Poor<") < table.index(">Good<")
+    assert "--against METHOD" in text and "difference from" not in text
 
 
 def test_what_is_no_run_is_said(tmp_path: Path, make_life: MakeLife) -> None:

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
 from lifealign.errors import LifeError
 from lifealign.evaluation.metrics import PERPLEXITY
-from lifealign.life import ADAPTER_FILE, Life
+from lifealign.life import Life
 from lifealign.records import Record
-from lifealign.report.page.charts import level, line_chart
+from lifealign.report.page.charts import line_charts
+from lifealign.report.page.loading import folder_name, is_embedded, life_code, peft_code, short_name
 from lifealign.report.page.prompts import MOST_PROMPTS, SHOWN_PROMPTS, empty_answers, prompt_cards
-from lifealign.report.page.render import render
+from lifealign.report.page.render import minus, render
 from lifealign.report.page.scores import key_figures, metric_panel
-
-LAYER = re.compile(r"\.(\d+)\.")
-FIGURES = {
-    "rank_kept": ("kept rank", "singular directions of the update that were kept"),
-    "energy_kept": ("kept energy", "share of the update's squared singular values"),
-    "overlap_energy": ("overlap \u03c1", "share of the kept update inside the span of earlier updates"),
-    "norm_before": ("norm before", "Frobenius norm of the update as trained"),
-    "norm_after": ("norm after", "Frobenius norm of what was added to the long-term memory"),
-}
+from lifealign.report.page.strips import FIGURES, strip_panels
 
 
 def life_page(life: Life) -> str:
@@ -38,37 +30,41 @@ def life_page(life: Life) -> str:
     Raises:
         LifeError: If it has learnt nothing yet, or a file of it is damaged.
     """
-    name = life.directory.path.absolute().name
     if not life.steps:
         raise LifeError(f"{life.directory.path}: found no task learnt, expected at least one; `lifealign learn` first")
     records, matrices = life.records, life.scores
     steps = [version.name for version in life.steps]
-    base = life.directory.manifest.base
+    tasks = [task.name for version in life.steps for task in version.tasks]
+    name, base = folder_name(life), life.directory.manifest.base
+    consolidated = _consolidation(life)
     return render(
         "life.html.j2",
         title=f"{name}: report",
         name=name,
         base=base.model_dump(),
+        base_name=short_name(base.model_name_or_path),
         method=life.config.method.title,
         one_model=life.config.method.one_model,
         steps=steps,
-        tasks=[task.name for version in life.steps for task in version.tasks],
+        tasks=tasks,
         cards=key_figures(matrices, records),
         metrics=[metric_panel(matrix, steps, records) for matrix in matrices.values()],
         unscored=_unscored(life),
         general=_general(records, steps),
         against=_against(life, records),
-        prompts=prompt_cards(records, steps),
+        prompts=prompt_cards(records, steps, tasks),
         empty=empty_answers(records, steps),
         most_prompts=MOST_PROMPTS,
         shown_prompts=SHOWN_PROMPTS,
-        consolidation=_consolidation(life),
+        consolidation=consolidated,
+        strips=strip_panels(consolidated, life.config.lora.lora_r),
         figures=FIGURES,
         costs=_costs(life),
         settings=yaml.safe_dump(life.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         environment=dict(sorted(life.directory.manifest.environment.items())),
-        is_adapter=any(file.endswith(ADAPTER_FILE) for file in life.versions[-1].files),
-        last=steps[-1],
+        peft_code=peft_code(life),
+        life_code=life_code(life),
+        embedded=is_embedded(life),
     )
 
 
@@ -91,13 +87,17 @@ def _general(records: Sequence[Record], steps: Sequence[str]) -> dict[str, Any] 
             {
                 "step": step,
                 "perplexity": "not measured" if value is None else f"{value:.2f}",
-                "from_before": "" if value is None or before is None else f"{value / before - 1:+.1%}",
-                "from_base": "" if value is None else f"{value / base - 1:+.1%}",
+                "from_before": "" if value is None or before is None else _percent(value / before - 1),
+                "from_base": "" if value is None else _percent(value / base - 1),
             }
         )
         before = value
-    chart = line_chart({"general text": [base, *values]}, ["base model", *steps], height=200)
-    return {"base": f"{base:.2f}", "rows": rows, "chart": chart, "tokens": known[0]["tokens"], "metric": PERPLEXITY}
+    charts = line_charts({"general text": [base, *values]}, ["base model", *steps], height=200)
+    return {"base": f"{base:.2f}", "rows": rows, "charts": charts, "tokens": known[0]["tokens"], "metric": PERPLEXITY}
+
+
+def _percent(share: float) -> str:
+    return minus(f"{100 * share:+z.1f} %")
 
 
 def _against(life: Life, records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -110,40 +110,14 @@ def _against(life: Life, records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def _consolidation(life: Life) -> list[dict[str, Any]]:
-    """Per step and segment: the means, and of every factor, layer by layer, what is shown as a strip."""
-    scales = {
-        "overlap_energy": (0.0, 0.5),
-        "rank_kept": (0.0, float(life.config.lora.lora_r)),
-        "energy_kept": (0.8, 1.0),
-    }
+    """Per step and segment: the means over all factors, and what was written down of each factor."""
     found = []
     for version in life.steps:
         for segment, content in life.directory.json(f"tasks/{version.name}/consolidation.json").items():
-            strips = [_strip(content["factors"], figure, *scale) for figure, scale in scales.items()]
+            label = version.name if segment == "task" else f"{version.name}, {segment}"
             means = {key: content["mean"].get(key) for key in FIGURES}
-            found.append({"step": version.name, "segment": segment, "means": means, "strips": strips})
+            found.append({"label": label, "means": means, "factors": content["factors"]})
     return found
-
-
-def _strip(factors: Mapping[str, Mapping[str, float]], figure: str, low: float, high: float) -> dict[str, Any]:
-    """One figure of all factors: a row per kind of factor (``q_proj.lora_A``), a cell per layer."""
-    kinds: dict[str, dict[int, float]] = {}
-    for name, figures in factors.items():
-        layer = LAYER.search(name)
-        kind = ".".join(name.removesuffix(".weight").split(".")[-2:])
-        kinds.setdefault(kind, {})[int(layer.group(1)) if layer else 0] = figures[figure]
-    layers = sorted({layer for by_layer in kinds.values() for layer in by_layer})
-    rows = [
-        {
-            "kind": kind,
-            "cells": [
-                {"layer": layer, "value": by_layer.get(layer), "level": level(by_layer.get(layer, low), low, high)}
-                for layer in layers
-            ],
-        }
-        for kind, by_layer in kinds.items()
-    ]
-    return {"label": FIGURES[figure][0], "low": low, "high": high, "rows": rows, "layers": layers}
 
 
 def _costs(life: Life) -> list[dict[str, Any]]:

@@ -1,5 +1,8 @@
 "use strict";
 (() => {
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const button = (text) => Object.assign(document.createElement("button"), { type: "button", textContent: text });
+
   // Theme: the system's, until somebody chooses; nothing is stored.
   const root = document.documentElement, theme = document.querySelector(".theme");
   const isDark = () => root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
@@ -7,41 +10,74 @@
   theme.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; label(); });
   theme.hidden = false; label();
 
-  // Tabs by the arrow keys, as the ARIA practices have them; one choice of metric for every section.
-  const lists = [...document.querySelectorAll("[role=tablist]")];
-  const choose = (metric, list, focus) => {
-    for (const tabs of lists) {
-      for (const tab of tabs.querySelectorAll("[role=tab]")) {
-        const chosen = tab.dataset.metric === metric;
+  // Where the reader is, in the bar of contents.
+  const links = new Map(all("nav.contents a").map((link) => [link.hash.slice(1), link]));
+  const seen = new IntersectionObserver((entries) => {
+    for (const entry of entries.filter((one) => one.isIntersecting)) {
+      links.forEach((link, id) => id === entry.target.id ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current"));
+    }
+  }, { rootMargin: "-20% 0px -70% 0px" });
+  links.forEach((_, id) => { const section = document.getElementById(id); if (section) seen.observe(section); });
+
+  // Tabs by the arrow keys, as the ARIA practices have them; one choice for every list that has it.
+  const lists = all("[role=tablist]");
+  const choose = (choice, list, focus) => {
+    for (const tabs of lists.map((each) => all("[role=tab]", each))) {
+      if (!tabs.some((tab) => tab.dataset.choice === choice)) continue;
+      for (const tab of tabs) {
+        const chosen = tab.dataset.choice === choice;
         tab.setAttribute("aria-selected", String(chosen));
         tab.tabIndex = chosen ? 0 : -1;
         document.getElementById(tab.getAttribute("aria-controls")).hidden = !chosen;
-        if (chosen && focus && tabs === list) tab.focus();
+        if (chosen && focus && list.contains(tab)) tab.focus();
       }
     }
   };
   for (const list of lists) {
-    const tabs = [...list.querySelectorAll("[role=tab]")];
+    const tabs = all("[role=tab]", list);
     tabs.forEach((tab, at) => {
-      tab.addEventListener("click", () => choose(tab.dataset.metric, list, false));
+      tab.addEventListener("click", () => {
+        const before = tab.getBoundingClientRect().top;
+        choose(tab.dataset.choice, list, false);
+        scrollBy({ top: tab.getBoundingClientRect().top - before, behavior: "instant" }); // panels above may differ in height
+      });
       tab.addEventListener("keydown", (event) => {
         const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 }[event.key];
         if (to === undefined) return;
         event.preventDefault();
-        choose(tabs[(to + tabs.length) % tabs.length].dataset.metric, list, true);
+        choose(tabs[(to + tabs.length) % tabs.length].dataset.choice, list, true);
       });
     });
-    if (tabs.length) choose(tabs[0].dataset.metric, list, false);
+    choose(tabs[0].dataset.choice, list, false);
   }
 
-  // One tooltip for everything that has words in data-tip; by mouse and by keyboard.
+  // A heat map is one stop of the tab key; from there arrow keys move from cell to cell.
+  for (const table of all("table.heat")) {
+    const rows = [...table.rows].map((row) => [...row.cells].map((cell) => "tip" in cell.dataset ? cell : null));
+    const cells = rows.flat().filter(Boolean);
+    cells.forEach((cell, at) => { cell.tabIndex = at ? -1 : 0; });
+    table.addEventListener("keydown", (event) => {
+      const move = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
+      const from = event.target.closest("td");
+      if (!move || !from) return;
+      event.preventDefault();
+      let row = from.parentNode.rowIndex, column = from.cellIndex, next = null;
+      do { row += move[0]; column += move[1]; next = rows[row]?.[column]; } while (next === null);
+      if (!next) return;
+      cells.forEach((cell) => { cell.tabIndex = cell === next ? 0 : -1; });
+      next.focus();
+    });
+  }
+
+  // One tooltip for everything that has words in data-tip; by mouse, by touch and by keyboard.
   const tip = document.createElement("div");
   tip.id = "tip"; tip.hidden = true; tip.setAttribute("aria-hidden", "true");
   document.body.append(tip);
   const show = (event) => {
     const about = event.target.closest && event.target.closest("[data-tip]");
     if (!about) { tip.hidden = true; return; }
-    tip.textContent = about.dataset.tip;
+    const row = about.closest("[data-row]");
+    tip.textContent = (row ? row.dataset.row + ", " : "") + about.dataset.tip;
     tip.hidden = false;
     const box = about.getBoundingClientRect(), width = tip.offsetWidth;
     tip.style.left = Math.max(8, Math.min(innerWidth - width - 8, box.left + box.width / 2 - width / 2)) + "px";
@@ -53,12 +89,12 @@
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
 
   // Tables that sort by a click, or by Enter, on a heading; numbers as numbers, what is missing last.
-  for (const table of document.querySelectorAll("table.sortable")) {
+  for (const table of all("table.sortable")) {
     const heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, column) => {
-      const button = document.createElement("button");
-      button.type = "button"; button.textContent = head.textContent; head.textContent = ""; head.append(button);
-      button.addEventListener("click", () => {
+      const sorter = button(head.textContent);
+      head.replaceChildren(sorter);
+      sorter.addEventListener("click", () => {
         const up = head.getAttribute("aria-sort") !== "ascending";
         heads.forEach((other) => other.removeAttribute("aria-sort"));
         head.setAttribute("aria-sort", up ? "ascending" : "descending");
@@ -75,6 +111,24 @@
         });
         table.tBodies[0].append(...rows.map((one) => one.row));
       });
+    });
+  }
+
+  // Code to copy; where the browser gives no clipboard to a file, the code is selected instead.
+  for (const code of all("pre.code")) {
+    const text = code.textContent, copy = button("Copy");
+    copy.className = "copy"; copy.setAttribute("aria-live", "polite");
+    const box = document.createElement("div");
+    box.className = "copyable"; code.replaceWith(box); box.append(code, copy);
+    copy.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(text);
+        copy.textContent = "Copied";
+      } catch {
+        getSelection().selectAllChildren(code);
+        copy.textContent = "Selected";
+      }
+      setTimeout(() => { copy.textContent = "Copy"; }, 2000);
     });
   }
 })();

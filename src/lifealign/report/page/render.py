@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 FOLDER = Path(__file__).parent
+MINUS = re.compile(r"(?<![\w.-])-(?=\d)")
+HALVES = re.compile("[\ud800-\udfff]")
+"""Halves of surrogate pairs: text that was cut apart may hold one, and UTF-8 has no bytes for it."""
 
 
 def render(template: str, **content: Any) -> str:
@@ -30,7 +34,18 @@ def render(template: str, **content: Any) -> str:
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
     page = _environment().get_template(template)
-    return page.render(style=Markup(style), script=Markup(script), policy=policy, **content) + "\n"
+    text = page.render(style=Markup(style), script=Markup(script), policy=policy, **content) + "\n"
+    return HALVES.sub("\ufffd", text)
+
+
+def minus(text: str) -> str:
+    """Numbers with a minus sign instead of a hyphen, as type is set; names keep their hyphens.
+
+    Example:
+        >>> minus("-6 % [-9.1, +2.0]"), minus("O-LoRA-2"), minus("-")
+        ('\u22126 % [\u22129.1, +2.0]', 'O-LoRA-2', '-')
+    """
+    return MINUS.sub("\u2212", text)
 
 
 def _digest(text: str) -> str:
@@ -46,5 +61,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["minus"] = minus
     environment.filters["per_cent"] = lambda share: f"{100 * share:.0f} %"
     return environment

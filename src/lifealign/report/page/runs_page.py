@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -13,13 +14,14 @@ from lifealign.evaluation.bootstrap import cell_statistic
 from lifealign.evaluation.metrics import METRICS
 from lifealign.manifest import MANIFEST
 from lifealign.methods import METHODS
-from lifealign.report.comparison import compare_results
-from lifealign.report.comparison_tables import captions, tables
-from lifealign.report.page.charts import DotPlot, dot_plot
+from lifealign.report.comparison import Comparison, MetricTable, OrderTables, compare_results
+from lifealign.report.comparison_tables import TextTable, captions, tables
+from lifealign.report.page.dots import Values, dot_plots
+from lifealign.report.page.loading import short_name
 from lifealign.report.page.render import render
-from lifealign.report.terminal import number_text
+from lifealign.report.page.scores import shown
 
-STATISTICS = {"last": "Last: mean over the tasks, now", "backward_transfer": "Backward transfer"}
+STATISTICS = {"last": "Last: mean over the tasks after the last step", "backward_transfer": "Backward transfer"}
 
 Run = Mapping[str, Any]
 """A result file: what ``lifealign run`` and ``lifealign compare`` write."""
@@ -67,65 +69,107 @@ def runs_page(runs: Sequence[Run], against: str | None = None) -> str:
     comparison = compare_results(runs, against)
     if not any(order.metrics for order in comparison.orders):
         raise ConfigError("found no scores in any of the runs, expected some; `lifealign evaluate` measures them")
-    orders = []
-    for order in comparison.orders:
-        here = [run for run in runs if run["order"] == order.order]
-        orders.append(
-            {
-                "name": order.order,
-                "metrics": [
-                    {
-                        "key": table.metric,
-                        "short": METRICS[table.metric].short,
-                        "label": METRICS[table.metric].label,
-                        "unit": {"share": "per cent", "nats": "nats", "points": "points"}[METRICS[table.metric].unit],
-                        "plots": [
-                            {
-                                "name": name,
-                                "plot": _plot(here, [row.label for row in table.rows[1:]], table.metric, key),
-                            }
-                            for key, name in STATISTICS.items()
-                        ],
-                    }
-                    for table in order.metrics
-                ],
-            }
-        )
     return render(
         "runs.html.j2",
         title="Runs side by side",
         labels=list(dict.fromkeys(run["label"] for run in runs)),
         runs=len(runs),
         seeds=comparison.seeds,
-        bases=list(dict.fromkeys(run["base"]["model_name_or_path"] for run in runs)),
-        orders=orders,
-        tables=tables(comparison),
+        bases=list(dict.fromkeys(short_name(run["base"]["model_name_or_path"]) for run in runs)),
+        against=against,
+        orders=[_order(comparison, order, runs) for order in comparison.orders],
         captions=captions(comparison),
     )
 
 
-def _plot(runs: Iterable[Run], labels: Sequence[str], metric: str, statistic: str) -> DotPlot | None:
-    """A row per method: every seed, mean and standard deviation; None where no method has the statistic."""
-    found: dict[str, list[float]] = {label: [] for label in labels}
-    for run in runs:
-        value = cell_statistic(run, metric, statistic) if metric in run["scores"] else None
-        if value is not None:
-            found[run["label"]].append(value)
-    if not any(found.values()):
-        return None
-    factor = 100 if METRICS[metric].unit == "share" else 1
-    signed = statistic == "backward_transfer"
-    rows = {}
-    for label, values in found.items():
-        mean = fmean(values) if values else None
-        deviation = stdev(values) if len(values) > 1 else None
-        text = number_text(metric, mean, signed=signed) if mean is not None else "no such number"
-        if deviation is not None:
-            text += f" ± {number_text(metric, deviation)}"
-        rows[label] = (
-            [factor * value for value in values],
-            None if mean is None else factor * mean,
-            None if deviation is None else factor * deviation,
-            text,
+def _order(comparison: Comparison, order: OrderTables, runs: Iterable[Run]) -> dict[str, Any]:
+    """One order of the tasks: a tab per metric with plots and tables, and the tables that belong to no metric."""
+    here = [run for run in runs if run["order"] == order.order]
+    metrics = []
+    for table in order.metrics:
+        of_metric = replace(comparison, orders=(replace(order, metrics=(table,), general=(), costs=()),))
+        metrics.append(
+            {
+                "key": table.metric,
+                "short": METRICS[table.metric].short,
+                "label": METRICS[table.metric].label,
+                "direction": "higher is better" if table.higher_is_better else "lower is better",
+                "plots": _plots(here, table),
+                "tables": [_named(found, order.order) for found in tables(of_metric)[:-1]],  # the last: costs, empty
+            }
         )
-    return dot_plot(rows)
+    others = tables(replace(comparison, orders=(replace(order, metrics=()),)))
+    return {"name": order.order, "metrics": metrics, "others": [_named(found, order.order) for found in others]}
+
+
+def _named(table: TextTable, order: str) -> dict[str, Any]:
+    """A table under a heading that already names the order."""
+    title = table.title.removeprefix(f"{order}: ")
+    return table._asdict() | {"title": title[:1].upper() + title[1:]}
+
+
+def _plots(runs: Sequence[Run], table: MetricTable) -> list[dict[str, Any]]:
+    """Both statistics as dots; the method with the best last score on top, since tables keep the given order."""
+    base, *methods = table.rows
+    found = {
+        name: {row.label: [_statistic(run, table.metric, name) for run in _of(runs, row.label)] for row in methods}
+        for name in STATISTICS
+    }
+
+    def rank(label: str) -> float:
+        there = [value for value in found["last"][label] if value is not None]
+        return float("inf") if not there else fmean(there) * (-1 if table.higher_is_better else 1)
+
+    labels = sorted((row.label for row in methods), key=rank)
+    plots = []
+    for name, title in STATISTICS.items():
+        rows = {
+            label: _values(table.metric, _of(runs, label), found[name][label], signed=name != "last")
+            for label in labels
+        }
+        last = base.statistics["last"]
+        mark = None
+        if name == "backward_transfer":
+            mark = (0.0, "no change")
+        elif last is not None:
+            mark = (_scaled(table.metric, last.mean), "base model")
+        there = any(row.mean is not None for row in rows.values())
+        plots.append({"name": title, "plots": dot_plots(rows, mark) if there else None, "rows": _seed_rows(rows)})
+    return plots
+
+
+def _statistic(run: Run, metric: str, name: str) -> float | None:
+    return cell_statistic(run, metric, name) if metric in run["scores"] else None
+
+
+def _of(runs: Iterable[Run], label: str) -> list[Run]:
+    return sorted((run for run in runs if run["label"] == label), key=lambda run: int(run["settings"]["seed"]))
+
+
+def _scaled(metric: str, value: float) -> float:
+    return 100 * value if METRICS[metric].unit == "share" else value
+
+
+def _values(metric: str, runs: Sequence[Run], values: Sequence[float | None], *, signed: bool) -> Values:
+    """A row of a dot plot: every seed, mean, standard deviation, and both in words."""
+    seeds = {run["settings"]["seed"]: value for run, value in zip(runs, values, strict=True) if value is not None}
+    if not seeds:
+        return Values((), None, None, "no such number")
+    there = list(seeds.values())
+    mean, deviation = fmean(there), stdev(there) if len(there) > 1 else None
+    text = shown(metric, mean, signed=signed)
+    if deviation is not None:
+        text = f"{text.removesuffix(' %')} ± {shown(metric, deviation)}"
+    tip = "; ".join(f"seed {seed}: {shown(metric, value, signed=signed)}" for seed, value in seeds.items())
+    return Values(
+        tuple(_scaled(metric, value) for value in there),
+        _scaled(metric, mean),
+        None if deviation is None else _scaled(metric, deviation),
+        text,
+        f"{text} ({tip})",
+    )
+
+
+def _seed_rows(rows: Mapping[str, Values]) -> list[tuple[str, str]]:
+    """What the plot shows, as rows of a table: the label and everything about it in words."""
+    return [(label, row.tip or row.text) for label, row in rows.items()]
