@@ -320,7 +320,9 @@ def report(
         from lifealign.report.figures import comparison_figures, life_figures, write_figures
 
         if len(runs) == 1 and (runs[0] / MANIFEST).is_file():
-            drawn = write_figures(figures, life_figures(opened.scores, [version.name for version in opened.steps]))
+            steps = [version.name for version in opened.steps]
+            general = [record.general for record in opened.records]
+            drawn = write_figures(figures, life_figures(opened.scores, steps, general))
         else:
             from lifealign.report.comparison import compare_results
 

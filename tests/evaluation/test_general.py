@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
 from tests.tiny import letter_task
+from tokenizers.processors import TemplateProcessing
 
 from lifealign.errors import DataError, TrainingError
 from lifealign.evaluation.general import general_loss, general_passages, passages_hash
 from lifealign.life import Life
+from lifealign.prompt_pool import attach_pool
+from lifealign.training.logps import CompletionLogps
 from lifealign.training.runtime import Runtime
 
 MakeRuntime = Callable[..., Runtime]
@@ -66,6 +70,43 @@ def test_text_that_looks_like_a_control_token_is_read_as_text(make_runtime: Make
     assert general_loss(make_runtime(), ["<|im_start|>"], batch_size=1, max_length=99).tokens == 11
 
 
+def test_a_tokenizer_that_opens_every_text_with_a_token_of_its_own_opens_no_passage(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    plain = general_loss(runtime, PASSAGES, batch_size=2, max_length=512)
+    opening = TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 256)])
+    runtime.tokenizer.backend_tokenizer.post_processor = opening
+    assert runtime.tokenizer.encode("a")[0] == 256
+    assert general_loss(runtime, PASSAGES, batch_size=2, max_length=512) == plain
+
+
+def test_dropout_is_off_and_no_gradient_is_kept(make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = make_runtime()
+    for module in runtime.model.modules():
+        if isinstance(module, LoraLayer):
+            module.lora_dropout["default"] = torch.nn.Dropout(0.5)
+    runtime.model.train()
+    scored, forward = [], CompletionLogps.forward
+    monkeypatch.setattr(
+        CompletionLogps, "forward", lambda self, batch: scored.append(forward(self, batch)) or scored[-1]
+    )
+    found = [general_loss(runtime, PASSAGES, batch_size=2, max_length=512) for _ in range(2)]
+    assert found[0] == found[1] and not any(logps.requires_grad for logps in scored)
+
+
+def test_a_prompt_pool_is_asked_with_the_first_token_and_what_follows_counts_on(make_runtime: MakeRuntime) -> None:
+    runtime = make_runtime()
+    pool = attach_pool(runtime.model, pool_size=4, prompt_length=3, top_k=2, seed=0)
+    causal = runtime.model.get_base_model()
+    found = general_loss(runtime, PASSAGES, batch_size=2, max_length=512)
+    for passage, loss in zip(PASSAGES, found.per_passage, strict=True):
+        ids = torch.tensor([runtime.tokenizer.encode(passage, add_special_tokens=False)])
+        with torch.no_grad():
+            virtual = pool(pool.queries(causal, [(int(ids[0, 0]),)]))
+            whole = torch.cat((virtual, causal.get_input_embeddings()(ids)), dim=1)
+            logits = causal(inputs_embeds=whole).logits[0, pool.tokens : -1]  # transformers counts positions itself
+        assert loss == pytest.approx(float(torch.nn.functional.cross_entropy(logits, ids[0, 1:])), abs=1e-5)
+
+
 def test_a_loss_that_is_not_finite_is_no_number_to_keep(make_runtime: MakeRuntime) -> None:
     runtime = make_runtime()
     with torch.no_grad():
@@ -103,7 +144,7 @@ def test_the_hash_tells_passages_apart_and_their_borders_too() -> None:
 
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
     text, rows = tmp_path / "own.txt", tmp_path / "own.jsonl"
-    text.write_text("\ufeffOne.\nStill one.\n\n\n  \n\nTwo.\n", encoding="utf-8")
+    text.write_text("\ufeffOne.\nStill one.\n \t\nTwo.\n", encoding="utf-8")  # the line looks blank to a person
     rows.write_text('{"text": "One.\\n\\nStill one."}\n\n{"text": "Two.", "more": 1}\n')
     assert general_passages(text) == ("One.\nStill one.", "Two.")
     assert general_passages(rows) == ("One.\n\nStill one.", "Two.")
@@ -117,6 +158,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ("bad.jsonl", b'{"text": "a"}\n{"text"', r"bad\.jsonl:2: found no valid JSON"),
         ("no.jsonl", b'{"text": 7}', r"no\.jsonl:1: text: found a number \(7\), expected a string"),
         ("list.jsonl", b"[1]", r"list\.jsonl:1: text: found a list of 1, expected a string"),
+        ("half.jsonl", b'{"text": "\\ud800"}', r"half\.jsonl:1: text: found half of a surrogate pair"),
         ("none.jsonl", b'{"prompt": "a"}', r"none\.jsonl:1: text: found null, expected a string"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from lifealign.errors import DataError, TrainingError, describe
 from lifealign.training.batches import TokenizedPair
 from lifealign.training.runtime import Runtime
 
+GREATEST = 700.0
+"""Nats per token; beyond it the perplexity is no float any more, and the model no model."""
 SHIPPED = Path(__file__).with_name("general_text.jsonl")
 """Passages of sixteen kinds of text, written for this project, so that no model has been trained on them before."""
 
@@ -58,7 +61,7 @@ def general_passages(path: Path | None = None) -> tuple[str, ...]:
     except OSError as error:
         found = f"nothing that can be read ({error.strerror})"
         raise DataError(path, found=found, expected="a file of general text") from error
-    passages = _rows(path, content) if path.suffix == ".jsonl" else content.split("\n\n")
+    passages = _rows(path, content) if path.suffix == ".jsonl" else re.split(r"\n[ \t]*\n", content)
     kept = tuple(stripped for passage in passages if (stripped := passage.strip()))
     if not kept:
         raise DataError(path, found="no passage", expected="at least one, with a blank line between passages")
@@ -91,7 +94,7 @@ def general_loss(runtime: Runtime, passages: Sequence[str], *, batch_size: int, 
 
     Raises:
         ValueError: If no passage has two tokens.
-        TrainingError: If the loss is not finite.
+        TrainingError: If the loss is not finite, or so great that its perplexity would not be.
     """
     rows = [_as_pair(runtime, passage, max_length) for passage in passages]
     rows = [row for row in rows if row.chosen]
@@ -108,7 +111,7 @@ def general_loss(runtime: Runtime, passages: Sequence[str], *, batch_size: int, 
                 losses[index] = -logp
     tokens = sum(len(row.chosen) for row in rows)
     loss = math.fsum(losses) / tokens
-    if not math.isfinite(loss):
+    if not loss <= GREATEST:  # NaN too
         raise TrainingError(f"the loss on general text is {loss}", task="", stage="evaluation")
     return GeneralText(loss, tokens, tuple(each / len(row.chosen) for each, row in zip(losses, rows, strict=True)))
 
@@ -133,5 +136,7 @@ def _rows(path: Path, content: str) -> list[str]:
         if not isinstance(text, str):
             found = describe(text if isinstance(row, dict) else row)
             raise DataError(path, found=found, expected="a string", line=number, field="text")
+        if any("\ud800" <= character <= "\udfff" for character in text):  # JSON can spell it, UTF-8 cannot
+            raise DataError(path, found="half of a surrogate pair", expected="a string", line=number, field="text")
         passages.append(text)
     return passages

@@ -250,7 +250,7 @@ def _traits(result: Result) -> Iterator[tuple[str, str, Any]]:
     order = result["order"]
     yield "the base model", "", result["base"]["fingerprint"]
     if (general := _general(result)) is not None:
-        yield "the general text", "", general["text"]
+        yield "the general text", "", f"{general['text']} ({general['tokens']} tokens)"  # it may be cut by max_length
     yield "the metrics", order, ", ".join(sorted(result["scores"]))
     for metric, matrix in result["scores"].items():
         yield f"the tasks ({metric}, sorted)", order, ", ".join(sorted(matrix["tasks"]))

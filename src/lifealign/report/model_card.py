@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from lifealign.evaluation.matrix import ScoreMatrix
-from lifealign.evaluation.metrics import METRICS
-from lifealign.methods.base import Method
+from lifealign.evaluation.metrics import METRICS, PERPLEXITY
+from lifealign.methods.base import Method, Paper
+from lifealign.model import EMBEDDED_HUB_ID
 from lifealign.report.terminal import general_line, number_text
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-PLAIN = re.compile(r"([\\`*_\[\]<>|#~$])")
-"""Characters that mean something in Markdown."""
+PUNCTUATION = re.compile(r"([\\`*_\[\]<>|#~$&])")
+"""Characters that mean something in Markdown or HTML."""
+INVISIBLE = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
+"""Control characters, line ends of every kind among them."""
+HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w([\w.-]{0,94}\w)?/\w([\w.-]{0,94}\w)?", re.ASCII)
+"""An id on the hub, with its owner."""
+HUB_LICENSES = """
+    afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0 bigscience-openrail-m bsd
+    bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0
+    cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0
+    cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0
+    creativeml-openrail-m deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 gemma gfdl gpl gpl-2.0
+    gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 lgpl-lr llama2 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 openrail
+    openrail++ osl-3.0 other pddl postgresql unknown unlicense wtfpl zlib
+"""
+"""Short names that the hub takes for a licence. It may know more by now: any other is written as ``other`` with a
+``license_name``, which it takes as well."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +43,19 @@ class CardFacts:
 
     Attributes:
         version: Name of the version, ``02-tone``.
-        base: The base model: hub id or path.
+        base: The base model: hub id, or path of a folder or a ``.gguf`` file.
         revision: Its revision, if one was asked for.
         fingerprint: Content hash of its weights.
         embedded: Whether its weights are those of the embedded package, which are quantised.
         method: The method, with its options.
-        is_adapter: Whether the version is an adapter that PEFT loads.
+        is_adapter: Whether the version is an adapter that PEFT loads; else it is a pool of prompts.
         steps: Names of the steps so far, this one last.
         tasks: Per task in order: ``name``, ``step``, ``train_pairs``, ``test_pairs``.
-        matrices: Score matrices by metric.
+        matrices: Score matrices by metric, this step's row included.
         general: Figures on general text, or None.
-        settings: The resolved settings.
+        settings: The resolved settings, as JSON can hold them.
         environment: Versions of libraries.
-        license: Licence of the adapter, as the hub names licences, or None where nobody said.
+        license: Licence of the adapter, or None where nobody said.
     """
 
     version: str
@@ -58,75 +73,284 @@ class CardFacts:
     environment: Mapping[str, str]
     license: str | None
 
+    @property
+    def learnt_here(self) -> list[str]:
+        """Names of the tasks that were learnt in this step."""
+        return [task["name"] for task in self.tasks if task["step"] == self.version]
+
 
 def model_card(facts: CardFacts) -> str:
     """A model card in Markdown with the front matter that the Hugging Face hub reads.
 
-    The same facts give the same text: no clock, and of a local base model no path but its last part.
+    The same facts give the same text: no clock, and of every absolute path only its last part.
     """
-    on_hub = HUB_ID.fullmatch(facts.base) is not None
-    base = facts.base if on_hub else Path(facts.base).name
-    tags = ["lifealign", "lifelong-alignment", "dpo", *(["lora"] if facts.is_adapter else [])]
-    front: dict[str, Any] = {"base_model": base} if on_hub else {}
-    front |= {"library_name": "peft" if facts.is_adapter else "lifealign", "license": facts.license or "unknown"}
-    front |= {"pipeline_tag": "text-generation", "tags": tags}
-    settings = dict(facts.settings) | {"model": dict(facts.settings["model"]) | {"model_name_or_path": base}}
-    settings["evaluation"] = {
-        key: value for key, value in facts.settings["evaluation"].items() if key != "general_text"
-    }
+    base = EMBEDDED_HUB_ID if facts.embedded else portable(facts.base)
+    options = [(key, value) for key, value in portable(facts.method.model_dump(mode="json")).items()]
+    code = _pool_code(facts) if not facts.is_adapter else _adapter_code(facts, base)
+    tasks = [[task["name"], task["step"], task["train_pairs"], task["test_pairs"]] for task in facts.tasks]
     card: str = _template().render(
+        front=_yaml(_front_matter(facts)),
         facts=facts,
         base=base,
-        front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(),
-        tables=[_table(matrix, facts.steps) for matrix in facts.matrices.values()],
+        taught=_taught(facts),
+        code=fenced("python", code),
+        tasks=_grid(["task", "learnt in", "training pairs", "held-out pairs"], tasks, numbers_from=2),
+        tables=[_scores(matrix, facts) for matrix in facts.matrices.values()],
+        can_forget=_can_forget(facts),
         general=None if facts.general is None else general_line(facts.general),
-        settings=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True).rstrip(),
-        options=facts.method.model_dump(mode="json"),
+        options=_grid(["setting", "value"], [*options, *_key_settings(facts)], numbers_from=2),
+        settings=fenced("yaml", _yaml(portable(facts.settings))),
+        limits=list(_limits(facts)),
+        citation=_citation(facts.method.key, facts.method.paper),
     )
     return card
 
 
-def _table(matrix: ScoreMatrix, steps: Sequence[str]) -> dict[str, Any]:
-    """A score matrix as rows of text, what was just learnt in bold, and its summary."""
-
-    def text(value: float | None, *, bold: bool = False) -> str:
-        shown = number_text(matrix.metric, value)
-        return f"**{shown}**" if bold and value is not None else shown
-
-    rows = [["base model", *(text(matrix.base.get(task)) for task in matrix.tasks)]]
-    for step, (name, row) in enumerate(zip(steps, matrix.rows, strict=True)):
-        cells = [
-            text(row.get(task), bold=matrix.learnt_at[task] == step) if step >= matrix.learnt_at[task] else ""
-            for task in matrix.tasks
-        ]
-        rows.append([name, *cells])
-    numbers = matrix.summary()
-    return {
-        "label": METRICS[matrix.metric].label,
-        "direction": "higher is better" if matrix.higher_is_better else "lower is better",
-        "header": ["after", *matrix.tasks],
-        "rows": rows,
-        "last": text(numbers["last"]),
-        "backward": number_text(matrix.metric, numbers["backward_transfer"], signed=True),
-        "forgetting": text(numbers["forgetting"]),
-    }
-
-
 def plain(value: object) -> str:
-    r"""Text that Markdown shows as it is.
+    r"""Text that Markdown shows as it is, in one line.
 
     Example:
         >>> plain("a_b|c*")
         'a\\_b\\|c\\*'
     """
-    return PLAIN.sub(r"\\\1", str(value)).replace("\n", " ")
+    return PUNCTUATION.sub(r"\\\1", INVISIBLE.sub(" ", str(value)))
+
+
+def fenced(language: str, text: str) -> str:
+    r"""A block of code whose fence is longer than any run of backticks in it, so that nothing in it can end it.
+
+    Example:
+        >>> fenced("yaml", "a: 1")
+        '```yaml\na: 1\n```'
+    """
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def portable(value: Any) -> Any:
+    """The same value with only the last part of every absolute path in it: a card is read on other machines.
+
+    Example:
+        >>> portable({"model": {"model_name_or_path": "/srv/models/base"}, "metrics": ["bleu"], "top_k": 3})
+        {'model': {'model_name_or_path': 'base'}, 'metrics': ['bleu'], 'top_k': 3}
+    """
+    match value:
+        case Mapping():
+            return {key: portable(one) for key, one in value.items()}
+        case list() | tuple():
+            return [portable(one) for one in value]
+        case str() if (path := _absolute(value)) is not None:
+            return path.name or "local"
+    return value
+
+
+def _absolute(text: str) -> PurePath | None:
+    return next((path for path in (PurePosixPath(text), PureWindowsPath(text)) if path.is_absolute()), None)
+
+
+def _hub_id(facts: CardFacts) -> str | None:
+    """The base model's id on the hub, with its owner; None where it is a path, or may be one."""
+    if facts.embedded:
+        return EMBEDDED_HUB_ID
+    return facts.base if HUB_ID.fullmatch(facts.base) and not facts.base.endswith((".git", ".gguf")) else None
+
+
+def _front_matter(facts: CardFacts) -> dict[str, Any]:
+    """What the hub reads."""
+    front: dict[str, Any] = {}
+    if (hub_id := _hub_id(facts)) is not None:
+        front["base_model"] = hub_id
+    front["library_name"] = "peft" if facts.is_adapter else "lifealign"
+    named = facts.license or "unknown"
+    front |= {"license": named} if named in HUB_LICENSES.split() else {"license": "other", "license_name": named}
+    tags = ["lifealign", "lifelong-alignment"]
+    tags += ["dpo"] if facts.settings["preference"]["num_train_epochs"] else []
+    tags += ["lora"] if facts.is_adapter else []
+    return front | {"pipeline_tag": "text-generation", "tags": tags}
+
+
+def _taught(facts: CardFacts) -> str:
+    """What was taught and how it was scored, in one sentence."""
+    if not facts.method.one_model:
+        others = len(facts.tasks) - len(facts.learnt_here)
+        beside = f"; each of the {others} tasks before has a model of its own" if others > 1 else ""
+        beside = "; the task before has a model of its own" if others == 1 else beside
+        return f"It was taught {_listed(facts.learnt_here)} alone{beside}."
+    number, joint = len(facts.tasks), len(facts.steps) == 1
+    if number == 1:
+        what, moment, which = "1 preference task", "afterwards", "that task"
+    elif joint:
+        what, moment, which = f"{number} preference tasks together", "afterwards", "all of them"
+    else:
+        what, moment, which = f"{number} preference tasks, one after the other", "after each of them", "all so far"
+    scored = f"; {moment} it was scored on held-out pairs of {which}" if facts.matrices else ""
+    return f"It was taught {what}{scored}."
+
+
+def _adapter_code(facts: CardFacts, base: str) -> str:
+    """Python that loads the adapter with PEFT, on the base in the dtype that it was trained on."""
+    dtype = facts.settings["model"]["dtype"]
+    where, from_base, imports, comment = base, "", "AutoModelForCausalLM, AutoTokenizer", ""
+    more = f", dtype={_literal('bfloat16' if dtype == 'auto' else dtype)}"
+    if _absolute(facts.base) is not None and not facts.embedded:
+        comment = "  # a folder: write where it is on your machine"
+        if facts.base.endswith(".gguf"):
+            where, from_base, imports = ".", f", gguf_file={_literal(base)}", f"{imports}, GgufConfig"
+            more += ", quantization_config=GgufConfig(dequantize=True)"
+            comment = "  # the folder of the .gguf file: write where it is on your machine"
+    elif facts.revision is not None and not facts.embedded:
+        from_base = f", revision={_literal(facts.revision)}"
+    return "\n".join(
+        [
+            "from peft import PeftModel",
+            f"from transformers import {imports}",
+            "",
+            f"name = {_literal(where)}{comment}",
+            f"tokenizer = AutoTokenizer.from_pretrained(name{from_base})",
+            f"base = AutoModelForCausalLM.from_pretrained(name{from_base}{more})",
+            f"model = PeftModel.from_pretrained(base, {_literal(facts.version)})  # this folder",
+        ]
+    )
+
+
+def _pool_code(facts: CardFacts) -> str:
+    return f'from lifealign import Life\n\nmodel, tokenizer = Life.open("LIFE").load({_literal(facts.version)})'
+
+
+def _literal(text: str) -> str:
+    """Text as Python writes it, in double quotes where it can be."""
+    shown = repr(text)
+    return shown if "'" in text or '"' in text else f'"{shown[1:-1]}"'
+
+
+def _scores(matrix: ScoreMatrix, facts: CardFacts) -> dict[str, str]:
+    """A score matrix as a table, what was just learnt in bold, and what it comes to."""
+
+    def text(value: float | None, *, signed: bool = False) -> str:
+        return number_text(matrix.metric, value, signed=signed)
+
+    rows = [["base model", *(text(matrix.base.get(task)) for task in matrix.tasks)]]
+    for step, (name, row) in enumerate(zip(facts.steps, matrix.rows, strict=True)):
+        cells = []
+        for task in matrix.tasks:
+            shown = text(row.get(task)) if step >= matrix.learnt_at[task] else ""
+            cells.append(f"**{shown}**" if step == matrix.learnt_at[task] and task in row else shown)
+        rows.append([f"after {plain(name)}", *cells])
+    numbers = matrix.summary()
+    summary = f"Last {text(numbers['last'])}"
+    if _can_forget(facts):
+        summary += f", backward transfer {text(numbers['backward_transfer'], signed=True)}"
+        summary += f", forgetting {text(numbers['forgetting'])}"
+    return {
+        "label": METRICS[matrix.metric].label,
+        "direction": "higher is better" if matrix.higher_is_better else "lower is better",
+        "grid": _grid(["", *matrix.tasks], rows, escaped=True),
+        "summary": summary,
+    }
+
+
+def _can_forget(facts: CardFacts) -> bool:
+    """Whether one model has learnt something after something else; if not, there is no transfer to speak of."""
+    return facts.method.one_model and len(facts.steps) > 1
+
+
+def _grid(header: Sequence[str], rows: Iterable[Sequence[object]], numbers_from: int = 1, escaped: bool = False) -> str:
+    """A table in Markdown; columns from ``numbers_from`` on are set to the right."""
+    rule = ["---" if place < numbers_from else "---:" for place in range(len(header))]
+    body = [[str(cell) if escaped else plain(cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [[plain(cell) for cell in header], rule, *body])
+
+
+def _key_settings(facts: CardFacts) -> Iterator[tuple[str, str]]:
+    """What decides most about the training, in words; the method's own options are shown before it."""
+    settings, method = facts.settings, facts.method
+    if facts.is_adapter:
+        lora = settings["lora"]
+        yield "LoRA", f"rank {lora['lora_r']}, alpha {lora['lora_alpha']}, on {', '.join(lora['lora_target_modules'])}"
+    for stage in ("sft", "preference"):
+        config = settings[stage]
+        if not config["num_train_epochs"]:
+            yield f"{stage} stage", "off"
+            continue
+        rate = config["learning_rate"] * method.learning_rate_factor
+        pairs = config["per_device_train_batch_size"] * config["gradient_accumulation_steps"]
+        epochs = f"{config['num_train_epochs']} epoch{'s' if config['num_train_epochs'] > 1 else ''}"
+        yield f"{stage} stage", f"{epochs}, learning rate {rate:g}, {pairs} pairs per optimizer step"
+    if settings["preference"]["num_train_epochs"]:
+        reference = {"base": "the base model", "task_start": "the model as the task began"}
+        preference = settings["preference"]
+        yield "DPO", f"beta {preference['beta']}, reference: {reference[preference['reference']]}"
+    yield "replay", _replay(settings["replay"], method)
+    yield "longest pair", f"{settings['data']['max_length']} tokens of prompt and one answer"
+    yield "seed", str(settings["seed"])
+
+
+def _replay(replay: Mapping[str, Any] | None, method: Method) -> str:
+    if method.memory_use == "none" or (replay is None and not method.replays):
+        return "off"
+    if replay is None:
+        return "on, as the method has it by default"
+    if not (replay["fraction"] and replay["capacity"]):
+        return "off"
+    return f"{replay['fraction']:g} of each task's pairs, at most {replay['capacity']}"
+
+
+def _limits(facts: CardFacts) -> Iterator[str]:
+    """What the numbers do not say."""
+    yield (
+        "Scores are of held-out pairs of the same tasks. Other tasks, safety and truthfulness beyond them were not "
+        "measured."
+    )
+    yield f"One run with one seed ({facts.settings['seed']}): how far another would be from it is not known."
+    if not facts.method.one_model and len(facts.steps) > 1:
+        yield f"Only {_listed(facts.learnt_here)} was learnt by this model; the other scores are of other versions."
+    if unseen := [task["name"] for task in facts.tasks if not task["test_pairs"]]:
+        yield f"Without held-out pairs, and so without any score: {_listed(unseen)}."
+    wanted = [metric for metric in facts.settings["evaluation"]["metrics"] if metric != PERPLEXITY]
+    if without := [METRICS[metric].short for metric in wanted if metric not in facts.matrices]:
+        yield f"Asked for, but no task could be scored on it: {_listed(without)}."
+    for metric, matrix in facts.matrices.items():
+        if matrix.holes:
+            holes = ", ".join(f"{plain(task)} after {plain(facts.steps[step])}" for step, task in matrix.holes)
+            yield f"Missing for {METRICS[metric].short}: {holes}. No mean is taken over what is missing."
+    for key, what in (("pairs", "held-out pairs"), ("prompts", "held-out prompts")):
+        if (most := facts.settings["evaluation"][key]) is not None and facts.matrices:
+            yield f"At most {most} {what} of each task were scored."
+    if facts.general is None:
+        yield "General ability was not measured, so what these tasks cost elsewhere is not known."
+    if facts.license is None:
+        yield "Nobody has said under which licence this may be used; that of the base model applies to it as well."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(plain(name) for name in names)
+
+
+def _citation(key: str, paper: Paper | None) -> str:
+    """BibTeX of the method's own paper, of what its class knows; empty where that is LifeAlign's, or there is none."""
+    if paper is None or key == "lifealign":
+        return ""
+    fields = {"title": paper.title, "howpublished": paper.venue, "url": paper.url}
+    year = ""
+    if dated := re.fullmatch(r"(.+) (\d{4})", paper.venue):
+        fields["howpublished"], year = dated.groups()
+        fields["year"] = year
+    if found := re.search(r"arxiv\.org/abs/(\S+)", paper.url):
+        fields |= {"eprint": found[1], "archiveprefix": "arXiv"}
+    body = "\n".join(f"  {name:<13} = {{{value}}}," for name, value in fields.items())
+    return f"@misc{{{key}{year},\n{body}\n}}"
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).rstrip()
 
 
 @cache
-def _template() -> Any:
+def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=False,
+        autoescape=False,  # Markdown, not HTML: whatever comes from data goes through plain, fenced or YAML
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
