@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,9 @@ from lifealign.manifest import MANIFEST, FileRecord, Manifest, TaskRecord, Versi
 
 OWNED = ("versions", "memory", "replay", "tasks")
 """Folders in which only what the manifest names exists."""
+
+LOGS = "logs"
+"""Folder of what trackers write, one folder a step."""
 
 Content = Mapping[str, Any] | Sequence[Any] | str
 
@@ -144,7 +148,10 @@ class LifeDirectory:
         return storage.read_json(self.verified(name))
 
     def clear_leftovers(self) -> None:
-        """Deletes what the manifest does not name from the folders that are the life's own."""
+        """Deletes what the manifest does not name from the folders that are the life's own.
+
+        Trackers' logs go with their step: one that is learnt again would continue the curves of the one that is gone.
+        """
         storage.remove_leftovers(self.path)
         named = {self.path / name for version in self.manifest.versions for name in version.files}
         for folder in OWNED:
@@ -154,6 +161,11 @@ class LifeDirectory:
                         path.rmdir()
                 elif path not in named:
                     path.unlink()
+        steps = {version.name for version in self.manifest.versions}
+        logs = self.path / LOGS
+        for run in sorted(logs.iterdir()) if logs.is_dir() else ():
+            if run.name not in steps and run.is_dir() and not run.is_symlink():
+                shutil.rmtree(run)
 
     def _write(self, files: Mapping[str, Content]) -> dict[str, FileRecord]:
         """Writes files, each after its suffix, and returns what a manifest says of them."""

@@ -13,6 +13,7 @@ import xxhash
 
 from lifealign.data.replay import distinct, sample_for_replay
 from lifealign.data.task import Pair, Task
+from lifealign.directory import LOGS
 from lifealign.errors import ConfigError, DataError, TrainingError
 from lifealign.evaluation.evaluate import HeldOut, Scores
 from lifealign.evaluation.general import general_passages, passages_hash
@@ -90,7 +91,7 @@ class Learning:
             life.report_to,
             life=life.directory.path.absolute().name,
             step=step.name,
-            folder=life.directory.path / "logs",
+            folder=life.directory.path / LOGS,
             settings=life.config.model_dump(mode="json"),
         )
         self.started, self.seconds = time.monotonic(), 0.0

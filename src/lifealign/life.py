@@ -160,7 +160,8 @@ class Life:
         """
         with self.writing():
             self.directory.rollback(to)
-            (self.directory.path / "result.json").unlink(missing_ok=True)  # it tells of steps that are gone
+            for view in ("result.json", "report.html"):
+                (self.directory.path / view).unlink(missing_ok=True)  # it tells of steps that are gone
             self.forget_loaded()
             self.write_scores()
 

@@ -91,6 +91,7 @@ def later_record(metric: str, settings: Mapping[str, Any], scores: Scores, base:
         "base": base.values.get(metric, {}),
         "outcomes": scores.outcomes.get(metric),
         "holes": scores.holes.get(metric, {}),
+        "base_holes": base.holes.get(metric, {}),
         "answers": scores.answers if uses_answers else [],
         "base_answers": base.answers if uses_answers else [],
     }

@@ -201,6 +201,21 @@ def test_marks_that_are_missing_do_not_count_and_too_many_of_them_refuse_the_cel
     assert better.asked > 0
 
 
+def test_a_base_without_marks_is_asked_again_too(life: Life) -> None:
+    class Tired(FirstWord):
+        """Gives no marks from its third call on: the first version is marked, and the base is not."""
+
+        def __call__(self, task: HeldOut, pairs: Sequence[Pair], answers: Sequence[str]) -> list[float | None]:
+            marks = super().__call__(task, pairs, answers)
+            return marks if self.asked <= 4 else [None] * len(marks)
+
+    measured(life, ["judge"], judge=Tired(), as_of="01-one")
+    assert life.scores["judge"].rows[0] == {"one": 25.0} and life.scores["judge"].base == {}
+    assert measured(life, ["judge"], judge=FirstWord(), as_of="01-one") == ["01-one"]
+    assert life.scores["judge"].base == {"one": 25.0}
+    assert measured(life, ["judge"], judge=FirstWord(), as_of="01-one") == []
+
+
 def test_marks_of_another_judge_do_not_compare(life: Life) -> None:
     measured(life, ["judge"], judge=FirstWord())
     with pytest.raises(ConfigError, match="judge: 'first' there, 'second' here"):

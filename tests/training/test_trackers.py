@@ -47,6 +47,22 @@ def test_tensorboard_holds_every_optimizer_step_and_the_scores(make_life: MakeLi
         assert "perplexity/general text" in found
 
 
+def test_logs_of_steps_that_are_gone_go_too(make_life: MakeLife, monkeypatch: pytest.MonkeyPatch) -> None:
+    life = make_life(report_to="tensorboard")
+    for task in (ONE, TWO):
+        life.learn(task)
+    once = scalars(life.directory.path / "logs" / "02-two")
+    life.rollback("01-one")
+    assert [folder.name for folder in (life.directory.path / "logs").iterdir()] == ["01-one"]
+    with monkeypatch.context() as patch:
+        patch.setattr("lifealign.learning.Learning.evaluate", None)  # killed after training, as far as the logs go
+        with pytest.raises(TypeError):
+            life.learn(TWO)
+    life.learn(TWO)
+    again = scalars(life.directory.path / "logs" / "02-two")
+    assert {tag: len(points) for tag, points in again.items()} == {tag: len(points) for tag, points in once.items()}
+
+
 def test_without_trackers_nothing_is_written_and_with_them_nothing_else_is_learnt(make_life: MakeLife) -> None:
     plain, told = make_life(), make_life(report_to=["tensorboard"])
     for life in (plain, told):

@@ -160,7 +160,10 @@ class _Measuring:
             metric
             for metric, settings in self.settings.items()
             if self._applies(version, metric)
-            and (self._found_under(version, metric) != settings or later.get(metric, {}).get("holes"))
+            and (
+                self._found_under(version, metric) != settings
+                or any(later.get(metric, {}).get(holes) for holes in ("holes", "base_holes"))
+            )
         ]
 
     def _applies(self, version: Version, metric: str) -> bool:
