@@ -21,17 +21,9 @@ from matplotlib.transforms import Affine2D
 from lifealign.errors import ConfigError
 from lifealign.evaluation.matrix import ScoreMatrix
 from lifealign.report.comparison import Comparison, Estimate, compare_results
-from lifealign.report.figures import (
-    COLOURS,
-    COLUMN,
-    PAGE,
-    _ink,
-    _line,
-    comparison_figures,
-    life_figures,
-    shortened,
-    write_figures,
-)
+from lifealign.report.figures import comparison_figures, life_figures, write_figures
+from lifealign.report.figures.heat_map import _ink
+from lifealign.report.figures.look import COLOURS, COLUMN, PAGE, line_look, shortened
 
 RESULTS = sorted((Path(__file__).parents[2] / "results" / "support_desk_three_rules").glob("*.json"))
 STEPS = ["01-brief", "02-greet"]
@@ -285,7 +277,7 @@ def test_tasks_learnt_together_can_be_read() -> None:
 
 
 def test_lines_differ_in_more_than_colour() -> None:
-    looks = [_line(number) for number in range(49)]
+    looks = [line_look(number) for number in range(49)]
     assert len({(look["color"], look["marker"]) for look in looks}) == 49
     assert len({look["marker"] for look in looks[:7]}) == 7
     okabe_ito = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"}

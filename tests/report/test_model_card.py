@@ -22,7 +22,8 @@ from lifealign.life import Life
 from lifealign.lifelong import run_stream
 from lifealign.methods import METHODS
 from lifealign.methods.base import Paper
-from lifealign.report.model_card import HUB_LICENSES, CardFacts, fenced, model_card, plain, portable
+from lifealign.report.markdown import fenced, plain, portable
+from lifealign.report.model_card import HUB_LICENSES, CardFacts, model_card
 
 MakeLife = Callable[..., Life]
 ROOT = Path(__file__).parents[2]
@@ -364,7 +365,7 @@ def test_a_file_of_weights_is_read_as_one() -> None:
 def test_a_prompt_pool_is_not_passed_off_as_an_adapter() -> None:
     card = model_card(POOL)
     assert "PeftModel" not in card and "A pool of soft prompts" in card and "PEFT cannot load it" in card
-    assert 'Life.open("LIFE").load("02-to_ne")' in card
+    assert 'life = Life.open("LIFE")' in card and 'life.load("02-to_ne")' in card
 
 
 @pytest.mark.parametrize("method", ["lifealign", "olora", "l2p"])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,12 +16,10 @@ from lifealign.evaluation.matrix import ScoreMatrix
 from lifealign.evaluation.metrics import METRICS, PERPLEXITY
 from lifealign.methods.base import Method, Paper
 from lifealign.model import EMBEDDED_HUB_ID
+from lifealign.report.loading import life_code, peft_code
+from lifealign.report.markdown import fenced, grid, listed, plain, portable
 from lifealign.report.terminal import general_line, number_text
 
-PUNCTUATION = re.compile(r"([\\`*_\[\]<>|#~$&])")
-"""Characters that mean something in Markdown or HTML."""
-INVISIBLE = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
-"""Control characters, line ends of every kind among them."""
 HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w([\w.-]{0,94}\w)?/\w([\w.-]{0,94}\w)?", re.ASCII)
 """An id on the hub, with its owner."""
 HUB_LICENSES = """
@@ -86,7 +84,11 @@ def model_card(facts: CardFacts) -> str:
     """
     base = EMBEDDED_HUB_ID if facts.embedded else portable(facts.base)
     options = [(key, value) for key, value in portable(facts.method.model_dump(mode="json")).items()]
-    code = _pool_code(facts) if not facts.is_adapter else _adapter_code(facts, base)
+    code = life_code("LIFE", facts.version)
+    if facts.is_adapter:
+        place, dtype = EMBEDDED_HUB_ID if facts.embedded else facts.base, facts.settings["model"]["dtype"]
+        revision = None if facts.embedded else facts.revision
+        code = peft_code(place, facts.version, dtype=dtype, revision=revision, elsewhere=True)
     tasks = [[task["name"], task["step"], task["train_pairs"], task["test_pairs"]] for task in facts.tasks]
     card: str = _template().render(
         front=_yaml(_front_matter(facts)),
@@ -94,59 +96,16 @@ def model_card(facts: CardFacts) -> str:
         base=base,
         taught=_taught(facts),
         code=fenced("python", code),
-        tasks=_grid(["task", "learnt in", "training pairs", "held-out pairs"], tasks, numbers_from=2),
+        tasks=grid(["task", "learnt in", "training pairs", "held-out pairs"], tasks, numbers_from=2),
         tables=[_scores(matrix, facts) for matrix in facts.matrices.values()],
         can_forget=_can_forget(facts),
         general=None if facts.general is None else general_line(facts.general),
-        options=_grid(["setting", "value"], [*options, *_key_settings(facts)], numbers_from=2),
+        options=grid(["setting", "value"], [*options, *_key_settings(facts)], numbers_from=2),
         settings=fenced("yaml", _yaml(portable(facts.settings))),
         limits=list(_limits(facts)),
         citation=_citation(facts.method.key, facts.method.paper),
     )
     return card
-
-
-def plain(value: object) -> str:
-    r"""Text that Markdown shows as it is, in one line.
-
-    Example:
-        >>> plain("a_b|c*")
-        'a\\_b\\|c\\*'
-    """
-    return PUNCTUATION.sub(r"\\\1", INVISIBLE.sub(" ", str(value)))
-
-
-def fenced(language: str, text: str) -> str:
-    r"""A block of code whose fence is longer than any run of backticks in it, so that nothing in it can end it.
-
-    Example:
-        >>> fenced("yaml", "a: 1")
-        '```yaml\na: 1\n```'
-    """
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text}\n{fence}"
-
-
-def portable(value: Any) -> Any:
-    """The same value with only the last part of every absolute path in it: a card is read on other machines.
-
-    Example:
-        >>> portable({"model": {"model_name_or_path": "/srv/models/base"}, "metrics": ["bleu"], "top_k": 3})
-        {'model': {'model_name_or_path': 'base'}, 'metrics': ['bleu'], 'top_k': 3}
-    """
-    match value:
-        case Mapping():
-            return {key: portable(one) for key, one in value.items()}
-        case list() | tuple():
-            return [portable(one) for one in value]
-        case str() if (path := _absolute(value)) is not None:
-            return path.name or "local"
-    return value
-
-
-def _absolute(text: str) -> PurePath | None:
-    return next((path for path in (PurePosixPath(text), PureWindowsPath(text)) if path.is_absolute()), None)
 
 
 def _hub_id(facts: CardFacts) -> str | None:
@@ -176,7 +135,7 @@ def _taught(facts: CardFacts) -> str:
         others = len(facts.tasks) - len(facts.learnt_here)
         beside = f"; each of the {others} tasks before has a model of its own" if others > 1 else ""
         beside = "; the task before has a model of its own" if others == 1 else beside
-        return f"It was taught {_listed(facts.learnt_here)} alone{beside}."
+        return f"It was taught {listed(facts.learnt_here)} alone{beside}."
     number, joint = len(facts.tasks), len(facts.steps) == 1
     if number == 1:
         what, moment, which = "1 preference task", "afterwards", "that task"
@@ -186,42 +145,6 @@ def _taught(facts: CardFacts) -> str:
         what, moment, which = f"{number} preference tasks, one after the other", "after each of them", "all so far"
     scored = f"; {moment} it was scored on held-out pairs of {which}" if facts.matrices else ""
     return f"It was taught {what}{scored}."
-
-
-def _adapter_code(facts: CardFacts, base: str) -> str:
-    """Python that loads the adapter with PEFT, on the base in the dtype that it was trained on."""
-    dtype = facts.settings["model"]["dtype"]
-    where, from_base, imports, comment = base, "", "AutoModelForCausalLM, AutoTokenizer", ""
-    more = f", dtype={_literal('bfloat16' if dtype == 'auto' else dtype)}"
-    if _absolute(facts.base) is not None and not facts.embedded:
-        comment = "  # a folder: write where it is on your machine"
-        if facts.base.endswith(".gguf"):
-            where, from_base, imports = ".", f", gguf_file={_literal(base)}", f"{imports}, GgufConfig"
-            more += ", quantization_config=GgufConfig(dequantize=True)"
-            comment = "  # the folder of the .gguf file: write where it is on your machine"
-    elif facts.revision is not None and not facts.embedded:
-        from_base = f", revision={_literal(facts.revision)}"
-    return "\n".join(
-        [
-            "from peft import PeftModel",
-            f"from transformers import {imports}",
-            "",
-            f"name = {_literal(where)}{comment}",
-            f"tokenizer = AutoTokenizer.from_pretrained(name{from_base})",
-            f"base = AutoModelForCausalLM.from_pretrained(name{from_base}{more})",
-            f"model = PeftModel.from_pretrained(base, {_literal(facts.version)})  # this folder",
-        ]
-    )
-
-
-def _pool_code(facts: CardFacts) -> str:
-    return f'from lifealign import Life\n\nmodel, tokenizer = Life.open("LIFE").load({_literal(facts.version)})'
-
-
-def _literal(text: str) -> str:
-    """Text as Python writes it, in double quotes where it can be."""
-    shown = repr(text)
-    return shown if "'" in text or '"' in text else f'"{shown[1:-1]}"'
 
 
 def _scores(matrix: ScoreMatrix, facts: CardFacts) -> dict[str, str]:
@@ -245,7 +168,7 @@ def _scores(matrix: ScoreMatrix, facts: CardFacts) -> dict[str, str]:
     return {
         "label": METRICS[matrix.metric].label,
         "direction": "higher is better" if matrix.higher_is_better else "lower is better",
-        "grid": _grid(["", *matrix.tasks], rows, escaped=True),
+        "grid": grid(["", *matrix.tasks], rows, escaped=True),
         "summary": summary,
     }
 
@@ -253,13 +176,6 @@ def _scores(matrix: ScoreMatrix, facts: CardFacts) -> dict[str, str]:
 def _can_forget(facts: CardFacts) -> bool:
     """Whether one model has learnt something after something else; if not, there is no transfer to speak of."""
     return facts.method.one_model and len(facts.steps) > 1
-
-
-def _grid(header: Sequence[str], rows: Iterable[Sequence[object]], numbers_from: int = 1, escaped: bool = False) -> str:
-    """A table in Markdown; columns from ``numbers_from`` on are set to the right."""
-    rule = ["---" if place < numbers_from else "---:" for place in range(len(header))]
-    body = [[str(cell) if escaped else plain(cell) for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [[plain(cell) for cell in header], rule, *body])
 
 
 def _key_settings(facts: CardFacts) -> Iterator[tuple[str, str]]:
@@ -304,12 +220,12 @@ def _limits(facts: CardFacts) -> Iterator[str]:
     )
     yield f"One run with one seed ({facts.settings['seed']}): how far another would be from it is not known."
     if not facts.method.one_model and len(facts.steps) > 1:
-        yield f"Only {_listed(facts.learnt_here)} was learnt by this model; the other scores are of other versions."
+        yield f"Only {listed(facts.learnt_here)} was learnt by this model; the other scores are of other versions."
     if unseen := [task["name"] for task in facts.tasks if not task["test_pairs"]]:
-        yield f"Without held-out pairs, and so without any score: {_listed(unseen)}."
+        yield f"Without held-out pairs, and so without any score: {listed(unseen)}."
     wanted = [metric for metric in facts.settings["evaluation"]["metrics"] if metric != PERPLEXITY]
     if without := [METRICS[metric].short for metric in wanted if metric not in facts.matrices]:
-        yield f"Asked for, but no task could be scored on it: {_listed(without)}."
+        yield f"Asked for, but no task could be scored on it: {listed(without)}."
     for metric, matrix in facts.matrices.items():
         if matrix.holes:
             holes = ", ".join(f"{plain(task)} after {plain(facts.steps[step])}" for step, task in matrix.holes)
@@ -321,10 +237,6 @@ def _limits(facts: CardFacts) -> Iterator[str]:
         yield "General ability was not measured, so what these tasks cost elsewhere is not known."
     if facts.license is None:
         yield "Nobody has said under which licence this may be used; that of the base model applies to it as well."
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(plain(name) for name in names)
 
 
 def _citation(key: str, paper: Paper | None) -> str:
