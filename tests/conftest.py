@@ -15,9 +15,9 @@ from transformers import PreTrainedTokenizerFast
 from lifealign.config import AdapterConfig, LifeConfig, ModelConfig
 from lifealign.config_file import build_config
 from lifealign.life import Life
-from lifealign.memory.adapter import read_adapter, write_adapter
-from lifealign.model import attach_lora, load_base
-from lifealign.training.runtime import Runtime
+from lifealign.model.adapter import attach_lora, read_adapter, write_adapter
+from lifealign.model.base_model import load_base
+from lifealign.model.runtime import Runtime
 
 settings.register_profile("lifealign", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("lifealign")

@@ -13,7 +13,7 @@ from tests.tiny import letter_task
 
 from lifealign.life import Life
 from lifealign.lifelong import run_stream
-from lifealign.memory.adapter import Adapter
+from lifealign.memory.update import Adapter
 from lifealign.methods import METHODS
 from lifealign.methods.base import StageContext, Step
 from lifealign.training.objectives import BatchOutcome

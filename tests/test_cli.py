@@ -288,8 +288,10 @@ def test_evaluate_measures_more_shows_it_and_does_not_repeat_it(lifealign: Comma
     ("arguments", "message"),
     [
         (["--metric", "rouge"], "metric: found 'rouge', expected some of adherence, "),
-        (["--metric", "judge"], "--metric judge: found it without a judge, expected --judge-model NAME beside it"),
-        (["--against", "00-base"], "--against: found it without a judge, expected --judge-model NAME beside it"),
+        (["--metric", "judge"], "found metric judge without a judge, expected --judge-model NAME beside it"),
+        (["--against", "00-base"], "found against without a judge, expected --judge-model NAME beside it"),
+        (["--max-requests", "3"], "found max_requests without a judge"),
+        (["--judge-model", "m", "--against", "00-base", "--replace"], "--replace: found it beside --against alone"),
         (["--as-of", "07-x"], "found no version '07-x', expected one of: 00-base, 01-one"),
         (["--set", "max_new_token=3"], "max_new_token"),
         (["--metric", "rouge_l", "--set", "temperature=0.5"], "expected it with do_sample: true"),

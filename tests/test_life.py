@@ -24,7 +24,7 @@ from lifealign.errors import ConfigError, LifeError, ModelError, TrainingError
 from lifealign.evaluation.adherence import AnswerCheck
 from lifealign.life import Life
 from lifealign.manifest import Manifest
-from lifealign.memory.adapter import read_adapter
+from lifealign.model.adapter import read_adapter
 from lifealign.training.objectives import PreferenceObjective, SupervisedObjective
 
 MakeLife = Callable[..., Life]

@@ -27,7 +27,7 @@ from lifealign.evaluation.adherence import AnswerCheck
 from lifealign.learning import derive_seed
 from lifealign.life import Life
 from lifealign.lifelong import run_stream
-from lifealign.training.batches import TokenizedPair
+from lifealign.model.tokens import TokenizedPair
 from lifealign.training.progress import Progress
 
 MakeLife = Callable[..., Life]

@@ -11,7 +11,7 @@ from lifealign.config import LifeConfig, ModelConfig
 from lifealign.config_file import build_config
 from lifealign.demo.support_desk import load_suite
 from lifealign.life import Life
-from lifealign.model import EMBEDDED, EMBEDDED_HUB_ID, EMBEDDED_INSTALL, EMBEDDED_PACKAGE, load_base
+from lifealign.model.base_model import EMBEDDED, EMBEDDED_HUB_ID, EMBEDDED_INSTALL, EMBEDDED_PACKAGE, load_base
 
 pytestmark = [
     pytest.mark.slow,

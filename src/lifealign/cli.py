@@ -6,7 +6,6 @@ import json
 import logging
 import re
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -84,7 +83,7 @@ def check(
 
     tokenizer = None
     if model is not None:
-        from lifealign.model import load_tokenizer
+        from lifealign.model.base_model import load_tokenizer
 
         tokenizer = load_tokenizer(model)
     elif max_length is not None:
@@ -159,24 +158,21 @@ def compare(
     from lifealign.report.comparison_text import terminal
     from lifealign.training.progress import Progress
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)  # above the bar, if there is one
-
     loaded = load_experiment(experiment, [*(set_ or ()), *_data_setting(data)])
     folder = results or loaded.output_dir / "results"
     cells = cells_of(loaded, folder)
     failures = []
     if not only_tables:
         with Progress(console) as progress:
-            failures = run_comparison(cells, jobs=jobs, say=say, progress=progress)
+            failures = run_comparison(cells, jobs=jobs, say=_say, progress=progress)
     against = loaded.compare.reference_label
     comparison = comparison_of(cells, against)
     if comparison is not None:
         for part in terminal(comparison):
             console.print(part)
         if comparison.against != against:
-            say(f"no result of {against} yet, so nothing is compared with it")
-        say(f"also as: {', '.join(str(path) for path in write_tables(comparison, folder))}")
+            _say(f"no result of {against} yet, so nothing is compared with it")
+        _say(f"also as: {', '.join(str(path) for path in write_tables(comparison, folder))}")
     if failures:
         raise Unfinished([f"{failure.cell.name}: {failure.error}" for failure in failures], len(cells))
     if comparison is None:
@@ -228,57 +224,57 @@ def evaluate(
         str | None, typer.Option(metavar="URL", help="OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1.")
     ] = None,
     judge_key: Annotated[
-        str, typer.Option(metavar="VARIABLE", help="Environment variable that holds the key; never the key itself.")
-    ] = "OPENAI_API_KEY",
+        str | None,
+        typer.Option(
+            metavar="VARIABLE",
+            help="Environment variable that holds the key, by default OPENAI_API_KEY; never the key itself.",
+        ),
+    ] = None,
     rubric: Annotated[
         Path | None, typer.Option(help="Rubric of every task, in place of those that come along.")
     ] = None,
     max_requests: Annotated[
         int | None, typer.Option(min=0, help="Most requests to the judge now; what is left is asked next time.")
     ] = None,
-    max_parallel: Annotated[int, typer.Option(min=1, help="Requests to the judge at a time.")] = 8,
+    max_parallel: Annotated[
+        int | None, typer.Option(min=1, help="Requests to the judge at a time; 8 by default.")
+    ] = None,
 ) -> None:
     """Measure what a life has learnt, at any version, without training; what is measured already is not repeated."""
-    from lifealign.evaluation.on_demand import Evaluation, evaluate_life, settings_for
-    from lifealign.life import JUDGE_FILE, Life
+    from lifealign.config_file import build_config
+    from lifealign.evaluation.judge import JudgeConfig
+    from lifealign.evaluation.measure import measure
+    from lifealign.life import Life
+    from lifealign.report.terminal import preference_table
 
-    def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
+    options = {
+        "base_url": judge_url,
+        "api_key_env": judge_key,
+        "max_requests": max_requests,
+        "max_parallel": max_parallel,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
     opened = Life.open(life)
     if judge_model is None:
-        for option, given in (("--against", against), ("--judge-url", judge_url), ("--rubric", rubric)):
-            if given is not None:
-                raise ConfigError(f"{option}: found it without a judge, expected --judge-model NAME beside it")
-        if "judge" in (metric or ()):
-            raise ConfigError("--metric judge: found it without a judge, expected --judge-model NAME beside it")
-    if judge_model is not None and against is None:
-        metrics = tuple(dict.fromkeys([*(metric or ()), "judge"]))
-    else:
-        metrics = tuple(metric or (opened.config.evaluation.metrics if against is None else ()))
-    settings = settings_for(opened, metrics, set_ or ())
-    with ExitStack() as stack:
-        judge = None
-        if judge_model is not None:
-            from lifealign.config_file import build_config
-            from lifealign.evaluation.judge import Judge, JudgeConfig, TaskJudge, load_rubric
-
-            limits = {"max_requests": max_requests, "max_parallel": max_parallel}
-            asked = {"model": judge_model, "base_url": judge_url, "api_key_env": judge_key, **limits}
-            cache = opened.directory.path / "cache" / JUDGE_FILE
-            judge = stack.enter_context(Judge(build_config(JudgeConfig, asked, source="judge"), cache))
-            own_rubric = None if rubric is None else load_rubric(rubric)
-        if metrics:
-            marker = TaskJudge(judge, own_rubric) if judge is not None and "judge" in metrics else None
-            done = evaluate_life(opened, Evaluation(metrics, settings, marker, replace), as_of=as_of, say=say)
-            if not done:
-                say("nothing to do: all of it is measured")
-        if judge is not None and against is not None:
-            from lifealign.evaluation.against import compare_versions
-            from lifealign.report.terminal import preference_table
-
-            found = compare_versions(opened, judge, settings, version=as_of, against=against, rubric=own_rubric)
-            console.print(preference_table(found))
+        asked = [*given, *(name for name, value in (("rubric", rubric), ("against", against)) if value is not None)]
+        asked += ["metric judge"] if "judge" in (metric or ()) else []
+        if asked:
+            raise ConfigError(f"found {', '.join(asked)} without a judge, expected --judge-model NAME beside it")
+    preferred = measure(
+        opened,
+        metric or (),
+        overrides=set_ or (),
+        as_of=as_of,
+        replace=replace,
+        judge=None
+        if judge_model is None
+        else build_config(JudgeConfig, given | {"model": judge_model}, source="judge"),
+        rubric=rubric,
+        against=against,
+        say=_say,
+    )
+    if preferred is not None:
+        console.print(preference_table(preferred))
     _show(opened)
 
 
@@ -299,38 +295,12 @@ def report(
     ] = None,
 ) -> None:
     """Show a life, or several runs side by side, on one page that needs no network."""
-    from lifealign import storage
-    from lifealign.life import Life
-    from lifealign.manifest import MANIFEST
+    from lifealign.report.write import write_report
 
-    if len(runs) == 1 and (runs[0].is_dir() or not runs[0].exists()):
-        from lifealign.report.page.life_page import life_page
-
-        if against is not None:
-            raise ConfigError("--against: found it with a single life, expected it with several runs")
-        opened = Life.open(runs[0])
-        page, path = life_page(opened), out or runs[0] / "report.html"
-    else:
-        from lifealign.report.page.runs_page import load_run, runs_page
-
-        loaded = [load_run(run) for run in runs]
-        page, path = runs_page(loaded, against), out or Path("report.html")
-    drawn = []
-    if figures is not None:
-        from lifealign.report.figures import comparison_figures, life_figures, write_figures
-
-        if len(runs) == 1 and (runs[0] / MANIFEST).is_file():
-            steps = [version.name for version in opened.steps]
-            general = [record.general for record in opened.records]
-            drawn = write_figures(figures, life_figures(opened.scores, steps, general))
-        else:
-            from lifealign.report.comparison import compare_results
-
-            drawn = write_figures(figures, comparison_figures(compare_results(loaded, against)))
-    storage.write_text(path, page)
-    console.print(f"report: {path}", highlight=False, soft_wrap=True)
+    path, drawn = write_report(runs, out, against=against, figures=figures)
+    _say(f"report: {path}")
     if drawn:
-        console.print(f"figures: {len(drawn)} files in {figures}", highlight=False, soft_wrap=True)
+        _say(f"figures: {len(drawn)} files in {figures}")
 
 
 @app.command()
@@ -356,6 +326,11 @@ def demo(
     from lifealign.demo.show import run_demo
 
     run_demo(console, out, full=full, seed=seed)
+
+
+def _say(text: str) -> None:
+    """Prints a line as it is, above a progress bar if there is one."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _data_setting(folder: Path | None) -> list[str]:

@@ -28,7 +28,7 @@ from lifealign.config_words import differences
 from lifealign.data.task import Task
 from lifealign.errors import ConfigError, LifeAlignError
 from lifealign.experiment import learning_settings, life_settings, load_tasks, order_of, result_of, run_experiment
-from lifealign.model import Base, load_base
+from lifealign.model.base_model import Base, load_base
 from lifealign.report.comparison import Comparison, compare_results
 from lifealign.report.comparison_text import csv_text, latex, markdown
 from lifealign.training.progress import Progress

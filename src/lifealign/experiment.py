@@ -18,7 +18,7 @@ from lifealign.demo.support_desk import RULES, load_suite
 from lifealign.errors import ConfigError, LifeError
 from lifealign.life import Life
 from lifealign.lifelong import run_stream
-from lifealign.model import Base
+from lifealign.model.base_model import Base
 from lifealign.training.progress import Progress
 
 

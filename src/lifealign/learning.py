@@ -21,21 +21,17 @@ from lifealign.evaluation.matrix import matrices
 from lifealign.evaluation.metrics import PERPLEXITY
 from lifealign.evaluation.on_demand import general_record
 from lifealign.manifest import TaskRecord, Version
-from lifealign.memory.adapter import (
-    Adapter,
-    plain_adapter,
-    read_adapter,
-)
 from lifealign.memory.long_term import Consolidation
+from lifealign.memory.update import Adapter
 from lifealign.methods.base import Logps, Segment, Step, StepContext
-from lifealign.model import EMBEDDED, EMBEDDED_LICENSE
-from lifealign.prompt_pool import prompt_pool
+from lifealign.model.adapter import adapter_fingerprint, plain_adapter, read_adapter
+from lifealign.model.base_model import EMBEDDED, EMBEDDED_LICENSE
+from lifealign.model.prompt_pool import prompt_pool
+from lifealign.model.tokens import TokenizedPair, tokenize_pairs
 from lifealign.records import own_record, scores_file
 from lifealign.report.model_card import CardFacts, model_card
-from lifealign.training.batches import TokenizedPair, tokenize_pairs
 from lifealign.training.objectives import Objective, PreferenceObjective, StageName, SupervisedObjective
 from lifealign.training.peak_memory import peak_memory_bytes, reset_peak_memory
-from lifealign.training.reference import adapter_fingerprint
 from lifealign.training.stage import LogRow, train_stage
 from lifealign.training.trackers import Trackers
 

@@ -23,17 +23,18 @@ from lifealign.directory import LifeDirectory
 from lifealign.errors import ConfigError, LifeError, ModelError
 from lifealign.evaluation.adherence import AnswerCheck
 from lifealign.evaluation.evaluate import Evaluator, HeldOut
-from lifealign.evaluation.generate import AnswerCache
 from lifealign.evaluation.matrix import ScoreMatrix, matrices
 from lifealign.manifest import FORMAT_VERSION, BaseRecord, Manifest, Version
-from lifealign.memory.adapter import Adapter, install_adapter, read_adapter
 from lifealign.memory.long_term import LongTermMemory
+from lifealign.memory.update import Adapter
 from lifealign.methods.base import Method, MethodState
-from lifealign.model import Base, attach_lora, load_base
-from lifealign.prompt_pool import prompt_pool
+from lifealign.model.adapter import attach_lora, install_adapter, read_adapter
+from lifealign.model.base_model import Base, load_base
+from lifealign.model.generate import AnswerCache
+from lifealign.model.prompt_pool import prompt_pool
+from lifealign.model.reference import ReferenceCache
+from lifealign.model.runtime import Runtime
 from lifealign.records import Record, read_records
-from lifealign.training.reference import ReferenceCache
-from lifealign.training.runtime import Runtime
 
 if TYPE_CHECKING:
     from lifealign.training.progress import Progress
@@ -77,8 +78,8 @@ class Life:
             path: Directory to make; must not exist, or be empty.
             config: All settings; or give ``model`` and single sections instead.
             model: The base: ``smollm2-135m``, a folder, a ``.gguf`` file or a hub id.
-            base: The base as :func:`~lifealign.model.load_base` has loaded it with the same settings, to save loading
-                it again; it is copied, not changed.
+            base: The base, as :func:`~lifealign.model.base_model.load_base` has loaded it with the same settings, to
+                save loading it again; it is copied, not changed.
             **sections: Sections of :class:`~lifealign.config.LifeConfig`, such as ``method`` or ``preference``.
 
         Raises:

@@ -9,15 +9,9 @@ from lifealign.data.task import Task
 from lifealign.errors import LifeError
 from lifealign.learning import Learning
 from lifealign.manifest import Version
-from lifealign.memory.adapter import (
-    add,
-    install_adapter,
-    plain_adapter,
-    read_adapter,
-    subtract,
-    write_adapter,
-)
+from lifealign.memory.update import add, subtract
 from lifealign.methods.base import Step
+from lifealign.model.adapter import install_adapter, plain_adapter, read_adapter, write_adapter
 
 if TYPE_CHECKING:
     from lifealign.life import Life

@@ -11,11 +11,11 @@ from tests.tiny import letter_task, pair
 from lifealign.config import EvaluationConfig
 from lifealign.evaluation.adherence import AnswerCheck
 from lifealign.evaluation.evaluate import Evaluator, HeldOut, Scores
-from lifealign.evaluation.generate import AnswerCache, generate_answers
 from lifealign.evaluation.preference import held_out_margins, preference_outcomes
-from lifealign.training.batches import tokenize_pairs
-from lifealign.training.reference import ReferenceCache
-from lifealign.training.runtime import Runtime
+from lifealign.model.generate import AnswerCache, generate_answers
+from lifealign.model.reference import ReferenceCache
+from lifealign.model.runtime import Runtime
+from lifealign.model.tokens import tokenize_pairs
 
 ONE = HeldOut("one", letter_task("one", "a", "b").test)
 CHECK = AnswerCheck(max_words=3)

@@ -14,9 +14,9 @@ from tokenizers.processors import TemplateProcessing
 from lifealign.errors import DataError, TrainingError
 from lifealign.evaluation.general import general_loss, general_passages, passages_hash
 from lifealign.life import Life
-from lifealign.prompt_pool import attach_pool
-from lifealign.training.logps import CompletionLogps
-from lifealign.training.runtime import Runtime
+from lifealign.model.logps import CompletionLogps
+from lifealign.model.prompt_pool import attach_pool
+from lifealign.model.runtime import Runtime
 
 MakeRuntime = Callable[..., Runtime]
 PASSAGES = ("The tide comes in twice a day.", "Bread.", "A much longer passage, of which there is only one here. " * 2)

@@ -15,7 +15,7 @@ from lifealign.evaluation.adherence import AnswerCheck
 from lifealign.evaluation.evaluate import Evaluator, HeldOut
 from lifealign.evaluation.on_demand import Evaluation, evaluate_life
 from lifealign.life import Life
-from lifealign.memory.adapter import read_adapter
+from lifealign.model.adapter import read_adapter
 from lifealign.records import evaluation_file, read_records
 
 MakeLife = Callable[..., Life]

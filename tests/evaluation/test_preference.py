@@ -7,8 +7,8 @@ import torch
 
 from lifealign.errors import TrainingError
 from lifealign.evaluation.preference import held_out_margins, preference_outcomes
-from lifealign.training.batches import TokenizedPair
-from lifealign.training.runtime import Runtime
+from lifealign.model.runtime import Runtime
+from lifealign.model.tokens import TokenizedPair
 
 PAIRS = [TokenizedPair(f"key-{n}", f"f:{n}", (256, 5, 6), (10 + n, 20), (30, 40 + n, 50)) for n in range(5)]
 

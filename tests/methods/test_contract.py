@@ -16,10 +16,10 @@ from lifealign import methods
 from lifealign.data.task import Task
 from lifealign.life import Life
 from lifealign.lifelong import run_stream
-from lifealign.memory.adapter import Adapter
+from lifealign.memory.update import Adapter
 from lifealign.methods import METHODS
 from lifealign.methods.base import Method
-from lifealign.training.batches import TokenizedPair
+from lifealign.model.tokens import TokenizedPair
 
 FIRST, SECOND = letter_task("first", "x", "y"), letter_task("second", "y", "x")
 # Long enough for every option to be of consequence.

@@ -12,7 +12,7 @@ from lifealign.data.task import Task
 from lifealign.lifelong import run_stream
 from lifealign.methods.base import StageContext, Step
 from lifealign.methods.cppo import CLASSES, CPPO, FEWEST, classify
-from lifealign.training.batches import TokenizedPair
+from lifealign.model.tokens import TokenizedPair
 from lifealign.training.objectives import BatchOutcome
 
 STREAM = [letter_task("first", "x", "y"), letter_task("second", "y", "x"), letter_task("third", "z", "x")]
@@ -128,7 +128,7 @@ def test_the_previous_policy_is_that_of_the_last_task_each_time(make_life, monke
     life = make_life(method={"name": "cppo"})
     run_stream(life, STREAM)
     assert [len(previous) for previous in noted] == [0, 8, 8]
-    from lifealign.training.batches import tokenize_pairs
+    from lifealign.model.tokens import tokenize_pairs
 
     pairs, _ = tokenize_pairs(life.runtime.tokenizer, STREAM[2].train, 1024)
     life.load("02-second")

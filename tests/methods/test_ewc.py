@@ -11,12 +11,13 @@ from tests.tiny import letter_task
 
 from lifealign.data.task import Message, Pair
 from lifealign.lifelong import run_stream
-from lifealign.memory.adapter import subtract, trainable_parameters
+from lifealign.memory.update import subtract
 from lifealign.methods.base import StageContext, Step
 from lifealign.methods.ewc import EWC, fisher_information, relative_to_update
-from lifealign.training.batches import TokenizedPair, tokenize_pairs
+from lifealign.model.adapter import trainable_parameters
+from lifealign.model.runtime import Runtime
+from lifealign.model.tokens import TokenizedPair, tokenize_pairs
 from lifealign.training.objectives import BatchOutcome, PreferenceObjective, SupervisedObjective
-from lifealign.training.runtime import Runtime
 
 STREAM = [letter_task("first", "x", "y"), letter_task("second", "y", "x"), letter_task("third", "z", "x")]
 PAIRS = [Pair((Message("user", f"question {number}"),), "good" * number, "bad") for number in (1, 2, 3)]

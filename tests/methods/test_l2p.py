@@ -10,15 +10,15 @@ import pytest
 import torch
 from tests.tiny import letter_task, pair
 
-from lifealign.evaluation.generate import generate_answers
 from lifealign.life import Life
 from lifealign.lifelong import run_stream
-from lifealign.memory.adapter import read_adapter, trainable_parameters, write_adapter
 from lifealign.methods import L2P as L2PMethod
 from lifealign.methods import SeqFT
-from lifealign.prompt_pool import PromptPool, attach_pool, prompt_pool
-from lifealign.training.batches import prompt_ids, tokenize_pairs
-from lifealign.training.runtime import Runtime
+from lifealign.model.adapter import read_adapter, trainable_parameters, write_adapter
+from lifealign.model.generate import generate_answers
+from lifealign.model.prompt_pool import PromptPool, attach_pool, prompt_pool
+from lifealign.model.runtime import Runtime
+from lifealign.model.tokens import prompt_ids, tokenize_pairs
 
 STREAM = [letter_task("first", "x", "y"), letter_task("second", "y", "x")]
 PAIRS = [

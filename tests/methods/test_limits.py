@@ -11,9 +11,9 @@ from tests.tiny import letter_task
 from lifealign import learning
 from lifealign.life import Life
 from lifealign.lifelong import run_stream
-from lifealign.memory.adapter import Adapter
+from lifealign.memory.update import Adapter
 from lifealign.methods import ER, LifeAlign
-from lifealign.training.batches import TokenizedPair
+from lifealign.model.tokens import TokenizedPair
 
 STREAM = [letter_task("first", "x", "y"), letter_task("second", "y", "x"), letter_task("third", "z", "x")]
 NO_REPLAY = {"fraction": 0.2, "capacity": 0}

@@ -16,10 +16,11 @@ from lifealign.data.task import Task
 from lifealign.evaluation.evaluate import Evaluator
 from lifealign.life import Life
 from lifealign.lifelong import run_stream
-from lifealign.memory.adapter import Adapter, read_adapter
 from lifealign.memory.long_term import Consolidation, LongTermMemory
+from lifealign.memory.update import Adapter
 from lifealign.methods import METHODS
 from lifealign.methods.base import Method, MethodState, StageContext, Step, StepContext
+from lifealign.model.adapter import read_adapter
 from lifealign.training import stage as stage_module
 from lifealign.training.objectives import BatchOutcome
 

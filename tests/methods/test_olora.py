@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from lifealign.life import Life
 from lifealign.lifelong import run_stream
-from lifealign.memory.adapter import (
+from lifealign.model.adapter import (
     FROZEN,
     freeze_adapter,
     install_adapter,

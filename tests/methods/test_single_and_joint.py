@@ -13,7 +13,7 @@ from lifealign.config import LifeConfig
 from lifealign.config_file import build_config
 from lifealign.errors import ConfigError
 from lifealign.lifelong import run_stream
-from lifealign.training.batches import TokenizedPair
+from lifealign.model.tokens import TokenizedPair
 
 FIRST, SECOND, OTHER = letter_task("first", "x", "y"), letter_task("second", "y", "x"), letter_task("other", "z", "x")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lifealign.training.batches import TokenizedPair
+from lifealign.model.tokens import TokenizedPair
 from lifealign.training.objectives import (
     PreferenceObjective,
     SupervisedObjective,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifealign.config import SFTConfig
-from lifealign.training.batches import TokenizedPair
+from lifealign.model.tokens import TokenizedPair
 from lifealign.training.stage import OptimizerBatch, plan_batches
 
 sizes = st.integers(1, 5)

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from lifealign.config import PreferenceConfig, SFTConfig, StageConfig
 from lifealign.errors import TrainingError
-from lifealign.memory.adapter import Adapter, read_adapter, trainable_parameters, write_adapter
+from lifealign.memory.update import Adapter
 from lifealign.methods import SeqFT
 from lifealign.methods.base import Method, StageContext, Step
+from lifealign.model.adapter import read_adapter, trainable_parameters, write_adapter
+from lifealign.model.runtime import Runtime
+from lifealign.model.tokens import TokenizedPair, tokenize_pair
 from lifealign.training import stage as module
-from lifealign.training.batches import TokenizedPair, tokenize_pair
 from lifealign.training.objectives import BatchOutcome, Objective, PreferenceObjective, SupervisedObjective
-from lifealign.training.runtime import Runtime
 from lifealign.training.stage import LogRow, train_stage
 
 TASK = letter_task("letters", "x", "y")

@@ -12,10 +12,10 @@ from peft.utils import set_peft_model_state_dict
 from tests.tiny import pair, tiny_model
 from torch import Tensor
 
-from lifealign.memory.adapter import read_adapter
-from lifealign.training.batches import TokenizedPair, tokenize_pair
+from lifealign.model.adapter import read_adapter
+from lifealign.model.runtime import Runtime
+from lifealign.model.tokens import TokenizedPair, tokenize_pair
 from lifealign.training.objectives import BatchOutcome, PreferenceObjective, focal_preference_loss, focal_weight
-from lifealign.training.runtime import Runtime
 
 pytest.importorskip("trl")
 

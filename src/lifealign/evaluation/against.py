@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from lifealign.errors import LifeError
 from lifealign.evaluation.judge import AnswerPair, Judge, Preferences, Rubric, rubric_for, win_rate
-from lifealign.memory.adapter import install_adapter
+from lifealign.model.adapter import adapter_fingerprint, install_adapter
 from lifealign.records import against_file, comparable
-from lifealign.training.reference import adapter_fingerprint
 
 if TYPE_CHECKING:
     from lifealign.config import EvaluationConfig
     from lifealign.data.task import Pair
-    from lifealign.evaluation.generate import Prompt
     from lifealign.life import Life
+    from lifealign.model.generate import Prompt
 
 ALL = "all"
 """Name of the row over the prompts of all tasks."""

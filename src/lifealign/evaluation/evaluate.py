@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from lifealign.data.task import Pair
 from lifealign.evaluation.adherence import AnswerCheck
 from lifealign.evaluation.general import GeneralText, general_loss
-from lifealign.evaluation.generate import AnswerCache, Prompt, Sampling
 from lifealign.evaluation.metrics import METRICS
 from lifealign.evaluation.preference import held_out_margins, preference_outcomes
 from lifealign.evaluation.text import bleu, paper_bleu, paper_rouge_l, rouge_l
-from lifealign.training.batches import TokenizedPair, tokenize_pairs
-from lifealign.training.reference import ReferenceCache
-from lifealign.training.runtime import Runtime
+from lifealign.model.generate import AnswerCache, Prompt, Sampling
+from lifealign.model.reference import ReferenceCache
+from lifealign.model.runtime import Runtime
+from lifealign.model.tokens import TokenizedPair, tokenize_pairs
 
 if TYPE_CHECKING:
     from lifealign.config import EvaluationConfig

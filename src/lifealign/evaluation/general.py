@@ -13,8 +13,8 @@ import torch
 import xxhash
 
 from lifealign.errors import DataError, TrainingError, describe
-from lifealign.training.batches import TokenizedPair
-from lifealign.training.runtime import Runtime
+from lifealign.model.runtime import Runtime
+from lifealign.model.tokens import TokenizedPair
 
 GREATEST = 700.0
 """Nats per token; beyond it the perplexity is no float any more, and the model no model."""

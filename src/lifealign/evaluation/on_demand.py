@@ -14,9 +14,8 @@ from lifealign.errors import ConfigError, LifeError
 from lifealign.evaluation.evaluate import Evaluator, HeldOut, Scores
 from lifealign.evaluation.general import general_passages, passages_hash
 from lifealign.evaluation.metrics import METRICS, PERPLEXITY
-from lifealign.memory.adapter import install_adapter
+from lifealign.model.adapter import adapter_fingerprint, install_adapter
 from lifealign.records import comparable, evaluation_file, evaluations, later_record, own_settings, scores_file
-from lifealign.training.reference import adapter_fingerprint
 
 if TYPE_CHECKING:
     from lifealign.data.task import Pair

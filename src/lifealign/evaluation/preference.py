@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from lifealign.errors import TrainingError
-from lifealign.training.batches import TokenizedPair
+from lifealign.model.runtime import Runtime
+from lifealign.model.tokens import TokenizedPair
 from lifealign.training.objectives import preference_margin
-from lifealign.training.runtime import Runtime
 
 
 def held_out_margins(

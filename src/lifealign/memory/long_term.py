@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lifealign.memory.adapter import Adapter
 from lifealign.memory.denoise import denoise_update
 from lifealign.memory.project import overlap_with, refine_update
+from lifealign.memory.update import Adapter
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr
 
 from lifealign.methods.base import Method, Paper, StageContext, StepContext
 from lifealign.methods.gem import draw
-from lifealign.training.batches import TokenizedPair
+from lifealign.model.tokens import TokenizedPair
 from lifealign.training.gradient_projection import apply_gradient, gradient_vector, project_to_halfspace
 
 

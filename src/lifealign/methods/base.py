@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from lifealign.data.task import Task, step_name
-from lifealign.memory.adapter import Adapter
 from lifealign.memory.long_term import Consolidation, LongTermMemory, consolidate
-from lifealign.training.batches import TokenizedPair
+from lifealign.memory.update import Adapter
+from lifealign.model.runtime import Runtime
+from lifealign.model.tokens import TokenizedPair
 from lifealign.training.objectives import BatchOutcome, Objective, StageName
-from lifealign.training.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class StageContext:
     Attributes:
         stage: ``sft`` or ``preference``.
         step: The step of the lifelong loop.
-        parameters: Trainable parameters, by the names of an :data:`~lifealign.memory.adapter.Adapter`.
+        parameters: Trainable parameters, by the names of an :data:`~lifealign.memory.update.Adapter`.
         loss_of: Mean loss of any pairs under this stage's objective at the current parameters, with gradient.
         figures: Numbers that the method wants in the log of the optimizer step, by name.
     """

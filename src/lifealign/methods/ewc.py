@@ -12,11 +12,12 @@ from jaxtyping import Float
 from pydantic import Field, PrivateAttr
 from torch import Tensor
 
-from lifealign.memory.adapter import Adapter, read_adapter, subtract, trainable_parameters
+from lifealign.memory.update import Adapter, subtract
 from lifealign.methods.base import Method, MethodState, Paper, StageContext, StepContext
-from lifealign.training.batches import TokenizedPair
+from lifealign.model.adapter import read_adapter, trainable_parameters
+from lifealign.model.runtime import Runtime
+from lifealign.model.tokens import TokenizedPair
 from lifealign.training.objectives import BatchOutcome, Objective
-from lifealign.training.runtime import Runtime
 
 
 class EWC(Method):

@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from torch import Tensor
 
 from lifealign.methods.base import Method, Paper, StageContext, StepContext
-from lifealign.prompt_pool import PromptPool, attach_pool, prompt_pool
+from lifealign.model.prompt_pool import PromptPool, attach_pool, prompt_pool
 from lifealign.training.objectives import BatchOutcome
 
 

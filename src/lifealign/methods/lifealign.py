@@ -8,8 +8,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from lifealign.memory.adapter import Adapter
 from lifealign.memory.long_term import Consolidation, LongTermMemory, consolidate
+from lifealign.memory.update import Adapter
 from lifealign.methods.base import Method, Paper, Segment, Step
 from lifealign.training.objectives import BatchOutcome, focal_weight
 

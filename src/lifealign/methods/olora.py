@@ -9,8 +9,9 @@ from jaxtyping import Float
 from pydantic import Field, PrivateAttr
 from torch import Tensor
 
-from lifealign.memory.adapter import Adapter, freeze_adapter, lora_rank
+from lifealign.memory.update import Adapter
 from lifealign.methods.base import Method, Paper, StageContext, StepContext
+from lifealign.model.adapter import freeze_adapter, lora_rank
 from lifealign.training.objectives import BatchOutcome
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from lifealign.memory.adapter import reset_adapter
 from lifealign.methods.base import Method, StepContext
+from lifealign.model.adapter import reset_adapter
 
 
 class STL(Method):

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from lifealign.evaluation.matrix import ScoreMatrix
 from lifealign.evaluation.metrics import METRICS, PERPLEXITY
 from lifealign.methods.base import Method, Paper
-from lifealign.model import EMBEDDED_HUB_ID
+from lifealign.model.base_model import EMBEDDED_HUB_ID
 from lifealign.report.loading import life_code, peft_code
 from lifealign.report.markdown import fenced, grid, listed, plain, portable
 from lifealign.report.terminal import general_line, number_text

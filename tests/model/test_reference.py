@@ -11,8 +11,9 @@ import torch
 from tests.tiny import letter_task, pair
 
 from lifealign.errors import TrainingError
-from lifealign.training.batches import TokenizedPair, tokenize_pair
-from lifealign.training.reference import ReferenceCache, adapter_fingerprint
+from lifealign.model.adapter import adapter_fingerprint
+from lifealign.model.reference import ReferenceCache
+from lifealign.model.tokens import TokenizedPair, tokenize_pair
 
 
 @pytest.fixture

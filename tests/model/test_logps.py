@@ -7,9 +7,9 @@ import torch
 from tests.tiny import pair
 from torch import Tensor
 
-from lifealign.training import logps as module
-from lifealign.training.batches import TokenizedPair, tokenize_pair
-from lifealign.training.logps import linear_logps
+from lifealign.model import logps as module
+from lifealign.model.logps import linear_logps
+from lifealign.model.tokens import TokenizedPair, tokenize_pair
 
 
 @pytest.fixture

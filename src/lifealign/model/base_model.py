@@ -1,4 +1,4 @@
-"""The frozen base model with a LoRA adapter on it: loading, checking that it is usable, telling it from others."""
+"""The frozen base model: loading, checking that it is usable, telling it from others."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import xxhash
-from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from lifealign.data.task import Message
 from lifealign.errors import ModelError
-from lifealign.training.batches import prompt_ids
+from lifealign.model.tokens import prompt_ids
 
 if TYPE_CHECKING:
-    from lifealign.config import AdapterConfig, ModelConfig
+    from lifealign.config import ModelConfig
 
 logger = logging.getLogger(__name__)
 
@@ -101,36 +100,6 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def attach_lora(base: Base, config: AdapterConfig, seed: int) -> PeftModel:
-    """Puts a new LoRA adapter on a base model; with ``lora_B`` at zero it changes nothing until trained.
-
-    Args:
-        base: Frozen base model.
-        config: Rank, scaling, dropout, target modules.
-        seed: Seed of the initial ``lora_A``.
-
-    Raises:
-        ModelError: If no module has a target's name, or the output head is among them.
-    """
-    suffixes = {name.rsplit(".", 1)[-1] for name, module in base.model.named_modules() if _is_linear(module)}
-    for target in config.lora_target_modules:
-        if target not in suffixes or target == "lm_head":
-            usable = ", ".join(sorted(suffixes - {"lm_head"}))
-            raise ModelError(f"lora_target_modules: found {target!r}, expected linear modules of {base.name}: {usable}")
-    torch.manual_seed(seed)
-    lora = LoraConfig(
-        r=config.lora_r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=list(config.lora_target_modules),
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
-    model = get_peft_model(base.model, lora)
-    assert isinstance(model, PeftModel)
-    return model
-
-
 def fingerprint(model: PreTrainedModel) -> str:
     """Content hash of all parameters, names and dtypes included: equal for equal models only."""
     digest = xxhash.xxh3_128()
@@ -187,10 +156,6 @@ def _quiet(name: str) -> Iterator[None]:
     finally:
         transformers_logging.set_verbosity(previous)
         transformers_logging.enable_progress_bar()
-
-
-def _is_linear(module: torch.nn.Module) -> bool:
-    return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
 
 
 def _require_usable(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -21,9 +21,9 @@ from transformers import (
 from lifealign import storage
 from lifealign.data.task import Message
 from lifealign.errors import LifeError
-from lifealign.prompt_pool import active_pool
-from lifealign.training.batches import prompt_ids
-from lifealign.training.runtime import Runtime
+from lifealign.model.prompt_pool import active_pool
+from lifealign.model.runtime import Runtime
+from lifealign.model.tokens import prompt_ids
 
 Prompt = tuple[Message, ...]
 

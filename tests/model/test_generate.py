@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from lifealign.data.task import Message
-from lifealign.evaluation import generate
-from lifealign.evaluation.generate import AnswerCache, Prompt, Sampling, generate_answers
-from lifealign.training.batches import prompt_ids
-from lifealign.training.runtime import Runtime
+from lifealign.model import generate
+from lifealign.model.generate import AnswerCache, Prompt, Sampling, generate_answers
+from lifealign.model.runtime import Runtime
+from lifealign.model.tokens import prompt_ids
 
 MakeRuntime = Callable[..., Runtime]
 

@@ -10,8 +10,8 @@ from peft import PeftModel
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lifealign.prompt_pool import active_pool
-from lifealign.training.batches import Batch
+from lifealign.model.batch import Batch
+from lifealign.model.prompt_pool import active_pool
 
 CHUNK = 1024
 """Completion positions whose logits exist at a time; bounds memory at CHUNK x vocabulary float32."""

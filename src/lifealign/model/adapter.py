@@ -1,25 +1,59 @@
-"""An adapter as a dictionary of tensors: read from a model, written back, subtracted and added."""
+"""The LoRA adapter on a model: put on, read as a dictionary of tensors, written back, frozen, renewed."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+import xxhash
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.utils import set_peft_model_state_dict
 from torch import Tensor
 from torch.nn import Parameter
 
-from lifealign.prompt_pool import PREFIX, prompt_pool
+from lifealign.errors import ModelError
+from lifealign.memory.update import Adapter
+from lifealign.model.base_model import Base
+from lifealign.model.prompt_pool import PREFIX, prompt_pool
 
-Adapter = dict[str, Tensor]
-"""LoRA factors by PEFT's state-dict name (``...q_proj.lora_A.weight``), as in ``adapter_model.safetensors``."""
+if TYPE_CHECKING:
+    from lifealign.config import AdapterConfig
 
 ACTIVE, FROZEN = "default", "frozen"
 """PEFT's names of the adapter that is trained, and of one that holds earlier tasks and is only added to it."""
+
+
+def attach_lora(base: Base, config: AdapterConfig, seed: int) -> PeftModel:
+    """Puts a new LoRA adapter on a base model; with ``lora_B`` at zero it changes nothing until trained.
+
+    Args:
+        base: Frozen base model.
+        config: Rank, scaling, dropout, target modules.
+        seed: Seed of the initial ``lora_A``.
+
+    Raises:
+        ModelError: If no module has a target's name, or the output head is among them.
+    """
+    suffixes = {name.rsplit(".", 1)[-1] for name, module in base.model.named_modules() if _is_linear(module)}
+    for target in config.lora_target_modules:
+        if target not in suffixes or target == "lm_head":
+            usable = ", ".join(sorted(suffixes - {"lm_head"}))
+            raise ModelError(f"lora_target_modules: found {target!r}, expected linear modules of {base.name}: {usable}")
+    torch.manual_seed(seed)
+    lora = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=list(config.lora_target_modules),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    model = get_peft_model(base.model, lora)
+    assert isinstance(model, PeftModel)
+    return model
 
 
 def read_adapter(model: PeftModel) -> Adapter:
@@ -142,18 +176,16 @@ def reset_adapter(model: PeftModel, seed: int) -> None:
         layer.reset_lora_parameters(ACTIVE, True)
 
 
-def subtract(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> Adapter:
-    """The update from one adapter to another, per factor.
+def adapter_fingerprint(adapter: Adapter) -> str:
+    """Content hash of an adapter (xxh3, 128 bits, hexadecimal): the same numbers give the same hash."""
+    digest = xxhash.xxh3_128()
+    for name in sorted(adapter):
+        digest.update(name.encode() + adapter[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
-    In float64, so that ``add(before, subtract(after, before))`` gives back ``after`` to the last float32 bit, as long
-    as no weight has shrunk to less than 2^-28 of what it was.
-    """
-    return {name: after[name].double() - before[name].double() for name in after}
 
-
-def add(before: Mapping[str, Tensor], update: Mapping[str, Tensor]) -> Adapter:
-    """The adapter after an update, float32."""
-    return {name: (before[name].double() + update[name].double()).float() for name in before}
+def _is_linear(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
 
 
 def _read(model: PeftModel, name: str) -> Adapter:

@@ -12,9 +12,10 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from lifealign.prompt_pool import without_prompts
-from lifealign.training.batches import Batch, TokenizedPair, collate
-from lifealign.training.logps import CompletionLogps
+from lifealign.model.batch import Batch, collate
+from lifealign.model.logps import CompletionLogps
+from lifealign.model.prompt_pool import without_prompts
+from lifealign.model.tokens import TokenizedPair
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Runtime:
 
     Attributes:
         accelerator: Owns device and process group.
-        policy: :class:`~lifealign.training.logps.CompletionLogps` over the model, as ``accelerate`` prepared it.
+        policy: :class:`~lifealign.model.logps.CompletionLogps` over the model, as ``accelerate`` prepared it.
         model: The PEFT model inside.
         tokenizer: Its tokenizer, with a chat template.
         share_prefix: Whether chosen and rejected share one copy of their prompt in a batch.
@@ -65,7 +66,7 @@ class Runtime:
         return batch.to(self.accelerator.device)
 
     def sample_targets(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Draws tokens from the model's own predictions; see :meth:`~lifealign.training.logps.CompletionLogps`."""
+        """Draws tokens from the model's own predictions; see :meth:`~lifealign.model.logps.CompletionLogps`."""
         scoring = self.accelerator.unwrap_model(self.policy)
         assert isinstance(scoring, CompletionLogps)
         return scoring.sample_targets(batch, generator)

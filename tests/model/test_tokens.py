@@ -11,8 +11,9 @@ from tests.tiny import pair, tiny_tokenizer
 from tokenizers import AddedToken
 
 from lifealign.data.task import Message, Pair
-from lifealign.training import batches
-from lifealign.training.batches import TokenizedPair, collate, prompt_ids, tokenize_pair, tokenize_pairs
+from lifealign.model import tokens
+from lifealign.model.batch import collate
+from lifealign.model.tokens import TokenizedPair, prompt_ids, tokenize_pair, tokenize_pairs
 
 EOS, PAD = 257, 258
 START = 256  # <|im_start|>
@@ -192,7 +193,7 @@ def test_text_that_contains_a_placeholder_is_harmless(tokenizer, monkeypatch: py
     for mark in [f"text{one.hex}" for one in known]:
         text = f"{mark} {HOSTILE} {mark}"
         numbers = itertools.cycle(known)
-        monkeypatch.setattr(batches.uuid, "uuid4", lambda numbers=numbers: next(numbers))
+        monkeypatch.setattr(tokens.uuid, "uuid4", lambda numbers=numbers: next(numbers))
         tokenized = tokenize_pair(tokenizer, pair(text, text, "other"), 1024)
         assert tokenized is not None
         assert tokenizer.decode(tokenized.prompt) == f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifealign.memory.adapter import add, read_adapter, subtract, write_adapter
+from lifealign.memory.update import add, subtract
+from lifealign.model.adapter import read_adapter, write_adapter
 
 floats = st.floats(
     width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False, min_value=-1e3, max_value=1e3

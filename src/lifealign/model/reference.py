@@ -14,9 +14,8 @@ import xxhash
 
 from lifealign import storage
 from lifealign.errors import LifeError, TrainingError
-from lifealign.memory.adapter import Adapter
-from lifealign.training.batches import TokenizedPair
-from lifealign.training.runtime import Runtime
+from lifealign.model.runtime import Runtime
+from lifealign.model.tokens import TokenizedPair
 
 logger = logging.getLogger(__name__)
 
@@ -111,11 +110,3 @@ def _key(policy: str, pair: TokenizedPair) -> str:
 
 def _bytes(numbers: Iterable[int]) -> bytes:
     return b"".join(number.to_bytes(8, "little") for number in numbers)
-
-
-def adapter_fingerprint(adapter: Adapter) -> str:
-    """Content hash of an adapter (xxh3, 128 bits, hexadecimal): the same numbers give the same hash."""
-    digest = xxhash.xxh3_128()
-    for name in sorted(adapter):
-        digest.update(name.encode() + adapter[name].contiguous().numpy().tobytes())
-    return digest.hexdigest()

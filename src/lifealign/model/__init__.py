@@ -1,0 +1,1 @@
+"""The policy: everything that touches the network without training it."""

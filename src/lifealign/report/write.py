@@ -1,0 +1,53 @@
+"""What ``lifealign report`` writes: the page of a life or of several runs, and figures beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lifealign import storage
+from lifealign.errors import ConfigError
+from lifealign.life import Life
+from lifealign.report.comparison import compare_results
+from lifealign.report.figures import comparison_figures, life_figures, write_figures
+from lifealign.report.page.life_page import life_page
+from lifealign.report.page.runs_page import load_run, runs_page
+
+PAGE = "report.html"
+
+
+def write_report(
+    runs: Sequence[Path], out: Path | None = None, *, against: str | None = None, figures: Path | None = None
+) -> tuple[Path, list[Path]]:
+    """Writes the report of one life, or of several runs side by side.
+
+    Args:
+        runs: One directory of a life; or several lives and result files, or a single result file.
+        out: Where the page goes; None for ``report.html``, in the life if it is one.
+        against: Of several runs, label of the method that the others are compared with.
+        figures: Folder for figures as SVG and PNG, or None for none.
+
+    Returns:
+        The page, and the files of the figures. Nothing is written unless all of it could be made.
+
+    Raises:
+        ConfigError: If the runs do not belong together, ``against`` is given with a single life, or matplotlib is
+            missing for the figures.
+        LifeError: If a life or result file is damaged or not there, or has learnt nothing.
+    """
+    if len(runs) == 1 and not runs[0].is_file():
+        if against is not None:
+            raise ConfigError("--against: found it with a single life, expected it with several runs")
+        life = Life.open(runs[0])
+        page, path = life_page(life), out or runs[0] / PAGE
+        drawn = None
+        if figures is not None:
+            steps, general = [version.name for version in life.steps], [record.general for record in life.records]
+            drawn = life_figures(life.scores, steps, general)
+    else:
+        loaded = [load_run(run) for run in runs]
+        page, path = runs_page(loaded, against), out or Path(PAGE)
+        drawn = None if figures is None else comparison_figures(compare_results(loaded, against))
+    written = [] if figures is None or drawn is None else write_figures(figures, drawn)
+    storage.write_text(path, page)
+    return path, written
