@@ -17,7 +17,9 @@ from lifealign.config_file import build_config
 from lifealign.life import Life
 from lifealign.model.adapter import attach_lora, read_adapter, write_adapter
 from lifealign.model.base_model import load_base
+from lifealign.model.proof import Proof
 from lifealign.model.runtime import Runtime
+from lifealign.model.sharing import Sharing
 
 settings.register_profile("lifealign", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("lifealign")
@@ -89,6 +91,6 @@ def make_runtime(tiny_folder: Path) -> MakeRuntime:
                 for name, factor in read_adapter(model).items()
             }
             write_adapter(model, moved)
-        return Runtime.prepare(model, base.tokenizer, share_prefix=share_prefix)
+        return Runtime.prepare(model, base.tokenizer, Proof(Sharing()), share_prefix=share_prefix)
 
     return make

@@ -53,7 +53,7 @@ class ModelConfig(Settings):
         model_name_or_path: ``smollm2-135m`` (the embedded model), a folder, a ``.gguf`` file, or a hub id.
         revision: Commit, tag or branch of a hub model.
         dtype: Of the base weights; ``auto`` is bfloat16. Adapters are always float32.
-        attn_implementation: ``auto`` is sdpa.
+        attn_implementation: ``auto`` is sdpa, or eager for a family that has no other.
     """
 
     model_name_or_path: str = Field("smollm2-135m", min_length=1)  # the model that needs no hub
@@ -70,12 +70,17 @@ class ModelConfig(Settings):
 
 
 class AdapterConfig(Settings):
-    """The LoRA adapter, by PEFT's names."""
+    """The LoRA adapter, by PEFT's names.
+
+    Attributes:
+        lora_target_modules: Last names of linear modules; ``auto``: q_proj and v_proj, or what stands in their place in
+            the model's family.
+    """
 
     lora_r: int = Field(8, ge=1)  # released code
     lora_alpha: int = Field(16, ge=1)  # released code: twice the rank
     lora_dropout: float = Field(0.0, ge=0, lt=1)  # released code
-    lora_target_modules: tuple[str, ...] = Field(("q_proj", "v_proj"), min_length=1)  # released code
+    lora_target_modules: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["auto"] = "auto"  # as released code
 
 
 class StageConfig(Settings):
@@ -125,11 +130,12 @@ class DataConfig(Settings):
 
     Attributes:
         max_length: Most tokens of prompt and one completion together.
-        share_prefix: Whether chosen and rejected of a pair share one copy of the prompt in the batch.
+        share_prefix: Whether chosen and rejected of a pair share one copy of the prompt in the batch; ``auto``: where
+            that is proven exact on the model.
     """
 
     max_length: int = Field(1024, ge=2)  # the released code has 2048; its rows are mostly below 500
-    share_prefix: bool = True  # same log-probabilities, less work
+    share_prefix: bool | Literal["auto"] = "auto"  # same log-probabilities, less work
 
 
 class ReplayConfig(Settings):

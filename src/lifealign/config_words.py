@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
@@ -24,8 +25,24 @@ class Faults(ValueError):
         self.faults = faults
 
 
+BRANCH = re.compile(r"(bool|tuple\[.*\]|literal\[.*\])$")
+"""How pydantic marks, behind a setting's place, which of several allowed kinds a fault is about."""
+
+
 def explain(error: ValidationError, kind: type[BaseModel]) -> Iterator[Fault]:
-    """What pydantic found, in the words of this package."""
+    """What pydantic found, in the words of this package; of a value that may be of several kinds, one fault in all."""
+    merged: dict[Place, str] = {}
+    for place, text in _explained(error, kind):
+        setting = tuple(key for key in place if not (isinstance(key, str) and BRANCH.match(key)))
+        alternative = text.partition(", expected ")[2].removeprefix("one of ")
+        if setting not in merged:
+            merged[setting] = text
+        else:
+            merged[setting] += f", or {alternative}" if alternative else f"; {text}"
+    yield from merged.items()
+
+
+def _explained(error: ValidationError, kind: type[BaseModel]) -> Iterator[Fault]:
     for fault in error.errors():
         place, context, given = fault["loc"], fault.get("ctx", {}), fault["input"]
         found = f"found {shown(given)}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +45,14 @@ ADAPTER_FILE, POOL_FILE = "adapter_model.safetensors", "prompt_pool.safetensors"
 REFERENCE_FILE, ANSWERS_FILE, JUDGE_FILE = "reference.safetensors", "answers.json", "judge.sqlite"
 FIRST = "00-base"
 """Name of the version before any task: the untrained adapter."""
+IDENTITY_WORDS = {
+    "fingerprint": "fingerprint",
+    "tokenizer": "a tokenizer of fingerprint",
+    "chat_template": "a chat template of fingerprint",
+    "revision": "revision",
+}
+
+logger = logging.getLogger(__name__)
 
 
 class Life:
@@ -97,13 +107,19 @@ class Life:
         base = load_base(config.model) if base is None else base.copied()
         manifest = Manifest(
             format_version=FORMAT_VERSION,
-            base=BaseRecord(model_name_or_path=base.name, revision=config.model.revision, fingerprint=base.fingerprint),
+            base=BaseRecord(model_name_or_path=base.name, **asdict(base.identity), exact={}),
             config=config.model_dump(mode="json"),
             environment={name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")},
             versions=[],
         )
         life = cls(LifeDirectory(path, manifest))
         life.__dict__["_base"] = base  # it has just been loaded
+        exact = life.runtime.proof.as_record()
+        proven = manifest.base.model_copy(update={"exact": exact})
+        life.directory.manifest = manifest.model_copy(update={"base": proven})
+        for what, how in exact.items():
+            if ":" in how:
+                logger.info("%s: %s: %s", base.name, what.replace("_", " "), how)
         files = life.adapter_files(FIRST, read_adapter(life.runtime.model))
         with life.directory.lock():
             storage.write_text(path / "config.yaml", dump_config(config))
@@ -229,11 +245,12 @@ class Life:
     def _checked(self, base: Base) -> Base:
         """A base, once it is found to be the one that the life was made with."""
         expected = self.directory.manifest.base
-        if base.fingerprint != expected.fingerprint:
-            raise ModelError(
-                f"{self.directory.path}: found base model {base.name} with fingerprint {base.fingerprint}, expected "
-                f"the one this life was made with, {expected.model_name_or_path} with {expected.fingerprint}"
-            )
+        for part, found in asdict(base.identity).items():
+            if found != (made_with := getattr(expected, part)):
+                raise ModelError(
+                    f"{self.directory.path}: found base model {base.name} with {IDENTITY_WORDS[part]} {found}, "
+                    f"expected the one this life was made with, {expected.model_name_or_path} with {made_with}"
+                )
         return base
 
     @property
@@ -244,11 +261,16 @@ class Life:
     @cached_property
     def runtime(self) -> Runtime:
         """The model on its device, with the life's last adapter."""
-        model = attach_lora(self._base, self.config.lora, self.config.seed)
-        self.config.method.prepare(model, self.config.seed)
+        settings = self.config
+        model = attach_lora(self._base, settings.lora, settings.seed)
+        proof = self._base.proven(model, settings.data.max_length)
+        settings.method.prepare(model, settings.seed)
         if self.versions:
             install_adapter(model, self.adapter())
-        return Runtime.prepare(model, self._base.tokenizer, share_prefix=self.config.data.share_prefix)
+            known = self.directory.manifest.base.exact
+            if known != (found := proof.as_record()):
+                logger.warning("%s: %s, other than when the life was made: %s", self._base.name, found, known)
+        return Runtime.prepare(model, self._base.tokenizer, proof, share_prefix=settings.data.share_prefix)
 
     @cached_property
     def method(self) -> Method:
@@ -346,7 +368,12 @@ class Life:
         if (pool := prompt_pool(self.runtime.model)) is not None:  # nothing that PEFT could load, so nothing it would
             return {f"{folder}/{POOL_FILE}": adapter, f"{folder}/prompt_pool.json": pool.shape()}
         config = self.runtime.model.peft_config["default"].to_dict()
-        config |= {"base_model_name_or_path": self.directory.manifest.base.model_name_or_path, "inference_mode": True}
+        base = self.directory.manifest.base
+        config |= {
+            "base_model_name_or_path": base.model_name_or_path,
+            "revision": base.revision,
+            "inference_mode": True,
+        }
         plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
         return {f"{folder}/adapter_config.json": plain, f"{folder}/{ADAPTER_FILE}": adapter}
 

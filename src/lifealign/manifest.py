@@ -43,12 +43,24 @@ class Version(BaseModel):
 
 
 class BaseRecord(BaseModel):
-    """The frozen base model a life belongs to."""
+    """The frozen base model a life belongs to.
+
+    Attributes:
+        model_name_or_path: A hub id, or a folder or file.
+        fingerprint: Content hash of its weights.
+        tokenizer: Content hash of its tokenizer.
+        chat_template: Content hash of its chat template.
+        revision: Commit of the hub.
+        exact: What was proven exact on it, and what runs the plain way and why, in words.
+    """
 
     model_config = ConfigDict(extra="forbid")
     model_name_or_path: str
-    revision: str | None
     fingerprint: str
+    tokenizer: str
+    chat_template: str
+    revision: str | None
+    exact: dict[str, str]
 
 
 class Manifest(BaseModel):

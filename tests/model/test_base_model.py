@@ -119,7 +119,7 @@ def test_a_model_whose_logits_are_not_hidden_times_head_is_refused(
         return output
 
     monkeypatch.setattr(LlamaForCausalLM, "forward", capped)
-    with pytest.raises(ModelError, match="its logits are not hidden states times head matrix"):
+    with pytest.raises(ModelError, match="the logits of LlamaForCausalLM are not its last hidden states times its output head"):
         load_base(config(copied))
 
 

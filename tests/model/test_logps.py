@@ -8,6 +8,7 @@ from tests.tiny import pair
 from torch import Tensor
 
 from lifealign.model import logps as module
+from lifealign.model.head import OutputHead
 from lifealign.model.logps import linear_logps
 from lifealign.model.tokens import TokenizedPair, tokenize_pair
 
@@ -33,7 +34,7 @@ def test_linear_logps_are_log_softmax_and_gather_in_value_and_gradient(
     monkeypatch.setattr(module, "CHUNK", chunk)
     weight, targets, upstream = numbers(1, 11, 5), torch.tensor([0, 10, 3, 3, 7, 1, 2]), numbers(2, 7)
     found, expected = (numbers(3, 7, 5).requires_grad_() for _ in range(2))
-    values = linear_logps(found, weight, targets)
+    values = linear_logps(found, OutputHead(weight), targets)
     torch.testing.assert_close(values, plain(expected, weight, targets))
     (values * upstream).sum().backward()
     (plain(expected, weight, targets) * upstream).sum().backward()
@@ -41,13 +42,13 @@ def test_linear_logps_are_log_softmax_and_gather_in_value_and_gradient(
 
 
 def test_no_tokens_have_no_logps_and_no_gradient_is_kept_where_none_is_wanted() -> None:
-    assert linear_logps(numbers(0, 0, 5), numbers(1, 11, 5), torch.empty(0, dtype=torch.long)).shape == (0,)
-    assert not linear_logps(numbers(0, 2, 5), numbers(1, 11, 5), torch.tensor([1, 2])).requires_grad
+    assert linear_logps(numbers(0, 0, 5), OutputHead(numbers(1, 11, 5)), torch.empty(0, dtype=torch.long)).shape == (0,)
+    assert not linear_logps(numbers(0, 2, 5), OutputHead(numbers(1, 11, 5)), torch.tensor([1, 2])).requires_grad
 
 
 def test_extreme_logits_stay_finite() -> None:
     hidden = (1e4 * numbers(3, 4, 5)).requires_grad_()
-    values = linear_logps(hidden, numbers(1, 11, 5), torch.tensor([0, 1, 2, 3]))
+    values = linear_logps(hidden, OutputHead(numbers(1, 11, 5)), torch.tensor([0, 1, 2, 3]))
     values.sum().backward()
     assert hidden.grad is not None
     assert torch.isfinite(values).all()
@@ -56,14 +57,14 @@ def test_extreme_logits_stay_finite() -> None:
 
 def test_a_bfloat16_head_gives_float32_logps_near_those_of_float32() -> None:
     hidden, weight, targets = numbers(1, 6, 32), numbers(2, 50, 32) / 6, torch.arange(6)
-    values = linear_logps(hidden.bfloat16(), weight.bfloat16(), targets)
+    values = linear_logps(hidden.bfloat16(), OutputHead(weight.bfloat16()), targets)
     assert values.dtype == torch.float32
     torch.testing.assert_close(values, plain(hidden, weight, targets), atol=0.05, rtol=0.02)
 
 
 def test_a_head_that_trains_is_refused() -> None:
     with pytest.raises(ValueError, match="the output head requires gradient, expected a frozen head"):
-        linear_logps(numbers(0, 2, 5), numbers(1, 11, 5).requires_grad_(), torch.tensor([1, 2]))
+        linear_logps(numbers(0, 2, 5), OutputHead(numbers(1, 11, 5).requires_grad_()), torch.tensor([1, 2]))
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -109,9 +110,9 @@ def test_only_completion_positions_get_logits(
     runtime = make_runtime(share_prefix)
     rows: list[int] = []
 
-    def spy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def spy(hidden: Tensor, head: OutputHead, targets: Tensor) -> Tensor:
         rows.append(len(hidden))
-        return linear_logps(hidden, weight, targets)
+        return linear_logps(hidden, head, targets)
 
     def refuse(*_: object) -> None:
         raise AssertionError("the output head was asked for logits of every position")

@@ -11,8 +11,10 @@ import xxhash
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.utils import set_peft_model_state_dict
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor
-from torch.nn import Parameter
+from torch.nn import Module, Parameter
+from transformers import PreTrainedModel
 
 from lifealign.errors import ModelError
 from lifealign.memory.update import Adapter
@@ -21,6 +23,10 @@ from lifealign.model.prompt_pool import PREFIX, prompt_pool
 
 if TYPE_CHECKING:
     from lifealign.config import AdapterConfig
+
+QUERIES_AND_VALUES = ("q_proj", "v_proj")
+FUSED = (("qkv_proj",), ("query_key_value",), ("c_attn",), ("Wqkv",), ("q_b_proj", "kv_b_proj"), ("in_proj",))
+"""Names of the inputs of attention, or of a state-space layer, where they are one matrix or a product of two."""
 
 ACTIVE, FROZEN = "default", "frozen"
 """PEFT's names of the adapter that is trained, and of one that holds earlier tasks and is only added to it."""
@@ -37,23 +43,58 @@ def attach_lora(base: Base, config: AdapterConfig, seed: int) -> PeftModel:
     Raises:
         ModelError: If no module has a target's name, or the output head is among them.
     """
-    suffixes = {name.rsplit(".", 1)[-1] for name, module in base.model.named_modules() if _is_linear(module)}
-    for target in config.lora_target_modules:
-        if target not in suffixes or target == "lm_head":
-            usable = ", ".join(sorted(suffixes - {"lm_head"}))
-            raise ModelError(f"lora_target_modules: found {target!r}, expected linear modules of {base.name}: {usable}")
+    usable = linear_modules(base.model)
+    targets = usual_targets(base) if config.lora_target_modules == "auto" else config.lora_target_modules
+    for target in targets:
+        if target not in usable:
+            raise ModelError(
+                f"lora_target_modules: found {target!r}, expected linear modules of {base.name}: {', '.join(usable)}"
+            )
     torch.manual_seed(seed)
     lora = LoraConfig(
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
-        target_modules=list(config.lora_target_modules),
+        target_modules=list(targets),
+        fan_in_fan_out=all(_is_transposed(base.model, target) for target in targets),
         bias="none",
         task_type="CAUSAL_LM",
     )
-    model = get_peft_model(base.model, lora)
+    try:
+        model = get_peft_model(base.model, lora)
+    except ValueError as error:  # PEFT knows modules that must not have an adapter, such as those of Mamba's kernels
+        raise ModelError(f"lora_target_modules: {base.name}: {' '.join(str(error).split())}") from error
     assert isinstance(model, PeftModel)
     return model
+
+
+def usual_targets(base: Base) -> tuple[str, ...]:
+    """The modules that get an adapter where the settings do not name any.
+
+    The queries and values of attention, as in the released code; where a family calls them otherwise, what PEFT adapts
+    there by default; where PEFT does not know the family, the one matrix in which attention's inputs are fused.
+
+    Raises:
+        ModelError: If the model has none of these; the message lists its linear modules.
+    """
+    usable = linear_modules(base.model)
+    known = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(base.model.config.model_type)
+    choices = [QUERIES_AND_VALUES, *([tuple(known)] if isinstance(known, list) else []), *FUSED]
+    for choice in choices:
+        if set(choice) <= set(usable):
+            return choice
+    raise ModelError(
+        f"model {base.name!r}: found neither q_proj and v_proj nor modules that are usual in their place; "
+        f"lora.lora_target_modules needs some of: {', '.join(usable)}"
+    )
+
+
+def linear_modules(model: Module) -> list[str]:
+    """Last names of a model's linear modules, without its output head, in alphabetical order."""
+    head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+    return sorted(
+        {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if _is_linear(module) and module is not head}
+    )
 
 
 def read_adapter(model: PeftModel) -> Adapter:
@@ -182,6 +223,15 @@ def adapter_fingerprint(adapter: Adapter) -> str:
     for name in sorted(adapter):
         digest.update(name.encode() + adapter[name].contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _is_transposed(model: Module, target: str) -> bool:
+    """Whether modules of a name keep their weight as (in, out), as GPT-2's do; PEFT has to be told."""
+    return any(type(module).__name__ == "Conv1D" for name, module in model.named_modules() if _ends(name, target))
+
+
+def _ends(name: str, target: str) -> bool:
+    return name.rsplit(".", 1)[-1] == target
 
 
 def _is_linear(module: torch.nn.Module) -> bool:

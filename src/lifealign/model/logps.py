@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lifealign.model.batch import Batch
+from lifealign.model.head import OutputHead, backbone, output_head
 from lifealign.model.prompt_pool import active_pool
+from lifealign.model.sharing import Sharing
 
 CHUNK = 1024
 """Completion positions whose logits exist at a time; bounds memory at CHUNK x vocabulary float32."""
@@ -27,15 +29,20 @@ class CompletionLogps(nn.Module):
 
     Args:
         model: Causal language model with a LoRA adapter and a frozen linear output head.
+        sharing: How the model takes batches with shared prompts; None if it is never given one.
     """
 
-    def __init__(self, model: PeftModel) -> None:
+    def __init__(self, model: PeftModel, sharing: Sharing | None = Sharing()) -> None:  # noqa: B008 - frozen
         super().__init__()
-        self.model = model
+        self.model, self.sharing = model, sharing
 
     def forward(self, batch: Batch) -> Float[Tensor, " sequences"]:
         """Sums of token log-probabilities, one per completion, float32, nats."""
-        token_logps = linear_logps(self._predicting(batch), self._head(), batch.targets)
+        return self.summed(self.predicting(batch), batch)
+
+    def summed(self, hidden: Float[Tensor, "tokens width"], batch: Batch) -> Float[Tensor, " sequences"]:
+        """Sums of token log-probabilities of hidden states that :meth:`predicting` has returned."""
+        token_logps = linear_logps(hidden, self.head(), batch.targets)
         return token_logps.new_zeros(batch.sequences).index_add(0, batch.sequence, token_logps)
 
     @torch.no_grad()
@@ -49,16 +56,17 @@ class CompletionLogps(nn.Module):
             batch: The batch; its targets are the contexts, and are not looked at as targets.
             generator: Source of randomness, on the CPU.
         """
-        hidden, head, drawn = self._predicting(batch), self._head(), []
+        hidden, head, drawn = self.predicting(batch), self.head(), []
         for start in range(0, len(hidden), CHUNK):
-            probabilities = (hidden[start : start + CHUNK] @ head.T).float().softmax(dim=-1)
+            probabilities = head.logits(hidden[start : start + CHUNK]).softmax(dim=-1)
             drawn.append(torch.multinomial(probabilities.cpu(), 1, generator=generator).squeeze(1))
         return torch.cat(drawn).to(batch.targets.device)
 
-    def _predicting(self, batch: Batch) -> Float[Tensor, "tokens width"]:
+    def predicting(self, batch: Batch) -> Float[Tensor, "tokens width"]:
         """Last hidden states at the positions that predict the completion tokens."""
         causal: Any = self.model.get_base_model()
-        mask, positions, read = batch.attention_mask, batch.position_ids, {"input_ids": batch.input_ids}
+        mask: Any = batch.attention_mask
+        positions, read = batch.position_ids, {"input_ids": batch.input_ids}
         pool = active_pool(self.model)
         if pool is not None:
             embedded = causal.get_input_embeddings()(batch.input_ids)
@@ -66,18 +74,26 @@ class CompletionLogps(nn.Module):
             read = {"inputs_embeds": torch.cat((virtual, embedded), dim=1)}
             positions = torch.cat((_counting(batch, pool.tokens), positions + pool.tokens), dim=1)
             mask = _see_prefix(mask, pool.tokens)
-        if mask.dim() == 4:  # eager attention adds its mask, SDPA accepts an added one too
-            mask = torch.zeros_like(mask, dtype=causal.dtype).masked_fill(~mask, torch.finfo(causal.dtype).min)
-        hidden = causal.base_model(
+        if mask.dim() == 4:
+            assert self.sharing is not None
+            mask = self.sharing.masks(mask, positions, causal.dtype)
+        hidden = backbone(causal)(
             position_ids=positions, attention_mask=mask, use_cache=False, **read
         ).last_hidden_state
         if pool is not None:
             hidden = hidden[:, pool.tokens :]
         return hidden.flatten(0, 1)[batch.predicted_from]  # type: ignore[no-any-return]
 
-    def _head(self) -> Float[Tensor, "vocabulary width"]:
-        causal: Any = self.model.get_base_model()
-        return causal.get_output_embeddings().weight  # type: ignore[no-any-return]
+    def head(self) -> OutputHead:
+        """The model's output head.
+
+        Raises:
+            ValueError: If it has none that is one matrix; such a model is refused when it is loaded.
+        """
+        head = output_head(self.model.get_base_model())
+        if head is None:
+            raise ValueError("model: found no output head that is one matrix, expected a model that load_base accepts")
+        return head
 
 
 def _counting(batch: Batch, length: int) -> Int[Tensor, "rows length"]:
@@ -97,48 +113,48 @@ def _see_prefix(mask: Tensor, length: int) -> Tensor:
 
 
 def linear_logps(
-    hidden: Float[Tensor, "tokens width"], weight: Float[Tensor, "vocabulary width"], targets: Int[Tensor, " tokens"]
+    hidden: Float[Tensor, "tokens width"], head: OutputHead, targets: Int[Tensor, " tokens"]
 ) -> Float[Tensor, " tokens"]:
-    r"""Log-probability of each target under a frozen output head, :math:`h^\top W_y - \log\sum_v \exp h^\top W_v`.
+    r"""Log-probability of each target under a frozen output head, :math:`z_y - \log\sum_v \exp z_v`.
 
     Works through the tokens in chunks and keeps no logits: the gradient with respect to the hidden state,
-    :math:`W_y - \sum_v p_v W_v`, is formed while the chunk's logits exist. The head itself gets no gradient.
+    :math:`\sum_v (1_{v=y} - p_v)\, \partial z_v / \partial h`, is formed while the chunk's logits exist. With scale s
+    and soft cap c, :math:`\partial z_v / \partial h = s (1 - z_v^2 / c^2) W_v`. The head itself gets no gradient.
 
     Args:
         hidden: Last hidden states at the predicting positions.
-        weight: Rows of the output head; must not require gradient.
+        head: The output head; must not require gradient.
         targets: Token ids to score.
 
     Returns:
         Log-probabilities, float32, nats.
 
     Raises:
-        ValueError: If ``weight`` requires gradient: it would silently get none.
+        ValueError: If the head requires gradient: it would silently get none.
 
     Example:
-        >>> linear_logps(torch.zeros(1, 3), torch.zeros(4, 3), torch.tensor([2])).exp()
+        >>> linear_logps(torch.zeros(1, 3), OutputHead(torch.zeros(4, 3)), torch.tensor([2])).exp()
         tensor([0.2500])
     """
-    if weight.requires_grad:
-        raise ValueError("weight: the output head requires gradient, expected a frozen head (no adapter on lm_head)")
-    logps: Tensor = _LinearLogps.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
+    if head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad):
+        raise ValueError("head: the output head requires gradient, expected a frozen head (no adapter on lm_head)")
+    logps: Tensor = _LinearLogps.apply(hidden, head, targets)  # type: ignore[no-untyped-call]
     return logps
 
 
 class _LinearLogps(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, head: OutputHead, targets: Tensor) -> Tensor:
         needs_gradient = ctx.needs_input_grad[0]
         logps = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden) if needs_gradient else None
         for start in range(0, len(targets), CHUNK):
             part = slice(start, start + CHUNK)
-            logits = (hidden[part] @ weight.T).float()
+            logits = head.logits(hidden[part])
             normaliser = logits.logsumexp(dim=-1)
             logps[part] = logits.gather(1, targets[part, None]).squeeze(1) - normaliser
             if gradient is not None:
-                probabilities = logits.sub_(normaliser[:, None]).exp_().to(weight.dtype)
-                gradient[part] = weight[targets[part]] - probabilities @ weight
+                gradient[part] = _hidden_gradient(logits, normaliser, head, targets[part])
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return logps
@@ -148,3 +164,20 @@ class _LinearLogps(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
         return (upstream[:, None] * gradient.float()).to(gradient.dtype), None, None
+
+
+def _hidden_gradient(logits: Tensor, normaliser: Tensor, head: OutputHead, targets: Tensor) -> Tensor:
+    """Gradient of the targets' log-probabilities with respect to the hidden states; the logits are used up."""
+    weight = head.weight
+    if head.soft_cap is None:
+        slope_at_targets = None
+        spread = logits.sub_(normaliser[:, None]).exp_()
+    else:
+        slopes = 1 - (logits / head.soft_cap).square()
+        slope_at_targets = slopes.gather(1, targets[:, None])
+        spread = logits.sub_(normaliser[:, None]).exp_().mul_(slopes)
+    towards = weight[targets]
+    if slope_at_targets is not None:
+        towards = towards * slope_at_targets.to(weight.dtype)
+    gradient = towards - spread.to(weight.dtype) @ weight
+    return gradient if head.scale == 1.0 else gradient * head.scale

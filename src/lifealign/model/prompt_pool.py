@@ -12,6 +12,9 @@ from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from lifealign.errors import ModelError
+from lifealign.model.head import backbone
+
 ATTRIBUTE = "prompt_pool"
 PREFIX = f"{ATTRIBUTE}."
 """How the names of the pool's tensors begin, in an adapter and among a model's parameters."""
@@ -81,7 +84,7 @@ class PromptPool(nn.Module):
         for prompt in prompts:
             if prompt not in self._queries:
                 ids = torch.tensor([prompt], device=self.keys.device)
-                hidden = causal.base_model(input_ids=ids, use_cache=False).last_hidden_state
+                hidden = backbone(causal)(input_ids=ids, use_cache=False).last_hidden_state
                 self._queries[prompt] = hidden[0].float().mean(dim=0)
         return torch.stack([self._queries[prompt] for prompt in prompts])
 
@@ -123,7 +126,12 @@ def attach_pool(model: PeftModel, pool_size: int, prompt_length: int, top_k: int
 
     Returns:
         The pool, now part of the model.
+
+    Raises:
+        ModelError: If the model reads embeddings differently from the tokens that they are of, as some do that look
+            tokens up more than once: prompts in front of it would change what it reads of the text.
     """
+    _require_embeddings_are_enough(model.get_base_model())
     embeddings: Tensor = model.get_input_embeddings().weight
     generator = torch.Generator().manual_seed(seed)
     pool = PromptPool(pool_size, prompt_length, top_k, embeddings.shape[1])
@@ -135,3 +143,24 @@ def attach_pool(model: PeftModel, pool_size: int, prompt_length: int, top_k: int
     model.requires_grad_(False)
     setattr(model, ATTRIBUTE, pool.to(embeddings.device))
     return pool
+
+
+@torch.no_grad()
+def _require_embeddings_are_enough(causal: Any) -> None:
+    table = causal.get_input_embeddings()
+    ids = torch.arange(1, 13, device=causal.device)[None] % table.weight.shape[0]
+    try:
+        by_ids, by_embeddings = (
+            backbone(causal)(use_cache=False, **read).last_hidden_state.float()
+            for read in ({"input_ids": ids}, {"inputs_embeds": table(ids)})
+        )
+        apart = float((by_ids - by_embeddings).norm() / by_ids.norm())
+    except Exception as error:  # a model that wants token ids in any case
+        raise ModelError(
+            f"l2p needs a model that reads embeddings; {type(causal).__name__} does not ({type(error).__name__})"
+        ) from error
+    if not apart < 1e-4:
+        raise ModelError(
+            f"l2p needs a model that reads embeddings as it reads their tokens; {type(causal).__name__} is off by "
+            f"{apart:.2g} of the length of its hidden states"
+        )

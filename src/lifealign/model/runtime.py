@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -12,9 +13,11 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from lifealign.errors import ModelError
 from lifealign.model.batch import Batch, collate
 from lifealign.model.logps import CompletionLogps
 from lifealign.model.prompt_pool import without_prompts
+from lifealign.model.proof import Proof
 from lifealign.model.tokens import TokenizedPair
 
 
@@ -27,6 +30,7 @@ class Runtime:
         policy: :class:`~lifealign.model.logps.CompletionLogps` over the model, as ``accelerate`` prepared it.
         model: The PEFT model inside.
         tokenizer: Its tokenizer, with a chat template.
+        proof: What was proven exact on the model.
         share_prefix: Whether chosen and rejected share one copy of their prompt in a batch.
     """
 
@@ -34,14 +38,38 @@ class Runtime:
     policy: nn.Module
     model: PeftModel
     tokenizer: PreTrainedTokenizerBase
+    proof: Proof
     share_prefix: bool
 
     @classmethod
-    def prepare(cls, model: PeftModel, tokenizer: PreTrainedTokenizerBase, *, share_prefix: bool = True) -> Runtime:
-        """Puts a model on the device that ``accelerate`` finds (CUDA before CPU)."""
+    def prepare(
+        cls,
+        model: PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        proof: Proof,
+        *,
+        share_prefix: bool | Literal["auto"] = "auto",
+    ) -> Runtime:
+        """Puts a model on the device that ``accelerate`` finds (CUDA before CPU).
+
+        Args:
+            model: The base with a LoRA adapter.
+            tokenizer: Its tokenizer.
+            proof: What was proven exact on the model.
+            share_prefix: Whether prompts are shared; ``auto``: where that is exact.
+
+        Raises:
+            ModelError: If prompts shall be shared on a model on which that is not exact.
+        """
+        if share_prefix is True and proof.sharing is None:
+            raise ModelError(
+                f"data.share_prefix: found true, expected auto or false: on {type(model.get_base_model()).__name__} "
+                f"shared prompts are not exact: {proof.plain_because}"
+            )
+        shared = share_prefix is not False and proof.sharing is not None
         accelerator = Accelerator(mixed_precision="no")  # the model's own dtype decides; LoRA factors stay float32
-        policy = accelerator.prepare(CompletionLogps(model))
-        return cls(accelerator, policy, model, tokenizer, share_prefix)
+        policy = accelerator.prepare(CompletionLogps(model, proof.sharing))
+        return cls(accelerator, policy, model, tokenizer, proof, shared)
 
     @contextmanager
     def base_policy(self) -> Iterator[None]:
