@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 # Tests use what is installed and nothing from the hub; one thread each, so that two runs add up floats in the same order.
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
-.PHONY: help setup venv demo test test-fast check clean
+.PHONY: help setup venv demo test test-fast test-families models check clean
 .DEFAULT_GOAL := help
 
 help:        ## list the targets
@@ -35,7 +35,13 @@ test: $(STAMP)  ## all tests
 	$(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS)
 
 test-fast: $(STAMP)  ## the tests that take seconds
-	$(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	$(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not families"
+
+test-families: $(STAMP)  ## every family of models that transformers knows, a few minutes
+	$(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) -m "families or not families" tests/model/test_families.py
+
+models: $(STAMP)  ## write the table of families in docs/models.md
+	$(OFFLINE) $(BIN)/python -m tests.model.families
 
 check: $(STAMP)  ## lint, format and types
 	$(BIN)/ruff check .

@@ -119,7 +119,9 @@ def test_a_model_whose_logits_are_not_hidden_times_head_is_refused(
         return output
 
     monkeypatch.setattr(LlamaForCausalLM, "forward", capped)
-    with pytest.raises(ModelError, match="the logits of LlamaForCausalLM are not its last hidden states times its output head"):
+    with pytest.raises(
+        ModelError, match="the logits of LlamaForCausalLM are not its last hidden states times its output head"
+    ):
         load_base(config(copied))
 
 

@@ -133,7 +133,7 @@ def load_base(config: ModelConfig) -> Base:
     logger.info("loading %s", name)
     with _quiet(name):
         settings = AutoConfig.from_pretrained(where, **_NO_CODE, **options)
-    _require_text_decoder(name, settings)
+    require_text_decoder(name, settings)
     with _quiet(name):
         tokenizer = AutoTokenizer.from_pretrained(where, **_NO_CODE, **options)
     if tokenizer.pad_token_id is None:
@@ -252,6 +252,16 @@ def _locate(name: str) -> tuple[str, dict[str, Any]]:
     return (str(path) if path.is_dir() else name), {}
 
 
+_OTHER_PARTS = {
+    "vision_config": "images",
+    "vision_tower_config": "images",
+    "vq_config": "images",
+    "audio_config": "sound",
+    "audio_encoder_config": "sound",
+    "patcher_config": "patches of bytes",
+}
+"""What a configuration's other parts read."""
+
 _NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 """Said in every call: left out, transformers asks on the terminal whether it may run a repository's code."""
 
@@ -279,17 +289,16 @@ def _quiet(name: str) -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _require_text_decoder(name: str, config: PretrainedConfig) -> None:
+def require_text_decoder(name: str, config: PretrainedConfig) -> None:
     """Refuses, before its weights are read, a model that is something else than a causal language model of text."""
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"model {name!r}: {kind} is an encoder-decoder, expected a causal language model")
-    parts = [part for part in ("vision_config", "audio_config", "vision_tower_config") if hasattr(config, part)]
-    if parts:
-        what = " and ".join("images" if part.startswith("vision") else "sound" for part in parts)
+    parts = {what for name_, what in _OTHER_PARTS.items() if hasattr(config, name_)}
+    if parts or config.get_text_config() is not config:
         raise ModelError(
-            f"model {name!r}: {kind} is a model of text and {what}, expected one of text alone; many have their text "
-            "model published by itself"
+            f"model {name!r}: {kind} is a model of text and {' and '.join(sorted(parts)) or 'more'}, expected one of "
+            "text alone; many have their text model published by itself"
         )
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ModelError(f"model {name!r}: {kind} is no causal language model, expected one")

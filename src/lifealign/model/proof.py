@@ -21,7 +21,7 @@ from lifealign.errors import ModelError
 from lifealign.model.batch import Batch, collate
 from lifealign.model.head import backbone, output_head
 from lifealign.model.logps import CompletionLogps
-from lifealign.model.sharing import Sharing, candidates, longest_reach
+from lifealign.model.sharing import Sharing, candidates, longest_reach, other_kinds
 from lifealign.model.tokens import TokenizedPair
 
 EXACT = 1e-3
@@ -219,7 +219,10 @@ def _shared(
     model: PeftModel, pairs: Sequence[TokenizedPair], plain: _Reading, forms: Sequence[Sharing]
 ) -> tuple[Sharing | None, str]:
     """The first form of shared prompts that is exact, or None and why there is none."""
-    reason = "some of its layers carry a state from token to token"
+    others = other_kinds(model.get_base_model().config.get_text_config(decoder=True))
+    reason = (
+        f"no mask parts two answers in layers of the kind {', '.join(others)}" if others else "none is known for it"
+    )
     for form in forms:
         try:
             reason = _differs(model, pairs, plain, form)

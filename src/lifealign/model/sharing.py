@@ -11,7 +11,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
-"""Kinds of layers, as transformers' configurations name them, whose masks can be widened to two answers in a row."""
+KINDS = (FULL, SLIDING, CHUNKED)
+"""Kinds of layers, as transformers' configurations name them, that a mask can make to see one answer of two."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,21 @@ def candidates(config: Any) -> list[Sharing]:
     kinds = list(dict.fromkeys(getattr(config, "layer_types", None) or ()))
     if not kinds:
         kinds = [SLIDING] if sizes[SLIDING] and getattr(config, "use_sliding_window", True) else [FULL]
-    if not set(kinds) <= {FULL, SLIDING, CHUNKED}:
-        return []  # a state that runs from token to token, and with it from the first answer into the second
+    if other_kinds(config):
+        return []
     reaches = tuple(Reach(kind, sizes.get(kind)) for kind in kinds)
     if any(reach.size is None for reach in reaches if reach.kind != FULL):
         return []
     single, by_kind = Sharing(reaches), Sharing(reaches, by_kind=True)
     return [by_kind] if len(reaches) > 1 else [single, by_kind]
+
+
+def other_kinds(config: Any) -> list[str]:
+    """Kinds of layers that no mask parts: a state runs from token to token, and from the first answer into the second.
+
+    Others choose the keys that they look at by what is in them, the first answer's among them.
+    """
+    return [kind for kind in dict.fromkeys(getattr(config, "layer_types", None) or ()) if kind not in KINDS]
 
 
 def longest_reach(config: Any, limit: int) -> int:
