@@ -291,7 +291,7 @@ def test_parquet_is_known_by_its_content(tmp_path: Path, name: str) -> None:
     assert pairs[1].source == f"{tmp_path / name}:2"
 
 
-PACKED = ": found compressed data (gzip, zip or zstd), expected a plain file; unpack it first"
+PACKED = ": found compressed data (zip, zstd or gzip in gzip), expected a plain file, or one packed with gzip; unpack it first"
 CUT = "(the last line: the file seems cut short), expected "
 DEEP = "[" * 100_000
 BAD_JSON = "one object a line, or one array of objects"
@@ -347,7 +347,7 @@ UTF8 = "expected UTF-8; save the file in that encoding"
         ("rows.jsonl", LINE.encode("utf-16"), f": found UTF-16 text, {UTF8}"),
         ("rows.jsonl", LINE.encode("utf-16-le"), f": found UTF-16 text, {UTF8}"),
         ("rows.csv", CSV.encode("utf-16"), f": found UTF-16 text, {UTF8}"),
-        ("rows.jsonl", b"\x1f\x8b\x08\x00data", PACKED),
+        ("rows.jsonl", b"\x28\xb5\x2f\xfddata", PACKED),
         ("rows.csv", b"PK\x03\x04data", PACKED),
         ("rows.parquet", LINE, ": found a file that does not start as Parquet does, expected Parquet, as it is named"),
         ("rows.csv", "a,b,a\n1,2,3\n", ":1: a: found the column twice, expected each column once"),
