@@ -38,7 +38,8 @@ SYSTEM = turn("system", "Be kind")
     [
         (ROW, "standard"),
         ({"query": "Hi", "chosen": "yes", "rejected": "no"}, "query"),
-        ({"prompt": "Hi", "query": "ignored beside prompt", "chosen": "yes", "rejected": "no"}, "standard"),
+        ({"prompt": "Hi", "query": " Hi ", "chosen": "yes", "rejected": "no"}, "standard"),
+        ({"instruction": "Hi", "input": "", "chosen": "yes", "rejected": "no"}, "instruction"),
         (ROW | {"id": 7, "score_chosen": 9.5, "messages": [USER, YES], "prompt_id": None}, "standard"),
         ({"prompt": [USER], "chosen": [YES], "rejected": [NO]}, "conversational"),
         ({"prompt": "Hi", "chosen": [YES], "rejected": [NO]}, "conversational"),
@@ -235,7 +236,10 @@ def test_any_json_value_is_a_pair_or_a_data_error(row: Any) -> None:
         roles = [message.role for message in pair.prompt]
         turns = roles[roles[0] == "system" :]
         assert turns == [("user", "assistant")[i % 2] for i in range(len(turns))] and roles[-1] == "user"
-        assert shape in ("standard", "query", "conversational", "implicit", "transcript")
+        assert shape in (
+            *("standard", "query", "instruction", "conversational"),
+            *("implicit", "system prompt", "transcript"),
+        )
         assert len(pair.key) == 32
 
 
@@ -291,7 +295,8 @@ def test_parquet_is_known_by_its_content(tmp_path: Path, name: str) -> None:
     assert pairs[1].source == f"{tmp_path / name}:2"
 
 
-PACKED = ": found compressed data (zip, zstd or gzip in gzip), expected a plain file, or one packed with gzip; unpack it first"
+PACKED_KINDS = "a plain file, or one packed with gzip; unpack it first"
+PACKED = f": found compressed data (zip, zstd or gzip in gzip), expected {PACKED_KINDS}"
 CUT = "(the last line: the file seems cut short), expected "
 DEEP = "[" * 100_000
 BAD_JSON = "one object a line, or one array of objects"
