@@ -165,14 +165,8 @@ def read_split(train: str | Path, test: str | Path | None = None) -> tuple[tuple
         found = f"no training pair whose prompt is not in {test} too"
         raise DataError(train, found=found, expected="other prompts to train on than the held-out ones")
     if left_out:
-        log.warning(
-            "%s: left out %s of %s, whose prompt is held out in %s (first %s)",
-            train,
-            count_text(len(left_out), "training pair", "training pairs"),
-            count_text(len(pairs)),
-            test,
-            left_out[0].source,
-        )
+        number = f"{count_text(len(left_out))} of {count_text(len(pairs), 'training pair', 'training pairs')}"
+        log.warning("%s: left out %s with a prompt of %s (first %s)", train, number, test, left_out[0].source)
     return tuple(pair for pair in pairs if pair.prompt not in prompts), held_out
 
 

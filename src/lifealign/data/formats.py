@@ -15,8 +15,8 @@ becomes of the others, :mod:`lifealign.data.messages` what a message may hold an
 messages, :mod:`lifealign.data.transcripts` what a transcript is.
 
 A prompt beside whole conversations is compared with them. It may repeat one of their turns by the user, the system
-message, or everything up to the answer. A text that repeats nothing becomes their system message if they have none and
-neither it nor any turn by the user holds the other; anything else is refused, as one of the two would be lost unseen.
+message, or everything up to the answer. A text that repeats nothing becomes their system message if they have none, it
+holds none of their turns and is part of none; anything else is refused, as one of the two would be lost unseen.
 
 A row of no accepted shape is a fault of the file and raises. Only two transcripts that part before their last answer
 raise :class:`UnclearTranscript`, which cleaning counts and drops: flat text has such rows by nature.
@@ -36,6 +36,16 @@ from lifealign.data.columns import (
     refuse_what_is_not_text,
     system_of,
 )
+from lifealign.data.conversations import (
+    Content,
+    alternating,
+    as_system,
+    part,
+    repeats,
+    squeezed,
+    with_history,
+    with_system,
+)
 from lifealign.data.files import read_rows
 from lifealign.data.messages import Fault, content_of, is_nothing, missing
 from lifealign.data.task import Message, Pair
@@ -46,8 +56,6 @@ SHAPES = (
     "chosen and rejected with a prompt (or query, or instruction), or chosen and rejected that hold whole "
     "conversations (message lists or 'Human: ... Assistant: ...' text)"
 )
-
-Content = str | tuple[Message, ...]
 
 
 class UnclearTranscript(DataError):
@@ -92,7 +100,7 @@ def parse_row(row: object, path: str | Path, line: int) -> tuple[Pair, str]:
             raise fault(field=name, found=missing(row), expected=SHAPES)
     refuse_what_is_not_text(row, fault)
     messages, chosen, rejected, shape = _understand(row, fault, partial(UnclearTranscript, path, line=line))
-    messages = _with_system(*system_of(row, fault), _with_history(history_of(row, fault), messages, fault), fault)
+    messages = with_system(*system_of(row, fault), with_history(history_of(row, fault), messages, fault), fault)
     return Pair(messages, chosen, rejected, f"{path}:{line}"), shape
 
 
@@ -103,8 +111,8 @@ def _understand(row: Row, fault: Fault, unclear: Fault) -> tuple[tuple[Message, 
     if whole := _whole_conversations(chosen, rejected, prompt, fault, unclear):
         messages, *answers = whole
         shape = "transcript" if isinstance(chosen, str) else "implicit"
-        if field is not None and prompt is not None and not (is_nothing(prompt) or _repeats(prompt, messages)):
-            messages, shape = (_as_system(field, prompt, messages, fault), *messages), "system prompt"
+        if field is not None and prompt is not None and not (is_nothing(prompt) or repeats(prompt, messages)):
+            messages, shape = (as_system(field, prompt, messages, fault), *messages), "system prompt"
         _refuse_lost_input(row, messages, fault)
         return messages, answers[0], answers[1], shape
     if prompt is None or field is None:
@@ -117,7 +125,7 @@ def _understand(row: Row, fault: Fault, unclear: Fault) -> tuple[tuple[Message, 
         plain = isinstance(chosen, str) and isinstance(rejected, str)
         return messages, *texts, ("standard" if field == "prompt" else field) if plain else "conversational"
     messages, *answers = answer_transcript(turns, *texts) if isinstance(prompt, str) else (prompt, *texts)
-    messages = _alternating(messages, field, fault)
+    messages = alternating(messages, field, fault)
     _refuse_lost_input(row, messages, fault)
     return messages, answers[0], answers[1], "transcript" if turns else "conversational"
 
@@ -130,71 +138,22 @@ def _whole_conversations(
     Beside a prompt, two transcripts are whole conversations only if they repeat it: people do ask for dialogues.
     """
     if isinstance(chosen, tuple) and isinstance(rejected, tuple) and (prompt is None or len(chosen + rejected) > 2):
-        messages, *answers = _part(chosen, rejected, fault)
+        messages, *answers = part(chosen, rejected, fault)
     elif isinstance(chosen, str) and isinstance(rejected, str):
         both = turns_of(chosen), turns_of(rejected)
         if not all(both):
             return None
         try:
-            messages, *answers = _part(*both, unclear)
+            messages, *answers = part(*both, unclear)
         except UnclearTranscript:
             if prompt is None:
                 raise
             return None
-        if prompt is not None and not _repeats(prompt, messages):
+        if prompt is not None and not repeats(prompt, messages):
             return None
     else:
         return None
-    return _alternating(messages, "chosen", fault), answers[0], answers[1]
-
-
-def _repeats(prompt: Content, messages: tuple[Message, ...]) -> bool:
-    """Whether a prompt says again what a conversation holds anyway; whitespace does not count."""
-    if isinstance(prompt, tuple):
-        return prompt == messages
-    texts = [_squeezed(message.content) for message in messages if message.role != "assistant"]
-    joined = [_squeezed(" ".join(message.content for message in messages[begin:])) for begin in (0, 1)]
-    turns = turns_of(prompt)
-    if turns and turns[-1] == ("assistant", ""):
-        turns = turns[:-1]
-    return _squeezed(prompt) in texts + joined or (turns != () and turns == messages)
-
-
-def _as_system(field: str, prompt: Content, messages: tuple[Message, ...], fault: Fault) -> Message:
-    """The system message that a prompt beside whole conversations is, where nothing speaks against that."""
-    if isinstance(prompt, tuple):
-        found, expected = "messages that chosen and rejected do not begin with", "answers of one message each"
-        raise fault(field=field, found=found, expected=f"the conversation up to the answer, or {expected}")
-    text = f" {_squeezed(prompt)} "
-    users = [f" {_squeezed(message.content)} " for message in messages if message.role == "user"]
-    overlap = any(user in text or text.strip() in user for user in users)
-    if overlap or messages[0].role == "system" or turns_of(prompt):
-        expected = (
-            "the user's turn, or a system message for conversations without one; drop the column if it is neither"
-        )
-        raise fault(field=field, found=f"another text ({describe(prompt)}) than in the conversation", expected=expected)
-    return Message("system", prompt)
-
-
-def _with_system(name: str | None, text: str, messages: tuple[Message, ...], fault: Fault) -> tuple[Message, ...]:
-    if name is None:
-        return messages
-    if messages[0].role != "system":
-        return (Message("system", text), *messages)
-    if messages[0].content.strip() != text.strip():
-        found = f"another system message ({describe(text)}) than in the conversation"
-        raise fault(field=name, found=found, expected="one system message; drop the other")
-    return messages
-
-
-def _with_history(history: tuple[Message, ...], messages: tuple[Message, ...], fault: Fault) -> tuple[Message, ...]:
-    """Earlier turns, then the prompt, and one system message before both; a prompt may repeat the turns."""
-    system, turns = messages[: messages[0].role == "system"], messages[messages[0].role == "system" :]
-    if not history:
-        return messages
-    if history[0].role == "system":
-        system, history = _with_system("history[0]", history[0].content, system or history[:1], fault), history[1:]
-    return (*system, *turns) if turns[: len(history)] == history else (*system, *history, *turns)
+    return alternating(messages, "chosen", fault), answers[0], answers[1]
 
 
 def _with_input(prompt: str, text: str) -> str:
@@ -206,13 +165,9 @@ def _with_input(prompt: str, text: str) -> str:
 
 def _refuse_lost_input(row: Row, messages: tuple[Message, ...], fault: Fault) -> None:
     text = input_of(row, fault)
-    if text and not any(_squeezed(text) == _squeezed(message.content) for message in messages):
+    if text and not any(squeezed(text) == squeezed(message.content) for message in messages):
         expected = "it in the conversation; only a prompt of plain text takes it at its end"
         raise fault(field="input", found=describe(text), expected=expected)
-
-
-def _squeezed(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _answer(content: Content, field: str, fault: Fault) -> str:
@@ -222,34 +177,3 @@ def _answer(content: Content, field: str, fault: Fault) -> str:
         roles = ", ".join(message.role for message in content[:6])
         raise fault(field=field, found=f"messages from {roles}", expected="one message, from the assistant")
     return content[0].content
-
-
-def _alternating(prompt: tuple[Message, ...], field: str, fault: Fault) -> tuple[Message, ...]:
-    start = 1 if prompt and prompt[0].role == "system" else 0
-    for index in range(start, len(prompt)):
-        role = ("user", "assistant")[(index - start) % 2]
-        if prompt[index].role != role:
-            raise fault(
-                field=f"{field}[{index}].role",
-                found=repr(prompt[index].role),
-                expected=f"{role!r}: user and assistant take turns, after at most one system message",
-            )
-    if len(prompt) == start or prompt[-1].role != "user":
-        found = "no turn of the user" if len(prompt) == start else "a last turn from the assistant"
-        raise fault(field=field, found=found, expected="a prompt that ends with the user's turn")
-    return prompt
-
-
-def _part(
-    chosen: tuple[Message, ...], rejected: tuple[Message, ...], fault: Fault
-) -> tuple[tuple[Message, ...], str, str]:
-    """Parts two conversations into the prompt they share and their last, differing answers."""
-    shared = 0
-    while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
-        shared += 1
-    for field, turns in (("chosen", chosen), ("rejected", rejected)):
-        if [message.role for message in turns[shared:]] != ["assistant"]:
-            roles = ", ".join(message.role for message in turns[shared : shared + 6])
-            found = f"{roles} after the {shared} turns that chosen and rejected share"
-            raise fault(field=field, found=found, expected="one turn, the assistant's answer")
-    return chosen[:shared], chosen[-1].content, rejected[-1].content

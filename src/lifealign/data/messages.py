@@ -124,12 +124,11 @@ def parse_written(text: str, field: str, fault: Fault) -> Any:
         found = f"a list as text that is cut short, goes on as other text, or is no flat list: {text.strip()[:40]!r}"
         raise fault(field=field, found=found, expected=expected)
     try:
-        return json.loads(text, object_pairs_hook=unique_keys)
-    except ValueError:
-        pass
-    try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        try:
+            return json.loads(text, object_pairs_hook=unique_keys)
+        except json.JSONDecodeError:
+            return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # ValueError: a key twice, a name, a sum
         found = f"a list as text that does not parse: {text.strip()[:40]!r}"
         raise fault(field=field, found=found, expected=expected) from None
 
