@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -477,3 +478,14 @@ def test_any_failure_of_the_hub_is_one_data_error(monkeypatch: pytest.MonkeyPatc
         "hub:owner/name: found no dataset that loads (ConnectionError: Couldn't reach the hub), expected "
         "hub:owner/name or hub:owner/name:split of a public dataset, online or downloaded once before"
     )
+
+
+def test_a_row_of_the_hub_that_does_not_load_is_one_data_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Images:
+        def __iter__(self) -> Iterator[dict[str, str]]:
+            yield ROW
+            raise ImportError("To support decoding images, please install 'Pillow'.")
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=lambda *_, **__: Images()))
+    with pytest.raises(DataError, match=r"^hub:owner/name: found no dataset that loads \(ImportError: To support"):
+        read_pairs("hub:owner/name")

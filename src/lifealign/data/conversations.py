@@ -62,7 +62,7 @@ def as_system(field: str, prompt: Content, messages: tuple[Message, ...], fault:
     """The system message that a prompt beside whole conversations is, where nothing speaks against that.
 
     Raises:
-        DataError: If they have one, or the prompt holds one of their turns, or is a part of one (a prompt that was cut).
+        DataError: If they have one, or the prompt holds one of their turns, or is part of one (a prompt that was cut).
     """
     if isinstance(prompt, tuple):
         found, expected = "messages that chosen and rejected do not begin with", "answers of one message each"

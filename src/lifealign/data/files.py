@@ -69,10 +69,12 @@ def read_hub(
             import huggingface_hub
 
             rows = read_rows(huggingface_hub.hf_hub_download(dataset, file, repo_type="dataset", **options))
+        yield from _some(place, rows)
+    except DataError:
+        raise
     except Exception as error:  # the hub client has dozens of kinds, and for the user all are: not to be had
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise DataError(place, found=f"no dataset that loads ({reason})", expected=expected) from error
-    yield from _some(place, rows)
 
 
 def _some(path: str | Path, rows: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
