@@ -12,7 +12,7 @@ from lifealign.config import LifeConfig
 from lifealign.config_experiment import ExperimentConfig, TaskConfig
 from lifealign.config_words import differences, nearest
 from lifealign.data.catalog import ORDERS, load_catalog_tasks
-from lifealign.data.checks import read_clean
+from lifealign.data.checks import read_split
 from lifealign.data.task import Task
 from lifealign.demo.support_desk import RULES, load_suite
 from lifealign.errors import ConfigError, LifeError
@@ -124,13 +124,8 @@ def _load_task(task: TaskConfig, data_dir: Path | None) -> Task:
     def place(file: str, split: str) -> str | Path:
         return data_dir / task.name / f"{split}.jsonl" if data_dir is not None and file.startswith("hub:") else file
 
-    train, test = place(task.train, "train"), None if task.test is None else place(task.test, "test")
-    return Task(
-        task.name,
-        read_clean(train).pairs[: task.max_train],
-        read_clean(test).pairs[: task.max_test] if test is not None else (),
-        task.check,
-    )
+    train, test = read_split(place(task.train, "train"), None if task.test is None else place(task.test, "test"))
+    return Task(task.name, train[: task.max_train], test[: task.max_test], task.check)
 
 
 def life_settings(experiment: ExperimentConfig) -> LifeConfig:

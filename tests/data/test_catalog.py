@@ -252,7 +252,7 @@ def test_only_the_first_so_many(tmp_path: Path, limits: dict[str, int], sizes: t
     assert (len(part.train), len(part.test)) == sizes
 
 
-def test_a_folder_is_cleaned_and_what_is_in_both_files_is_said(
+def test_a_folder_is_cleaned_and_what_is_held_out_is_not_trained_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_task(tmp_path, "hc3")
@@ -262,10 +262,12 @@ def test_a_folder_is_cleaned_and_what_is_in_both_files_is_said(
     empty = json.dumps({"query": "?", "chosen": "", "rejected": "no"})
     (tmp_path / "hc3" / "test.jsonl").write_text("\n".join([empty, lines[0], lines[1]]))
     (task,) = load_catalog_tasks(["hc3"], data_dir=tmp_path)
-    assert task.test == task.train[:2]
+    assert [one.prompt[0].content for one in task.train] == ["hc3 train 2"]
+    assert [one.prompt[0].content for one in task.test] == ["hc3 train 0", "hc3 train 1"]
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path}/hc3/test.jsonl: 2 usable pairs of 3 rows; 1 empty chosen (first {tmp_path}/hc3/test.jsonl:1)",
-        f"{tmp_path}/hc3: 2 prompts of test.jsonl are in train.jsonl too (kept)",
+        f"{tmp_path}/hc3/train.jsonl: left out 2 of 3 training pairs with a prompt of {tmp_path}/hc3/test.jsonl "
+        f"(first {tmp_path}/hc3/train.jsonl:1)",
     ]
 
 
@@ -302,10 +304,11 @@ def test_the_real_tasks_load_and_are_clean(caplog: pytest.LogCaptureFixture) -> 
     assert {task.name: (len(task.train), len(task.test)) for task in tasks} == {
         "hh-harmless": (2995, 499),
         "hh-helpful": (2989, 498),
-        "safe-rlhf": (2972, 174),
+        "safe-rlhf": (2934, 174),
         "truthfulqa": (653, 41),
     }
     for task in tasks:
+        assert checks.test_overlap(task.train, task.test) == 0  # safe-rlhf: 38 pairs of 5 held-out prompts left out
         for one in (*task.train, *task.test):
             assert one.chosen.strip() and one.rejected.strip() and one.chosen != one.rejected
             assert one.prompt[-1].role == "user"

@@ -12,11 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import TemplateError
 
+from lifealign.config_experiment import ExperimentConfig
+from lifealign.config_file import build_config
 from lifealign.data import checks
-from lifealign.data.checks import read_clean
+from lifealign.data.catalog import load_catalog_tasks
+from lifealign.data.checks import SCORES, SYSTEM_PROMPT, WORDS, read_clean, read_split
 from lifealign.data.report import Spread, inspect
 from lifealign.data.task import Message, Pair, Task
+from lifealign.demo.support_desk import load_suite
 from lifealign.errors import ConfigError, DataError
+from lifealign.experiment import load_tasks
 
 RAW = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -103,8 +108,57 @@ def test_no_pair_left_names_the_first_reason_and_line(tmp_path: Path) -> None:
 
 
 def test_a_task_reads_clean_pairs(dirty: Path) -> None:
-    task = Task.from_files("letters", train=dirty, test=dirty)
-    assert len(task.train) == len(task.test) == 4
+    test = write(dirty.with_name("test.jsonl"), ("c", "yes", "no"), ("c", "yes", "yes"))
+    task = Task.from_files("letters", train=dirty, test=test)
+    assert (len(task.train), len(task.test)) == (4, 1)
+
+
+def test_pairs_with_a_held_out_prompt_are_left_out_and_counted(dirty: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train = write(dirty.with_name("train.jsonl"), ("a", "1", "2"), ("b", "1", "2"), ("a", "2", "3"), ("a ", "1", "2"))
+    test = write(dirty.with_name("test.jsonl"), ("a", "8", "9"), ("c", "1", "2"))
+    learnt, held_out = read_split(train, test)
+    assert [pair.prompt[0].content for pair in learnt] == ["b", "a "]
+    assert [pair.prompt[0].content for pair in held_out] == ["a", "c"]
+    message = f"{train}: left out 2 of 4 training pairs with a prompt of {test} (first {train}:1)"
+    assert [record.getMessage() for record in caplog.records] == [message]
+    caplog.clear()
+    assert len(read_split(train)[0]) == 4 and not caplog.records
+
+
+def test_every_way_to_a_task_leaves_held_out_prompts_out(tmp_path: Path) -> None:
+    """Files of a task, of an experiment, of a folder for the paper's tasks: one mechanism."""
+    folder = tmp_path / "hc3"
+    folder.mkdir()
+    rows = [(f"q {number}", "yes", "no") for number in range(6)]
+    train, test = write(folder / "train.jsonl", *rows[:4]), write(folder / "test.jsonl", *rows[2:])
+    settings = {"output_dir": str(tmp_path / "life"), "model": {"model_name_or_path": "none"}}
+    task = {"name": "hc3", "train": str(train), "test": str(test)}
+    tasks = [
+        Task.from_files("hc3", train, test),
+        *load_tasks(build_config(ExperimentConfig, settings | {"tasks": [task]})),
+        *load_tasks(build_config(ExperimentConfig, settings | {"tasks": [task | {"max_test": 1}]})),
+        *load_catalog_tasks(["hc3"], data_dir=tmp_path),
+        *load_catalog_tasks(["hc3"], data_dir=tmp_path, test_pairs=0),
+    ]
+    assert [[pair.prompt[0].content for pair in task.train] for task in tasks] == [["q 0", "q 1"]] * 5
+    assert [len(task.test) for task in tasks] == [4, 4, 1, 4, 0]  # a held-out pair that is not scored stays unlearnt
+    limited = build_config(ExperimentConfig, settings | {"tasks": [task | {"max_train": 1}]})
+    assert [pair.prompt[0].content for pair in load_tasks(limited)[0].train] == ["q 0"]
+
+
+def test_a_file_held_out_from_itself_leaves_nothing(dirty: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        Task.from_files("letters", train=dirty, test=dirty)
+    assert str(caught.value) == (
+        f"{dirty}: found no training pair whose prompt is not in {dirty} too, "
+        "expected other prompts to train on than the held-out ones"
+    )
+
+
+def test_the_house_rules_hold_out_no_prompt_of_their_own_training() -> None:
+    for held_out in ("dev", "test"):
+        for task in load_suite(held_out=held_out):
+            assert checks.test_overlap(task.train, task.test) == 0
 
 
 def test_overlap_counts_distinct_prompts() -> None:
@@ -265,6 +319,101 @@ def test_too_long_prompts_are_warned_of(tmp_path: Path) -> None:
         "Raise it, or shorten the prompts.",
     )
     assert "   2 005\n" in report.render()  # 2000 letters, u: ; a: around them
+
+
+# ------------------------------------------------------------------------------------------- kept in doubt, and ignored
+
+
+def lines(path: Path, *rows: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_words_for_nothing_are_counted_wherever_a_whole_text_is_one(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "rows.jsonl",
+        ("a", "None", "nan"),  # one row, one count
+        ("b", "fine", " NULL\n"),
+        ("nan", "fine", "x"),
+        ([{"role": "user", "content": "q"}, {"role": "assistant", "content": "N/A"}, *USER], "fine", "x"),
+        ("c", "None of them", "nano"),
+        ("d", "none", "no"),
+    )
+    clean = read_clean(path)
+    assert len(clean.pairs) == 6
+    assert clean.suspicious == {WORDS: [f"{path}:{line}" for line in (1, 2, 3, 4, 6)]}
+    assert inspect(path).warnings[-1] == (
+        "5 rows have a word like nan or None for a whole text (lines 1, 2, 3, 4, 6), kept. "
+        "Delete those where a text is missing."
+    )
+
+
+USER = [{"role": "user", "content": "Hi"}]
+ROW = {"prompt": "a", "chosen": "yes", "rejected": "no"}
+
+
+def test_scores_that_do_not_put_chosen_first_are_counted_and_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        {"score_chosen": 5, "score_rejected": 5},
+        {"score_chosen": 3, "score_rejected": 8},
+        {"score_chosen": 8, "score_rejected": 3},
+        {"chosen_rating": "2", "rejected_rating": "10"},  # numbers, not texts, though CSV has texts only
+        {"chosen_score": None, "rejected_score": 4},
+        {"chosen_score": 1, "rejected_score": True},
+        {"reward_chosen": 0.5, "reward_rejected": float("nan")},
+        {"rating_chosen": 1, "rejected_rating": 4},  # of two pairs
+        {"score_chosen": -1, "score_rejected": -0.5, "reward_chosen": 2, "reward_rejected": 1},
+    ]
+    path = lines(tmp_path / "rows.jsonl", *(ROW | {"prompt": f"q {n}"} | row for n, row in enumerate(rows)))
+    clean = read_clean(path)
+    assert len(clean.pairs) == 9
+    assert clean.suspicious == {SCORES: [f"{path}:{line}" for line in (1, 2, 4, 9)]}
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: 9 usable pairs of 9 rows; 4 chosen scored no higher than rejected (kept, first {path}:1)"
+    ]
+    assert inspect(path).warnings[-1] == (
+        "4 rows score the chosen answer no higher than the rejected one (lines 1, 2, 4, 9), kept. "
+        "Swap or delete what is wrong."
+    )
+
+
+def test_a_prompt_taken_as_system_message_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    answers = {name: [*USER, {"role": "assistant", "content": name}] for name in ("chosen", "rejected")}
+    path = lines(tmp_path / "rows.jsonl", {"prompt": "Hi", **answers}, {"prompt": "Rhyme.", **answers})
+    clean = read_clean(path)
+    assert clean.shapes == {"implicit": 1, "system prompt": 1}
+    assert clean.suspicious == {SYSTEM_PROMPT: [f"{path}:2"]}
+    assert caplog.messages == [
+        f"{path}: 2 usable pairs of 2 rows; 1 prompt taken as system message (kept, first {path}:2)"
+    ]
+    assert inspect(path).warnings[-1] == (
+        "1 row has a prompt that is no turn of the conversation beside it (line 2), kept. "
+        "It becomes the system message; rename or drop the column if it is none."
+    )
+
+
+def test_columns_that_are_added_and_ignored_are_named(tmp_path: Path) -> None:
+    rows = [
+        ROW | {"prompt_id": 7, "system": "Be kind.", "note": None, "flag": False},
+        ROW | {"prompt": [{**USER[0], "id": 3}], "score_chosen": 2, "system": "", "\x1b[31m": 1, "flag": True},
+        ROW | {"prompt": "b", "input": "c", "history": [["a", "b"]], "prompt_id": 8, "flag": False},
+    ]
+    report = inspect(lines(tmp_path / "rows.jsonl", *rows))
+    assert report.clean.added == {"system": 1, "input": 1, "history": 1}
+    assert report.clean.ignored == {"prompt_id": 2, "flag": 3, "score_chosen": 1, "\x1b[31m": 1, "prompt[].id": 1}
+    assert (
+        "  added     system (in 1 of 3 rows), history (in 1 of 3 rows), input (in 1 of 3 rows)\n"
+        "  ignored   prompt_id (in 2 of 3 rows), flag, score_chosen (in 1 of 3 rows), '\\x1b[31m' (in 1 of 3 rows), "
+        "prompt[].id (in 1 of 3 rows)\n"
+    ) in report.render()
+
+
+def test_a_file_of_many_columns_is_named_in_one_line(tmp_path: Path) -> None:
+    path = lines(tmp_path / "rows.jsonl", ROW | {f"c{number}": 1 for number in range(1000)})
+    ignored = next(line for line in inspect(path).render().splitlines() if "ignored" in line)
+    assert ignored.startswith("  ignored   c0, c1, c2, ") and ignored.endswith(", c29 and 970 more")
 
 
 # ------------------------------------------------------------------------------------------------------ real raw data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,7 +39,8 @@ SYSTEM = turn("system", "Be kind")
     [
         (ROW, "standard"),
         ({"query": "Hi", "chosen": "yes", "rejected": "no"}, "query"),
-        ({"prompt": "Hi", "query": "ignored beside prompt", "chosen": "yes", "rejected": "no"}, "standard"),
+        ({"prompt": "Hi", "query": " Hi ", "chosen": "yes", "rejected": "no"}, "standard"),
+        ({"instruction": "Hi", "input": "", "chosen": "yes", "rejected": "no"}, "instruction"),
         (ROW | {"id": 7, "score_chosen": 9.5, "messages": [USER, YES], "prompt_id": None}, "standard"),
         ({"prompt": [USER], "chosen": [YES], "rejected": [NO]}, "conversational"),
         ({"prompt": "Hi", "chosen": [YES], "rejected": [NO]}, "conversational"),
@@ -235,7 +237,10 @@ def test_any_json_value_is_a_pair_or_a_data_error(row: Any) -> None:
         roles = [message.role for message in pair.prompt]
         turns = roles[roles[0] == "system" :]
         assert turns == [("user", "assistant")[i % 2] for i in range(len(turns))] and roles[-1] == "user"
-        assert shape in ("standard", "query", "conversational", "implicit", "transcript")
+        assert shape in (
+            *("standard", "query", "instruction", "conversational"),
+            *("implicit", "system prompt", "transcript"),
+        )
         assert len(pair.key) == 32
 
 
@@ -291,7 +296,8 @@ def test_parquet_is_known_by_its_content(tmp_path: Path, name: str) -> None:
     assert pairs[1].source == f"{tmp_path / name}:2"
 
 
-PACKED = ": found compressed data (gzip, zip or zstd), expected a plain file; unpack it first"
+PACKED_KINDS = "a plain file, or one packed with gzip; unpack it first"
+PACKED = f": found compressed data (zip, zstd or gzip in gzip), expected {PACKED_KINDS}"
 CUT = "(the last line: the file seems cut short), expected "
 DEEP = "[" * 100_000
 BAD_JSON = "one object a line, or one array of objects"
@@ -347,7 +353,7 @@ UTF8 = "expected UTF-8; save the file in that encoding"
         ("rows.jsonl", LINE.encode("utf-16"), f": found UTF-16 text, {UTF8}"),
         ("rows.jsonl", LINE.encode("utf-16-le"), f": found UTF-16 text, {UTF8}"),
         ("rows.csv", CSV.encode("utf-16"), f": found UTF-16 text, {UTF8}"),
-        ("rows.jsonl", b"\x1f\x8b\x08\x00data", PACKED),
+        ("rows.jsonl", b"\x28\xb5\x2f\xfddata", PACKED),
         ("rows.csv", b"PK\x03\x04data", PACKED),
         ("rows.parquet", LINE, ": found a file that does not start as Parquet does, expected Parquet, as it is named"),
         ("rows.csv", "a,b,a\n1,2,3\n", ":1: a: found the column twice, expected each column once"),
@@ -472,3 +478,14 @@ def test_any_failure_of_the_hub_is_one_data_error(monkeypatch: pytest.MonkeyPatc
         "hub:owner/name: found no dataset that loads (ConnectionError: Couldn't reach the hub), expected "
         "hub:owner/name or hub:owner/name:split of a public dataset, online or downloaded once before"
     )
+
+
+def test_a_row_of_the_hub_that_does_not_load_is_one_data_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Images:
+        def __iter__(self) -> Iterator[dict[str, str]]:
+            yield ROW
+            raise ImportError("To support decoding images, please install 'Pillow'.")
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=lambda *_, **__: Images()))
+    with pytest.raises(DataError, match=r"^hub:owner/name: found no dataset that loads \(ImportError: To support"):
+        read_pairs("hub:owner/name")

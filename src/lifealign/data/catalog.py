@@ -16,7 +16,7 @@ from typing import Any
 import xxhash
 
 from lifealign.config_words import nearest, shown
-from lifealign.data.checks import read_clean, test_overlap
+from lifealign.data.checks import read_clean, read_split
 from lifealign.data.files import read_hub
 from lifealign.data.task import Pair, Task
 from lifealign.errors import ConfigError, DataError, describe
@@ -192,6 +192,7 @@ def draw(
         Training pairs and held-out pairs, in random order, so that the first so many are a random sample again.
 
     Example:
+        >>> from lifealign.data.checks import test_overlap
         >>> from lifealign.data.task import Message
         >>> pairs = [Pair((Message("user", f"question {number}"),), "yes", "no") for number in range(10)]
         >>> learnt, held_out = draw(pairs, None, train_pairs=6, test_pairs=3)
@@ -226,8 +227,8 @@ def load_catalog_tasks(
     Args:
         names: Tasks to load, in this order; :data:`ORDERS` has the paper's.
         data_dir: Folder with ``NAME/train.jsonl`` and ``NAME/test.jsonl`` for each task, in any accepted shape. They
-            are cleaned and otherwise taken as they are, without a draw, because somebody has already drawn them. None
-            for the hub.
+            are cleaned, training pairs whose prompt is held out are left out, and the rest is taken as it is, without a
+            draw, because somebody has already drawn them. None for the hub.
         train_pairs: Only the first so many training pairs of each task; None for all that are drawn.
         test_pairs: Only the first so many held-out pairs of each task; None for all that are drawn.
         revisions: Commit, tag or branch of a task's dataset on the hub, by the task's name; the newest without.
@@ -247,7 +248,10 @@ def load_catalog_tasks(
         _check_folder(Path(data_dir), names)
     tasks = []
     for name in names:
-        train, test = _from_hub(name, revisions.get(name)) if data_dir is None else _from_folder(Path(data_dir) / name)
+        if data_dir is None:
+            train, test = _from_hub(name, revisions.get(name))
+        else:
+            train, test = read_split(*(Path(data_dir) / name / f"{split}.jsonl" for split in SPLITS))
         tasks.append(Task(name, train[:train_pairs], test[:test_pairs]))
     return tasks
 
@@ -274,13 +278,6 @@ def _check_folder(folder: Path, names: Sequence[str]) -> None:
             if not path.is_file():
                 tasks = ", ".join(there) or "none"
                 raise DataError(path, found="no such file", expected=f"{expected}; whole tasks in {folder}: {tasks}")
-
-
-def _from_folder(folder: Path) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
-    train, test = (read_clean(folder / f"{split}.jsonl").pairs for split in SPLITS)
-    if shared := test_overlap(train, test):
-        log.warning("%s: %d prompts of test.jsonl are in train.jsonl too (kept)", folder, shared)
-    return train, test
 
 
 def _from_hub(name: str, revision: str | None) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from io import BufferedReader
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from lifealign.data.delimited import DELIMITERS, csv_rows, header_delimiter, most_common
+from lifealign.data.streams import HEAD, open_stream
 from lifealign.errors import DataError
 
 LONGEST_LINE = 64 * 2**20  # bytes; a longer line is a damaged file or an attack on memory, not a preference
+LARGEST_ARRAY = 2**31  # bytes; an array is parsed in one piece, which takes several times as much memory
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 HUB_ADDRESS = re.compile(r"hub:([\w.-]+/[\w.-]+)(?::([\w.-]+))?")
 
 
 def read_rows(path: str | Path) -> Iterator[tuple[int, Any]]:
-    """Reads the rows of a file or hub dataset, one at a time where the format allows, without judging their shape.
+    """Reads rows of a file, pipe or hub dataset, one at a time where the format allows, without judging their shape.
 
-    The kind is told by content first (Parquet, a JSON array, JSON Lines) and by the ending ``.csv``. A UTF-8 byte order
-    mark is accepted, blank lines are skipped.
+    The kind is told by content first: gzip, in which any other kind but Parquet may be; Parquet; a JSON array; JSON
+    Lines. CSV is told by the ending ``.csv`` or ``.tsv`` in any case, before ``.gz`` too, or by a first line that names
+    ``chosen`` and ``rejected`` between commas or tabs. A UTF-8 byte order mark is accepted, blank lines are skipped.
 
     Args:
-        path: A file, or ``hub:owner/name`` with ``:split`` where it is not ``train``.
+        path: A file, a pipe such as ``/dev/stdin``, or ``hub:owner/name`` with ``:split`` where it is not ``train``.
 
     Yields:
         Line and row; the record number from 1 in place of the line for JSON arrays, Parquet and hub datasets.
 
     Raises:
-        DataError: If there is no such file, it cannot be read, is not UTF-8, is broken or cut short, holds an object
-            with the same key twice, a line above 64 MB, nesting too deep to parse, or no rows at all.
+        DataError: If there is no such file, it cannot be read, is not UTF-8, is broken or cut short, unpacks to far
+            more than its size, holds an object with the same key twice, a line above 64 MB, an array above 2 GB,
+            nesting too deep to parse, or no rows at all.
     """
     yield from _hub_rows(str(path)) if str(path).startswith("hub:") else _some(path, _file_rows(path))
 
@@ -64,10 +69,12 @@ def read_hub(
             import huggingface_hub
 
             rows = read_rows(huggingface_hub.hf_hub_download(dataset, file, repo_type="dataset", **options))
+        yield from _some(place, rows)
+    except DataError:
+        raise
     except Exception as error:  # the hub client has dozens of kinds, and for the user all are: not to be had
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise DataError(place, found=f"no dataset that loads ({reason})", expected=expected) from error
-    yield from _some(place, rows)
 
 
 def _some(path: str | Path, rows: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
@@ -79,45 +86,46 @@ def _some(path: str | Path, rows: Iterator[tuple[int, Any]]) -> Iterator[tuple[i
 
 
 def _file_rows(path: str | Path) -> Iterator[tuple[int, Any]]:
-    with _open(path) as file:
-        head = file.read(4)
+    stream, again = open_stream(path)
+    with stream:
+        head = stream.peek()[:HEAD]
         if head.startswith((b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd")):
-            raise DataError(path, found="compressed data (gzip, zip or zstd)", expected="a plain file; unpack it first")
-        if head == b"PAR1":
+            expected = "a plain file, or one packed with gzip; unpack it first"
+            raise DataError(path, found="compressed data (zip, zstd or gzip in gzip)", expected=expected)
+        if head.startswith(b"PAR1"):
+            if not again:
+                expected = "a file by its own name: it is read from its end"
+                raise DataError(path, found="Parquet in gzip or through a pipe", expected=expected)
             yield from _parquet_rows(path)
             return
-        if head and Path(path).suffix == ".parquet":
+        if head and _ending(path) == ".parquet":
             raise DataError(
                 path, found="a file that does not start as Parquet does", expected="Parquet, as it is named"
             )
         if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head[:2]:
             raise DataError(path, found="UTF-16 text", expected="UTF-8; save the file in that encoding")
-        file.seek(3 if head[:3] == b"\xef\xbb\xbf" else 0)
-        if Path(path).suffix == ".csv":
-            yield from _csv_rows(path, file)
+        start = len(stream.read(3)) if head.startswith(BYTE_ORDER_MARK) else 0
+        head = head[start:]
+        if delimiter := DELIMITERS.get(_ending(path)) or header_delimiter(head):
+            lines = (text for _, text in _lines(path, stream, start))
+            yield from csv_rows(path, lines, delimiter, LONGEST_LINE)
+        elif head.lstrip()[:1] == b"[":
+            yield from enumerate(_parse_json(_decode(_whole(path, stream), start, path, None), path, None), 1)
         else:
-            yield from _json_rows(path, file)
+            for number, text in _lines(path, stream, start):
+                if text.strip():
+                    yield number, _parse_json(text, path, number)
 
 
-def _open(path: str | Path) -> BinaryIO:
-    expected = "a file of rows (JSONL, JSON, CSV or Parquet), or hub:owner/name"
-    try:
-        return Path(path).open("rb")
-    except FileNotFoundError:
-        raise DataError(path, found="no such file", expected=expected) from None
-    except IsADirectoryError:
-        raise DataError(path, found="a directory", expected=expected) from None
-    except PermissionError:
-        raise DataError(path, found="a file you may not read", expected="permission to read it") from None
-    except (OSError, ValueError) as error:
-        raise DataError(path, found=f"a file that does not open ({error})", expected=expected) from None
+def _ending(path: str | Path) -> str:
+    """What a file's name says of its kind, in lower case and without regard to packing."""
+    return Path(Path(path).name.lower().removesuffix(".gz")).suffix
 
 
-def _lines(path: str | Path, file: BinaryIO) -> Iterator[tuple[int, str]]:
+def _lines(path: str | Path, stream: BufferedReader, offset: int) -> Iterator[tuple[int, str]]:
     """Decodes line by line, so that a fault has its line and the whole file is never in memory."""
     for number in count(1):
-        offset = file.tell()
-        raw = file.readline(LONGEST_LINE + 1)
+        raw = stream.readline(LONGEST_LINE + 1)
         if not raw:
             return
         if len(raw) > LONGEST_LINE:
@@ -125,6 +133,17 @@ def _lines(path: str | Path, file: BinaryIO) -> Iterator[tuple[int, str]]:
                 path, line=number, found=f"a line of more than {LONGEST_LINE} bytes", expected="one row a line"
             )
         yield number, _decode(raw, offset, path, number)
+        offset += len(raw)
+
+
+def _whole(path: str | Path, stream: BufferedReader) -> bytes:
+    parts, size = [], 0
+    while part := stream.read(2**20):
+        parts.append(part)
+        if (size := size + len(part)) > LARGEST_ARRAY:
+            found = f"a JSON array of more than {LARGEST_ARRAY} bytes"
+            raise DataError(path, found=found, expected="JSON Lines, which are read row by row")
+    return b"".join(parts)
 
 
 def _decode(raw: bytes, offset: int, path: str | Path, line: int | None) -> str:
@@ -135,23 +154,11 @@ def _decode(raw: bytes, offset: int, path: str | Path, line: int | None) -> str:
         raise DataError(path, line=line, found=found, expected="UTF-8; save the file in that encoding") from None
 
 
-def _json_rows(path: str | Path, file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    start = file.tell()
-    is_array = file.read(4096).lstrip()[:1] == b"["
-    file.seek(start)
-    if is_array:
-        yield from enumerate(_parse_json(_decode(file.read(), start, path, None), path, None), 1)
-        return
-    for number, text in _lines(path, file):
-        if text.strip():
-            yield number, _parse_json(text, path, number)
-
-
 def _parse_json(text: str, path: str | Path, line: int | None) -> Any:
     """Parses one line (``line`` given) or a whole array; every way this can fail is a fault of the file."""
     body = text.rstrip()
     try:
-        return json.loads(body, object_pairs_hook=_unique_keys)
+        return json.loads(body, object_pairs_hook=unique_keys)
     except json.JSONDecodeError as error:
         place = f"{line or error.lineno}:{error.colno}"
         line = line or error.lineno
@@ -174,40 +181,12 @@ class _RepeatedKey(ValueError):
         self.key = key
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Makes an object of a JSON parser's keys and values; a repeated key is a ``ValueError``."""
     row = dict(pairs)
     if len(row) != len(pairs):
-        raise _RepeatedKey(_most_common(name for name, _ in pairs))
+        raise _RepeatedKey(most_common(name for name, _ in pairs))
     return row
-
-
-def _most_common(names: Iterable[str]) -> str:
-    return Counter(names).most_common(1)[0][0]
-
-
-def _csv_rows(path: str | Path, file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    csv.field_size_limit(LONGEST_LINE)  # a setting of the process; the default of 128 kB is shorter than some answers
-    reader = csv.reader((text for _, text in _lines(path, file)), strict=True)
-    header: list[str] = []
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise DataError(
-                path, line=line, found=f"broken CSV ({error})", expected='commas between cells, "quotes" around text'
-            ) from None
-        if not header:
-            header = cells
-            if len(set(header)) != len(header):
-                column = _most_common(header)
-                raise DataError(path, line=line, field=column, found="the column twice", expected="each column once")
-        elif len(cells) != len(header) and cells:
-            raise DataError(path, line=line, found=f"{len(cells)} cells", expected=f"{len(header)}, as in the header")
-        elif cells:
-            yield line, dict(zip(header, cells, strict=True))
 
 
 def _parquet_rows(path: str | Path) -> Iterator[tuple[int, Any]]:

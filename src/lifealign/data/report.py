@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lifealign.data.checks import CleanPairs, clean_rows, count_text, line_of, verdict
+from lifealign.data.checks import SCORES, SYSTEM_PROMPT, WORDS, CleanPairs, clean_rows, count_text, line_of, verdict
 from lifealign.data.task import Pair
 from lifealign.errors import ConfigError, DataError
 
@@ -20,7 +20,28 @@ if TYPE_CHECKING:
 SPECIAL = re.compile(
     r"<[|\uff5c][^<>|\uff5c\s]{1,40}[|\uff5c]>|</?s>|<(?:bos|eos|pad|unk)>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>"
 )
+MOST_NAMED = 30  # ignored columns; a file with more names its columns by what should be in them
 LENGTH_TELLS = 0.75  # hh and safe-rlhf lie near 0.6, TruthfulQA with joined wrong answers above 0.95
+
+
+# What is kept in doubt: the finding for one row and for more, and what to do.
+DOUBTS = {
+    SCORES: (
+        "row scores its chosen answer no higher than the rejected one",
+        "rows score the chosen answer no higher than the rejected one",
+        "Swap or delete what is wrong.",
+    ),
+    WORDS: (
+        "row has a word like nan or None for a whole text",
+        "rows have a word like nan or None for a whole text",
+        "Delete those where a text is missing.",
+    ),
+    SYSTEM_PROMPT: (
+        "row has a prompt that is no turn of the conversation beside it",
+        "rows have a prompt that is no turn of the conversation beside it",
+        "It becomes the system message; rename or drop the column if it is none.",
+    ),
+}
 
 
 class Spread(NamedTuple):
@@ -100,6 +121,9 @@ class DataReport:
                 f"{count_text(len(self.clean.conflicts), 'pair contradicts', 'pairs contradict')} an earlier one "
                 f"(first: lines {first} and {second}). Both are kept; delete the wrong one."
             )
+        for doubt, places in self.clean.suspicious.items():
+            one, many, advice = DOUBTS[doubt]
+            found.append(f"{count_text(len(places), one, many)} ({_lines(places)}), kept. {advice}")
         if self.special:
             examples = ", ".join(list(self.special)[:3])
             found.append(
@@ -121,8 +145,10 @@ class DataReport:
         rule = "longer" if self.longer_chosen > 0.5 else "shorter"
         facts = [("shapes", ", ".join(f"{name} {count_text(number)}" for name, number in clean.shapes.items()))]
         for reason, places in clean.dropped.items():
-            lines = ", ".join(map(line_of, places[:5])) + (", ..." if len(places) > 5 else "")
-            facts.append(("dropped", f"{count_text(len(places))} {reason} (line{'s' * (len(places) > 1)} {lines})"))
+            facts.append(("dropped", f"{count_text(len(places))} {reason} ({_lines(places)})"))
+        for fact, columns in (("added", clean.added), ("ignored", clean.ignored)):
+            if columns:
+                facts.append((fact, _columns(columns, clean.rows)))
         repeated = f", {count_text(self.repeated, 'repetition', 'repetitions')}"
         repeated += f"; the commonest occurs {self.most_repeated} times"
         facts += [
@@ -139,6 +165,21 @@ class DataReport:
                     f"  {part:<9}" + "".join(f"{count_text(n):>9}" for n in spread) for part, spread in spreads.items()
                 ]
         return "\n".join(text + ([""] if self.warnings else []) + [f"  ! {warning}" for warning in self.warnings])
+
+
+def _lines(places: Sequence[str]) -> str:
+    """The first lines of some places, as ``lines 1, 2``."""
+    return f"line{'s' * (len(places) > 1)} " + ", ".join(map(line_of, places[:5])) + ", ..." * (len(places) > 5)
+
+
+def _columns(counts: dict[str, int], rows: int) -> str:
+    """Names of columns, each with the number of rows that have it unless that is all; a strange name is quoted."""
+    names = {column: column if re.fullmatch(r"[\w.\[\]-]{1,60}", column) else repr(column[:60]) for column in counts}
+    parts = [
+        names[column] + (f" (in {count_text(count)} of {count_text(rows, 'row', 'rows')})" if count < rows else "")
+        for column, count in counts.items()
+    ]
+    return ", ".join(parts[:MOST_NAMED]) + (f" and {len(parts) - MOST_NAMED} more" if len(parts) > MOST_NAMED else "")
 
 
 def inspect(

@@ -109,6 +109,8 @@ class Task:
     ) -> Task:
         """Reads a task from files of any accepted shape (see :mod:`lifealign.data.formats`) and cleans it.
 
+        Training pairs whose prompt is held out, too, are left out and counted out loud.
+
         Args:
             name: Name of the task.
             train: File of training pairs.
@@ -116,11 +118,12 @@ class Task:
             check: Exact check of generated answers, or None.
 
         Raises:
-            DataError: If a file is missing, empty, malformed, or has no usable pair.
+            DataError: If a file is missing, empty, malformed, or has no usable pair, or every training prompt is held
+                out.
         """
-        from lifealign.data.checks import read_clean
+        from lifealign.data.checks import read_split
 
-        return cls(name, read_clean(train).pairs, read_clean(test).pairs if test is not None else (), check)
+        return cls(name, *read_split(train, test), check)
 
     from_jsonl = from_files
 

@@ -1,0 +1,172 @@
+"""What the columns of a row mean: which one is the prompt, what belongs to it, what is refused, and what is ignored.
+
+::
+
+    prompt, query, instruction             the prompt; two of them have to agree
+    system, system_prompt, system_message  the system message; the conversation may have no other
+    history                                earlier turns: [user, assistant] pairs, or messages
+    input                                  the end of a text prompt, after a blank line (Alpaca)
+    tools, images, context, ...            refused, as they say what no text of ours would carry
+    score_chosen, chosen_rating, ...       compared by ``check``
+
+A column that says nothing (null, an empty text or list) is as good as absent, unless it is the only prompt. Any other
+column is ignored, and named by ``check``.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from lifealign.data.messages import Fault, content_of, is_nothing, looks_like_messages, parse_written
+from lifealign.data.task import Message
+from lifealign.errors import DataError, describe
+
+ANSWERS = ("chosen", "rejected")
+PROMPTS = ("prompt", "query", "instruction")
+SYSTEMS = ("system", "system_prompt", "system_message")
+ADDED = (*SYSTEMS, "history", "input")
+NOT_TEXT = (
+    *("tools", "functions", "documents", "context", "chat_template_kwargs"),
+    *("image", "images", "video", "videos", "audio", "audios"),
+)
+SCORES = tuple(
+    names
+    for word in ("score", "rating", "reward")
+    for names in ((f"{word}_chosen", f"{word}_rejected"), (f"chosen_{word}", f"rejected_{word}"))
+)
+USED = {*ANSWERS, *PROMPTS, *ADDED, *NOT_TEXT}
+NOTHING_WORDS = {"none", "nan", "null", "n/a", "na", "#n/a", "<na>", "undefined"}
+
+Row = dict[str, Any]
+
+
+def refuse_what_is_not_text(row: Row, fault: Fault) -> None:
+    """Refuses columns that are part of what the model was asked, and that no conversation in plain text can hold."""
+    for column in NOT_TEXT:
+        if not is_nothing(row.get(column)):
+            expected = "no such column, as only text is learnt; write what matters into the prompt, or drop the column"
+            raise fault(field=column, found=describe(row[column]), expected=expected)
+
+
+def prompt_of(row: Row, fault: Fault) -> tuple[str | None, str | tuple[Message, ...] | None]:
+    """The name and the content of the column that holds the prompt; None and None if there is none.
+
+    Raises:
+        DataError: If two columns hold different prompts: which one is meant, or whether one is the system message,
+            nothing in the file says.
+    """
+    names = [name for name in PROMPTS if not is_nothing(row.get(name))] or [name for name in PROMPTS if name in row]
+    if not names:
+        return None, None
+    first, *others = [content_of(row[name], name, fault) for name in names]
+    for name, other in zip(names[1:], others, strict=True):
+        if _stripped(other) != _stripped(first):
+            expected = f"one of the two; call {names[0]} 'system' if it is the system message, or drop one"
+            raise fault(field=name, found=f"another prompt than in {names[0]}", expected=expected)
+    return names[0], first
+
+
+def system_of(row: Row, fault: Fault) -> tuple[str | None, str]:
+    """The name and the text of the column that holds the system message; None and "" if there is none."""
+    name, text = None, ""
+    for column in SYSTEMS:
+        if is_nothing(row.get(column)):
+            continue
+        other = _text(row[column], column, fault)
+        if name and other.strip() != text.strip():
+            raise fault(field=column, found=f"another system message than in {name}", expected="one; drop the other")
+        name, text = name or column, text or other
+    return name, text
+
+
+def input_of(row: Row, fault: Fault) -> str:
+    """The text of the column ``input``, or ""."""
+    return "" if is_nothing(row.get("input")) else _text(row["input"], "input", fault)
+
+
+def history_of(row: Row, fault: Fault) -> tuple[Message, ...]:
+    """The earlier turns, user and assistant by turns and the assistant's last, after at most one system message."""
+    value = row.get("history")
+    if is_nothing(value):
+        return ()
+    expected = "a list of [user, assistant] pairs, or of messages that end with the assistant's"
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = parse_written(value, "history", fault)
+        if is_nothing(value):
+            return ()
+    if not isinstance(value, list | tuple):
+        raise fault(field="history", found=describe(value), expected=expected)
+    if all(isinstance(turn, dict) for turn in value):
+        content = content_of(list(value), "history", fault)
+        turns = content if isinstance(content, tuple) else ()
+    else:
+        turns = ()
+        for index, pair in enumerate(value):
+            if not isinstance(pair, list | tuple) or len(pair) != 2:
+                raise fault(field=f"history[{index}]", found=describe(pair), expected="a pair [user, assistant]")
+            for place, role in enumerate(("user", "assistant")):
+                turns += (Message(role, _text(pair[place], f"history[{index}][{place}]", fault)),)
+    roles = [turn.role for turn in turns]
+    begin = 1 if roles[0] == "system" else 0
+    if len(roles) == begin or roles[begin:] != ["user", "assistant"] * (len(roles[begin:]) // 2):
+        found = "roles " + ", ".join(roles[:6])
+        raise fault(field="history", found=found, expected="user and assistant by turns, the assistant last")
+    return turns
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a whole text is a word that programs write where nothing is, such as ``nan``."""
+    return text.strip().lower() in NOTHING_WORDS
+
+
+def chosen_scores_no_higher(row: Row) -> bool:
+    """Whether any two score columns of a row give the chosen answer no more than the rejected one.
+
+    Example:
+        >>> chosen_scores_no_higher({"score_chosen": 5, "score_rejected": "5.0"}), chosen_scores_no_higher({})
+        (True, False)
+    """
+    scores = ((_number(row.get(chosen)), _number(row.get(rejected))) for chosen, rejected in SCORES)
+    return any(chosen is not None and rejected is not None and chosen <= rejected for chosen, rejected in scores)
+
+
+def ignored_columns(row: Row) -> list[str]:
+    """Columns that hold something and are not read, and keys of messages besides, as ``chosen[].id``.
+
+    Example:
+        >>> ignored_columns({"prompt": [{"role": "user", "content": "Hi", "id": 7}], "score_chosen": 3, "note": ""})
+        ['score_chosen', 'prompt[].id']
+    """
+    ignored = [column for column, value in row.items() if column not in USED and not is_nothing(value)]
+    for column in (*PROMPTS, "history", *ANSWERS):
+        value = row.get(column)
+        if isinstance(value, str) and looks_like_messages(value):
+            value = parse_written(value, column, partial(DataError, "row"))
+        if isinstance(value, list):
+            keys = {key: None for turn in value if isinstance(turn, dict) for key in turn if not is_nothing(turn[key])}
+            ignored += [f"{column}[].{key}" for key in keys if key not in ("role", "content")]
+    return ignored
+
+
+def _text(value: object, field: str, fault: Fault) -> str:
+    """A text that becomes part of the conversation; a word such as nan would be learnt as if it were said."""
+    content = content_of(value, field, fault) if isinstance(value, str) else None
+    if not isinstance(content, str):
+        raise fault(field=field, found=describe(value), expected="a string")
+    if says_nothing(content):
+        raise fault(field=field, found=describe(value), expected="a text; leave it empty where there is none")
+    return content
+
+
+def _stripped(content: str | tuple[Message, ...]) -> str | tuple[Message, ...]:
+    return content.strip() if isinstance(content, str) else content
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,161 @@
+"""One field of a row: a text, or a list of messages, which may have gone through CSV or JSON as text."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from lifealign.data.files import unique_keys
+from lifealign.data.task import Message
+from lifealign.errors import DataError, describe
+
+ROLES = ("system", "user", "assistant")
+NOT_READ = (  # keys of a message that say something of their own, which no text of ours would carry
+    *("tool_calls", "tool_call_id", "function_call", "tools", "name"),
+    *("reasoning_content", "reasoning", "thinking"),
+    *("image", "images", "video", "videos", "audio", "audios"),
+)
+LONGEST_WRITTEN = 8 * 2**20  # characters of a list that is written as text; Python's parser takes far more memory
+DEEPEST_WRITTEN = 20  # brackets; messages with parts need three
+MOST_TOKENS = 200_000  # brackets, commas, texts; a message of role and content has ten
+
+# How a list of messages starts as text: in JSON or Python spelling, of numpy, with quotes around it once more; or one
+# message without a list. It has to hold a role that belongs to a conversation, too.
+_STARTS = re.compile(
+    r"""\s*(?:array\()?\s*["']?\s*\[?\s*\{[^{}\[\]]{0,200}?["'](?:role|content|from|value)\\*["']\s*:"""
+)
+_ROLE = re.compile(
+    r"""["'](?:role|from)\\*["']\s*:\s*\\*["']"""
+    r"""(?:system|developer|user|assistant|tool|function|human|gpt)\\*["']"""
+)
+_TOKEN = re.compile(
+    r"""\s++|[\[\]{}(),:]|'(?:[^'\\]++|\\.)*+'|"(?:[^"\\]++|\\.)*+"|-?\d[\d.eE+-]{0,40}"""
+    r"""|None|True|False|null|true|false""",
+    re.DOTALL,
+)
+
+Fault = Callable[..., DataError]  # DataError with path and line filled in
+
+
+def is_nothing(value: object) -> bool:
+    """Whether a field is there but says nothing: null, not a number, an empty or blank text, an empty list or object.
+
+    ``[]`` and ``{}`` as text are nothing, too: so does CSV write them.
+    """
+    if isinstance(value, str):
+        return value.strip() in ("", "[]", "{}")
+    return value is None or value in ([], {}, ()) or value != value
+
+
+def content_of(value: object, field: str, fault: Fault) -> str | tuple[Message, ...]:
+    """Understands a text or a list of messages, whatever its place in a conversation.
+
+    A text that starts as a list of messages does, and holds a role of a conversation, is parsed as one, in the spelling
+    of JSON or of Python. The content of a message is never parsed: there, such a text stays a text. Content in parts is
+    joined without anything between, if all of them are text.
+
+    Raises:
+        DataError: If it is neither, a list as text does not parse, a role is none of :data:`ROLES`, or a message holds
+            more than text (:data:`NOT_READ`, or parts of another type).
+    """
+    if isinstance(value, str):
+        if not looks_like_messages(value):
+            return _clear_text(value, field, fault)
+        return content_of(parse_written(value, field, fault), field, fault)  # written twice: parsed twice
+    if not isinstance(value, list) or not value:
+        raise fault(field=field, found=describe(value), expected="a string or a list of messages")
+    return tuple(_message(message, f"{field}[{index}]", fault) for index, message in enumerate(value))
+
+
+def _message(message: Any, place: str, fault: Fault) -> Message:
+    if not isinstance(message, dict):
+        raise fault(field=place, found=describe(message), expected="a message with role and content")
+    for key in NOT_READ:
+        if not is_nothing(message.get(key)):
+            expected = "role and content only, as only text is learnt; write what matters into the content"
+            raise fault(field=f"{place}.{key}", found=describe(message[key]), expected=expected)
+    for key, kinds in (("role", str), ("content", str | list)):
+        if not isinstance(message.get(key), kinds):
+            found = describe(message[key]) if key in message else missing(message)
+            raise fault(field=f"{place}.{key}", found=found, expected="a string")
+    if message["role"] not in ROLES:
+        expected = "'system', 'user' or 'assistant'"
+        raise fault(field=f"{place}.role", found=describe(message["role"]), expected=expected)
+    content = message["content"]
+    text = content if isinstance(content, str) else _joined(content, f"{place}.content", fault)
+    return Message(message["role"], _clear_text(text, f"{place}.content", fault))
+
+
+def _joined(parts: list[Any], place: str, fault: Fault) -> str:
+    for index, part in enumerate(parts):
+        known = isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+        if not known or not all(key in ("type", "text") or is_nothing(part[key]) for key in part):
+            kind = part.get("type") if isinstance(part, dict) else None
+            found = f"a part of type {kind!r:.40}" if isinstance(kind, str) and kind != "text" else describe(part)
+            expected = "{'type': 'text', 'text': a string} and nothing else, as only text is learnt"
+            raise fault(field=f"{place}[{index}]", found=found, expected=expected)
+    return "".join(part["text"] for part in parts)
+
+
+def looks_like_messages(text: str) -> bool:
+    """Whether a text starts as a list of messages does, or one message, and holds a role of a conversation.
+
+    Example:
+        >>> looks_like_messages("[{'role': 'user', 'content': 'Hi'}]"), looks_like_messages("[sic] role: user")
+        (True, False)
+    """
+    return _STARTS.match(text) is not None and _ROLE.search(text) is not None
+
+
+def parse_written(text: str, field: str, fault: Fault) -> Any:
+    """Parses a list that is written as text, in the spelling of JSON or of Python; runs nothing.
+
+    Raises:
+        DataError: If it is neither, or longer or deeper nested than any conversation.
+    """
+    expected = "a list that parses, as JSON or as Python writes it; a text that is meant goes into a message's content"
+    if len(text) > LONGEST_WRITTEN:
+        raise fault(field=field, found=f"a list as text of more than {LONGEST_WRITTEN} characters", expected=expected)
+    # Python's parser is only safe with text that is known to be flat and to hold literals alone.
+    if not _is_flat(text):
+        found = f"a list as text that is cut short, goes on as other text, or is no flat list: {text.strip()[:40]!r}"
+        raise fault(field=field, found=found, expected=expected)
+    try:
+        try:
+            return json.loads(text, object_pairs_hook=unique_keys)
+        except json.JSONDecodeError:
+            return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # ValueError: a key twice, a name, a sum
+        found = f"a list as text that does not parse: {text.strip()[:40]!r}"
+        raise fault(field=field, found=found, expected=expected) from None
+
+
+def _is_flat(text: str) -> bool:
+    depth = position = 0
+    for _ in range(MOST_TOKENS):
+        if position == len(text):
+            return depth == 0
+        token = _TOKEN.match(text, position)
+        if token is None:
+            return False
+        position = token.end()
+        depth += (token[0] in ("[", "{", "(")) - (token[0] in ("]", "}", ")"))
+        if not 0 <= depth <= DEEPEST_WRITTEN:
+            return False
+    return False
+
+
+def missing(row: dict[str, Any]) -> str:
+    """Says which fields there are, where another was wanted."""
+    return "no such field among " + ", ".join(repr(str(key)[:40]) for key in list(row)[:12]) if row else "no fields"
+
+
+def _clear_text(text: str, field: str, fault: Fault) -> str:
+    """Refuses what no tokenizer or file can carry faithfully."""
+    if bad := re.search("[\0\ud800-\udfff]", text):
+        kind = "a NUL character" if bad[0] == "\0" else f"half a character (lone surrogate U+{ord(bad[0]):04X})"
+        raise fault(field=field, found=f"{kind} at position {bad.start()}", expected="text without it")
+    return text

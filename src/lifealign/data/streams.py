@@ -1,0 +1,114 @@
+"""Opening what rows are read from: a file or a pipe, packed with gzip or not, read forwards only and within bounds."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import logging
+import os
+import select
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from lifealign.errors import DataError
+
+log = logging.getLogger(__name__)
+
+HEAD = 4096  # bytes that can be looked at before anything is read
+UNPACKED_FREELY = 8 * 2**20  # bytes that any gzip data may unpack to
+GREATEST_RATIO = 200  # beyond that; preference rows pack to about a fifth, a bomb to a thousandth
+FIFO_NOTICE, FIFO_PATIENCE = 5, 300  # seconds without a writer until that is said, and until it is an error
+
+
+def open_stream(path: str | Path) -> tuple[io.BufferedReader, bool]:
+    """Opens a file or pipe for reading from its start, unpacking gzip, which is told by its first bytes.
+
+    Args:
+        path: A file, ``/dev/stdin`` or another pipe, or a named FIFO, which is waited for: out loud after 5 seconds,
+            and for 300 at most.
+
+    Returns:
+        A stream, of which ``peek`` shows the first 4096 bytes, or all if there are fewer; and whether it is what the
+        file itself holds, so that the path may be opened again.
+
+    Raises:
+        DataError: If it cannot be opened. Reading raises it too: if it fails, the gzip data are broken or cut short,
+            or unpack to more than 200 times their size (and more than 8 MiB).
+    """
+    file = _open(path)
+    again = file.seekable()
+    source = _Source(file.read, file.close, path)
+    stream: io.BufferedReader = io.BufferedReader(source, buffer_size=2**16)
+    if not stream.peek().startswith(b"\x1f\x8b"):
+        return stream, again
+    unpacked = _Source(gzip.GzipFile(fileobj=stream).read, stream.close, path, packed=source)
+    return io.BufferedReader(unpacked, buffer_size=2**16), False
+
+
+class _Source(io.RawIOBase):
+    """What ``read`` gives, its first bytes in one piece; whatever goes wrong is a fault of the file ``path``.
+
+    Attributes:
+        count: Bytes read so far.
+    """
+
+    def __init__(
+        self, read: Callable[[int], bytes], close: Callable[[], None], path: str | Path, packed: _Source | None = None
+    ) -> None:
+        self._read, self._close, self._path, self._packed = read, close, path, packed
+        self.count = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        try:
+            part = self._read(len(buffer))
+            while 0 < len(part) < HEAD and self.count == 0 and (more := self._read(HEAD - len(part))):
+                part += more
+        except (OSError, EOFError, zlib.error) as error:
+            kind = "gzip data that are broken or cut short" if self._packed else "a file that cannot be read"
+            raise DataError(self._path, found=f"{kind} ({error})", expected="a whole file; write it again") from None
+        self.count += len(part)
+        if self._packed and self.count > max(UNPACKED_FREELY, GREATEST_RATIO * self._packed.count):
+            found = f"gzip data that unpack to more than {GREATEST_RATIO} times their size"
+            raise DataError(self._path, found=found, expected="rows; unpack the file first if they are")
+        buffer[: len(part)] = part
+        return len(part)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._close()
+        super().close()
+
+
+def _open(path: str | Path) -> BinaryIO:
+    expected = "a file of rows (JSONL, JSON, CSV or Parquet), or hub:owner/name"
+    try:
+        return _open_fifo(path) if Path(os.path.realpath(path)).is_fifo() else Path(path).open("rb")
+    except FileNotFoundError:
+        raise DataError(path, found="no such file", expected=expected) from None
+    except IsADirectoryError:
+        raise DataError(path, found="a directory", expected=expected) from None
+    except PermissionError:
+        raise DataError(path, found="a file you may not read", expected="permission to read it") from None
+    except (OSError, ValueError) as error:
+        raise DataError(path, found=f"a file that does not open ({error})", expected=expected) from None
+
+
+def _open_fifo(path: str | Path) -> BinaryIO:
+    """Waits until a FIFO holds something; opened plainly, one that nobody writes to would hang in silence for ever."""
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    file = os.fdopen(number, "rb")
+    ready = select.poll()
+    ready.register(number, select.POLLIN)
+    if not ready.poll(1000 * FIFO_NOTICE):
+        log.warning("%s: waiting for another program to write to this FIFO", path)
+        if not ready.poll(1000 * (FIFO_PATIENCE - FIFO_NOTICE)):
+            file.close()
+            found = f"a FIFO that nobody has written to for {FIFO_PATIENCE} seconds"
+            raise DataError(path, found=found, expected="another program that writes rows to it")
+    os.set_blocking(number, True)
+    return file

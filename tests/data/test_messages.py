@@ -1,0 +1,156 @@
+"""One field: what a message may hold, and when a text is a list of messages that went through CSV or JSON."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lifealign.data import messages
+from lifealign.data.formats import parse_row
+from lifealign.data.messages import content_of
+from lifealign.data.task import Message, Pair
+from lifealign.errors import DataError
+
+fault = partial(DataError, "f", line=1)
+ROW = {"prompt": "Hi", "chosen": "yes", "rejected": "no"}
+ASK = (Message("user", "Hi"),)
+
+
+def turn(role: str, content: Any, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
+
+
+TALK = [turn("user", "Hi"), turn("assistant", "yes")]
+NUMPY = "[{'content': 'Hi', 'role': 'user'}\n {'content': 'yes', 'role': 'assistant'}]"
+
+
+@pytest.mark.parametrize("write", [json.dumps, repr, partial(json.dumps, indent=2), lambda rows: f" {rows!r}\n"])
+def test_a_list_that_went_through_text_says_the_same_pair(write: Any) -> None:
+    whole = {"chosen": write(TALK), "rejected": write([TALK[0], turn("assistant", "no")])}
+    assert parse_row(whole, "f", 1) == (Pair(ASK, "yes", "no"), "implicit")
+    assert parse_row({"prompt": "Hi", **whole}, "f", 1) == (Pair(ASK, "yes", "no"), "implicit")
+    single = {"prompt": write([TALK[0]]), "chosen": write([TALK[1]]), "rejected": "no"}
+    assert parse_row(single, "f", 1) == (Pair(ASK, "yes", "no"), "conversational")
+
+
+# As json and repr write whatever a message may hold: quotes of both kinds, brackets, line ends, other keys first.
+@given(st.lists(st.tuples(st.sampled_from(messages.ROLES), st.text()), min_size=1, max_size=4), st.booleans())
+def test_any_messages_come_back_from_both_spellings(turns: list[tuple[str, str]], content_first: bool) -> None:
+    rows = [{"content": text, "role": role} if content_first else turn(role, text) for role, text in turns]
+    for written in (json.dumps(rows), json.dumps(rows, ensure_ascii=False), repr(rows), json.dumps(json.dumps(rows))):
+        try:
+            found = content_of(written, "chosen", fault)
+        except DataError as error:  # what no file can carry, written or not
+            assert "position" in str(error)
+        else:
+            assert found == tuple(Message(role, text) for role, text in turns)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[sic] the role of content",
+        "[1, 2, 3]",
+        '[{"name": "Ann", "role": "admin"}]',  # an answer in JSON
+        '[{"from": "Rome", "to": "Paris"}]',
+        '{"model": "m", "messages": [{"role": "user", "content": "Hi"}]}',
+        "See [{'role': 'user', 'content': 'Hi'}]",
+        "{% if role %}",
+        "[]",
+    ],
+)
+def test_a_text_that_only_looks_a_little_like_messages_stays_a_text(text: str) -> None:
+    assert content_of(text, "chosen", fault) == text
+
+
+def test_the_content_of_a_message_is_never_parsed() -> None:
+    text = repr(TALK)
+    assert content_of([turn("assistant", text)], "chosen", fault) == (Message("assistant", text),)
+
+
+def _refused(text: str, found: str) -> None:
+    with pytest.raises(DataError) as caught:
+        parse_row(ROW | {"chosen": text}, "f", 7)
+    assert str(caught.value).startswith(f"f:7: chosen: found {found}")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (repr(TALK)[:-20], "a list as text that is cut short, goes on as other text, or is no flat list: \"[{'role'"),
+        (repr(TALK) + " is what I sent", "a list as text that is cut short, goes on as other text"),
+        (NUMPY, "a list as text that does not parse: \"[{'content': 'Hi', 'role': 'user'}"),
+        (f"array({NUMPY}, dtype=object)", "a list as text that is cut short"),
+        ("[{'role': 'user', 'content': __import__('os').getcwd()}]", "a list as text that is cut short, goes on"),
+        ("[{'role': 'user', 'content': " + "[" * 5000 + "]" * 5000 + "}]", "a list as text that is cut short, goes on"),
+        ("[{'role': 'user', 'content': " + "-" * 100_000 + "1}]", "a list as text that is cut short, goes on"),
+        ("[" + "{'role': 'user', 'content': 'x'}," * 40_000 + "]", "a list as text that is cut short, goes on"),
+        ("[{'role': 'user'", "a list as text that is cut short, goes on as other text"),
+        ('[{"role": "user", "role": "assistant", "content": "x"}]', "a list as text that does not parse"),
+        ("{'role': 'assistant', 'content': 'yes'}", "an object with 'role', 'content', expected a string or a list"),
+    ],
+)
+def test_a_list_that_does_not_come_back_is_refused_with_line_and_field(text: str, found: str) -> None:
+    _refused(text, found)
+
+
+def test_a_written_list_of_other_messages_is_refused_as_such_a_list_is() -> None:
+    with pytest.raises(DataError, match=r"^f:7: chosen\[0\].role: found no such field among 'from', 'value'"):
+        parse_row(ROW | {"chosen": "[{'from': 'human', 'value': 'Hi'}]"}, "f", 7)
+
+
+def test_a_written_list_has_a_longest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "LONGEST_WRITTEN", 100)
+    _refused(json.dumps([turn("user", "x" * 100)]), "a list as text of more than 100 characters")
+
+
+def test_content_in_parts_of_text_is_joined_as_it_is() -> None:
+    parts = [{"type": "text", "text": "a "}, {"type": "text", "text": "b", "image_url": None}]
+    assert content_of([turn("user", parts)], "prompt", fault) == (Message("user", "a b"),)
+    assert content_of([turn("user", [])], "prompt", fault) == (Message("user", ""),)
+
+
+@pytest.mark.parametrize(
+    ("part", "found"),
+    [
+        ({"type": "image_url", "image_url": {"url": "x"}}, "a part of type 'image_url'"),
+        ({"type": "image"}, "a part of type 'image'"),
+        ({"type": "text", "text": 7}, "an object with 'type', 'text'"),
+        ({"type": "text", "text": "a", "image": "b.png"}, "an object with 'type', 'text', 'image'"),
+        ("a", "the string 'a'"),
+    ],
+)
+def test_a_part_that_is_not_text_is_refused(part: Any, found: str) -> None:
+    with pytest.raises(DataError) as caught:
+        content_of([turn("user", [{"type": "text", "text": "a"}, part])], "prompt", fault)
+    assert str(caught.value) == (
+        f"f:1: prompt[0].content[1]: found {found}, expected {{'type': 'text', 'text': a string}} and nothing else, as "
+        "only text is learnt"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "found"),
+    [
+        ("tool_calls", [{"function": {"name": "w"}}], "a list of 1"),
+        ("reasoning_content", "Let me see.", "the string 'Let me see.'"),
+        ("name", "Ann", "the string 'Ann'"),
+        ("images", ["a.png"], "a list of 1"),
+    ],
+)
+def test_keys_of_a_message_that_say_something_are_refused_and_empty_ones_are_nothing(
+    key: str, value: Any, found: str
+) -> None:
+    for nothing in (None, "", [], {}):
+        assert content_of([turn("user", "a", **{key: nothing})], "prompt", fault) == (Message("user", "a"),)
+    with pytest.raises(DataError) as caught:
+        content_of([turn("assistant", None, **{key: value})], "chosen", fault)
+    assert str(caught.value) == (
+        f"f:1: chosen[0].{key}: found {found}, expected role and content only, as only text is learnt; write what "
+        "matters into the content"
+    )
