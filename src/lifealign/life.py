@@ -35,6 +35,7 @@ from lifealign.model.prompt_pool import prompt_pool
 from lifealign.model.reference import ReferenceCache
 from lifealign.model.runtime import Runtime
 from lifealign.records import Record, read_records
+from lifealign.step_files import saved_method
 
 if TYPE_CHECKING:
     from lifealign.training.progress import Progress
@@ -257,9 +258,9 @@ class Life:
         if self.steps:
             name = self.steps[-1].name
             tensors = self.directory.tensors(f"memory/{name}.method.safetensors")
-            saved = self.directory.json(f"tasks/{name}/method.json")
-            self._require_same_method(name, saved.get("method"))
-            method.load_state(MethodState(tensors, saved.get("values", {})))
+            saved = saved_method(self.directory, name)
+            self._require_same_method(name, saved.method)
+            method.load_state(MethodState(tensors, saved.values))
         return method
 
     def _require_same_method(self, step: str, saved: dict[str, Any] | None) -> None:
