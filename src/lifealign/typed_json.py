@@ -18,6 +18,13 @@ Number = Annotated[float, Field(ge=-1e100, le=1e100)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 """A number of things, bytes included."""
 
+BOUNDS = {
+    "greater_than_equal": ("a number of at least {}", "ge"),
+    "greater_than": ("a number greater than {}", "gt"),
+    "less_than_equal": ("a number of at most {}", "le"),
+    "less_than": ("a number less than {}", "lt"),
+    "too_short": ("at least {} of them", "min_length"),
+}
 PLAIN = re.compile(r"[\w/-]{1,60}", re.ASCII)  # a key that a place shows as it is
 
 
@@ -75,6 +82,9 @@ def _first_fault(error: ValidationError, kind: Any) -> str:
             text = f"found nothing, expected {_words(_annotation(kind, place))}"
         case found if found.endswith(("_type", "_parsing", "json")):
             text = f"found {shown(given)}, expected {_words(_annotation(kind, place))}"
+        case bound if bound in BOUNDS:
+            words, limit = BOUNDS[bound]
+            text = f"found {shown(given)}, expected {words.format(shown(context[limit]))}"
         case _:
             text = f"found {shown(given)}, expected {fault['msg'].removeprefix('Input should be ')}"
     return f"{_dotted(place)}: {text}" if place else text

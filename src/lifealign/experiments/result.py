@@ -20,7 +20,7 @@ from lifealign.typed_json import Count, Number, Record, validated
 
 HASH = "content_hash"
 """Key of a result file beside those of :class:`RunResult`: :func:`content_hash` of all the others."""
-WRITERS = "`lifealign run` or `lifealign compare`"
+WRITERS = "`lifealign run` or `lifealign compare`, written by this version"
 
 Scores = dict[str, Number]
 """Scores by task, in the metric's unit."""
@@ -260,9 +260,14 @@ def load_result(path: Path) -> RunResult:
     Raises:
         LifeError: If it is missing, no result file, or not what was written: each in one line that says where.
     """
-    content = storage.read_json(path)
-    if not isinstance(content, dict) or not content.keys() & RunResult.model_fields.keys():
+    try:
+        content = storage.read_json(path)
+    except (RecursionError, ValueError) as error:
+        raise LifeError(f"{path}: found lists nested too deep, or a number too long, to be read as JSON") from error
+    if not isinstance(content, dict):
         raise LifeError(f"{path}: found {describe(content)}, expected a result file of {WRITERS}")
+    if len(missing := sorted(RunResult.model_fields.keys() - content.keys())) > 1:
+        raise LifeError(f"{path}: found a file without {', '.join(missing)}, expected a result file of {WRITERS}")
     claimed = content.pop(HASH, None)
     result = validated(path, content, RunResult)
     if claimed is None:

@@ -222,7 +222,7 @@ def test_what_is_no_run_is_said(tmp_path: Path, make_life: MakeLife) -> None:
     with pytest.raises(ConfigError, match=r"a directory without life\.json"):
         load_run(tmp_path)
     (tmp_path / "other.json").write_text('{"method": "er"}')
-    with pytest.raises(LifeError, match=r"other\.json: label: found nothing, expected text"):
+    with pytest.raises(LifeError, match=r"other\.json: found a file without base, cost"):
         load_run(tmp_path / "other.json")
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(LifeError, match=r"list\.json: found a list of 0, expected a result file"):
