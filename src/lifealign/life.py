@@ -260,7 +260,14 @@ class Life:
             tensors = self.directory.tensors(f"memory/{name}.method.safetensors")
             saved = saved_method(self.directory, name)
             self._require_same_method(name, saved.method)
-            method.load_state(MethodState(tensors, saved.values))
+            try:
+                method.load_state(MethodState(tensors, saved.values))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise LifeError(
+                    f"{self.directory.path}: found no state of {method.title} that it can take back in "
+                    f"tasks/{name}/method.json and memory/{name}.method.safetensors ({type(error).__name__}: {error}), "
+                    "expected what a step writes; roll back to a version before it"
+                ) from error
         return method
 
     def _require_same_method(self, step: str, saved: dict[str, Any] | None) -> None:
