@@ -17,6 +17,7 @@ from lifealign import Life, Task
 from lifealign.config import LifeConfig
 from lifealign.demo.show import demo_experiment
 from lifealign.demo.support_desk import RULES, load_suite
+from lifealign.experiments.result import HASH, content_hash
 from lifealign.storage import write_json
 from lifealign.training.progress import Progress
 
@@ -35,7 +36,7 @@ def main(output_dir: str, result: str) -> None:
     kept = {rule.name: sum(rule.check.holds(answer) for answer in answers) / len(answers) for rule in RULES}
     all_kept = sum(all(rule.check.holds(answer) for rule in RULES) for answer in answers) / len(answers)
     found = {"training_rows": len(rows), "prompts": len(answers), "adherence": kept, "all_four_at_once": all_kept}
-    write_json(result, found)
+    write_json(result, found | {HASH: content_hash(found)})
     print(found)
 
 

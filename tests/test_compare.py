@@ -31,7 +31,9 @@ from lifealign.config_experiment import CompareConfig, ExperimentConfig, Variant
 from lifealign.config_file import build_config, dump_config
 from lifealign.data.catalog import ORDERS
 from lifealign.errors import ConfigError, LifeAlignError, LifeError, TrainingError
-from lifealign.experiment import load_tasks, open_or_create, result_of
+from lifealign.experiment import load_tasks, open_or_create
+from lifealign.experiments.result import content_hash
+from lifealign.experiments.result_of_life import result_of
 from lifealign.life import Life
 from lifealign.methods import ER, METHODS
 from lifealign.report.comparison import compare_results
@@ -104,6 +106,7 @@ def timeless(cell: Cell) -> dict[str, Any]:
         del step["seconds"]
     for measured in ("seconds", "seconds_with_scoring", "peak_memory_bytes"):
         del result["cost"][measured]
+    del result["content_hash"]  # of these, too
     return dict(result)
 
 
@@ -206,7 +209,7 @@ def test_a_row_has_its_own_replay_or_else_what_its_method_has_a_use_for(experime
     assert run([replaying])[1] == {}
     life = Life.open(replaying.experiment.output_dir)
     assert life.config.replay == ReplayConfig(**own)
-    assert [step["replayed_pairs"] for step in result_of(life)["steps"]] == [0, 2]
+    assert [step.replayed_pairs for step in result_of(life).steps] == [0, 2]
 
 
 def test_the_section_is_read_written_and_read_again(experiment: Experiment) -> None:
@@ -330,16 +333,12 @@ def test_every_cell_has_a_result_file_that_says_what_the_cell_was(compared: list
     for cell in compared:
         result = finished(cell)
         assert result is not None
-        assert (result["label"], result["order"]) == (cell.variant.label, "stream")
-        assert (result["settings"]["method"]["name"], result["settings"]["seed"]) == (
-            cell.variant.method.key,
-            cell.experiment.seed,
-        )
-        assert result == result_of(Life.open(cell.experiment.output_dir)) | {"label": cell.variant.label} | {
-            "order": "stream"
-        }
-    assert [result["label"] for result in results_of(compared)] == ["SeqFT", "ER, as it is"] * 2
-    assert len({json.dumps(result["scores"]) for result in results_of(compared)}) == 4  # seeds and methods matter
+        assert (result.label, result.order) == (cell.variant.label, "stream")
+        assert (result.method, result.seed) == (cell.variant.method.key, cell.experiment.seed)
+        life = Life.open(cell.experiment.output_dir)
+        assert result == result_of(life, label=cell.variant.label, order="stream")
+    assert [result.label for result in results_of(compared)] == ["SeqFT", "ER, as it is"] * 2
+    assert len({repr(result.scores) for result in results_of(compared)}) == 4  # seeds and methods matter
 
 
 def test_a_life_of_a_comparison_is_a_life_like_any_other(compared: list[Cell]) -> None:
@@ -361,16 +360,16 @@ def test_the_table_is_the_mean_and_spread_of_the_result_files(compared: list[Cel
     with paths[0].open(newline="") as file:
         rows = {(row["metric"], row["label"], row["statistic"]): row for row in csv.DictReader(file)}
     by_label = {
-        label: [result for result in results_of(compared) if result["label"] == label]
+        label: [result for result in results_of(compared) if result.label == label]
         for label in ("SeqFT", "ER, as it is")
     }
     for label, results in by_label.items():
         for metric in ("preference_accuracy", "margin", "adherence"):
-            last = [result["scores"][metric]["summary"]["last"] for result in results]
+            last = [result.scores[metric].summary.last or 0 for result in results]
             row = rows[metric, label, "last"]
             assert float(row["mean"]) == pytest.approx(fmean(last)) and float(row["sd"]) == pytest.approx(stdev(last))
             assert row["seeds"] == "2"
-        cost = [result["cost"] for result in results]
+        cost = [result.cost.model_dump() for result in results if result.cost is not None]
         for statistic, key, unit in (
             ("minutes", "seconds", 60),
             ("state_mb", "state_bytes", 1e6),
@@ -398,9 +397,9 @@ def test_a_task_without_a_check_or_without_held_out_pairs_leaves_a_hole_and_no_m
     cells = cells_of(experiment(tasks=tasks, compare={"methods": ["seqft", "stl", "mtl"], "against": "seqft"}))
     assert run(cells)[1] == {}
     seqft = results_of(cells)[0]
-    assert [sorted(row) for row in seqft["outcomes"]["adherence"]] == [[], [], ["three"]]
-    assert [sorted(row) for row in seqft["outcomes"]["margin"]] == [[], ["two"], ["three", "two"]]
-    assert set(seqft["scores"]) == set(seqft["outcomes"])
+    assert [sorted(row) for row in seqft.outcomes["adherence"]] == [[], [], ["three"]]
+    assert [sorted(row) for row in seqft.outcomes["margin"]] == [[], ["two"], ["three", "two"]]
+    assert set(seqft.scores) == set(seqft.outcomes)
     comparison = comparison_of(cells, "SeqFT")
     assert comparison is not None
     assert {table.metric: table.tasks for table in comparison.orders[0].metrics} == {
@@ -490,7 +489,7 @@ def test_a_cell_that_was_interrupted_goes_on_where_it_was_and_ends_as_if_nothing
         ),
         (lambda result: result["steps"].reverse(), r"\(tasks: \['two', 'one'\] there, \['one', 'two'\] here\)"),
         (
-            lambda result: result["steps"].pop(),
+            lambda result: result.update(steps=result["steps"][:1], scores={}, outcomes={}, general_text=[None]),
             r"\(tasks: \['one'\] there, \['one', 'two'\] here; data\.two: None there, '\w{32}' here\)",
         ),
     ],
@@ -507,7 +506,8 @@ def test_a_result_of_something_else_is_refused_before_anything_runs(
     cells = cells_of(experiment(compare=SEVERAL))
     result = json.loads(compared[0].result.read_text())
     changed(result)
-    storage.write_json(cells[0].result, result)
+    del result["content_hash"]
+    storage.write_json(cells[0].result, result | {"content_hash": content_hash(result)})
     before = content(tmp_path)
     for call in (lambda: run(cells), lambda: comparison_of(cells, None)):
         with pytest.raises(ConfigError) as error:
@@ -533,7 +533,9 @@ def test_more_data_or_another_option_is_something_else_too(
     assert results_of(cells_of(experiment(compare=SEVERAL), results)) == results_of(compared)
 
 
-@pytest.mark.parametrize(("text", "message"), [("[]", "found no result, expected that of"), ("{", "no valid JSON")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("[]", "found a list of 0, expected a result file"), ("{", "no valid JSON")]
+)
 def test_a_result_file_that_is_none_is_refused(
     experiment: Experiment, steps: list[str], text: str, message: str
 ) -> None:

@@ -15,7 +15,9 @@ from lifealign.config_experiment import ExperimentConfig
 from lifealign.config_file import build_config
 from lifealign.data.catalog import ORDERS
 from lifealign.errors import ConfigError, DataError, LifeError
-from lifealign.experiment import load_tasks, open_or_create, order_of, result_of, run_experiment, save_result
+from lifealign.experiment import load_tasks, open_or_create, order_of, run_experiment
+from lifealign.experiments.result import load_result
+from lifealign.experiments.result_of_life import result_of, save_result
 from lifealign.life import Life
 
 Experiment = Callable[..., ExperimentConfig]
@@ -64,24 +66,26 @@ def lived(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, data: Pat
 
 def test_the_result_file_says_what_came_out_and_what_it_took(lived: Life, tiny_folder: Path) -> None:
     result = result_of(lived)
-    assert result == json.loads((lived.directory.path / "result.json").read_text())
-    assert result.keys() == {
-        *("method", "settings", "environment", "base", "one_model"),
-        *("scores", "outcomes", "general_text", "cost", "steps"),
+    assert result == load_result(lived.directory.path / "result.json")
+    written = json.loads((lived.directory.path / "result.json").read_text())
+    assert written.keys() == {
+        *("label", "order", "method", "settings", "environment", "base", "one_model"),
+        *("scores", "outcomes", "general_text", "cost", "steps", "content_hash"),
     }
-    assert result["method"] == "lifealign" and result["settings"]["method"]["energy_kept"] == 0.9
-    assert result["one_model"] is True
-    assert result["settings"]["seed"] == 42
-    assert result["environment"].keys() == {"torch", "transformers", "peft"}
-    assert result["base"]["model_name_or_path"] == str(tiny_folder)
-    assert result["base"]["fingerprint"] == lived.base_fingerprint
-    assert result["scores"] == {metric: matrix.as_dict() for metric, matrix in lived.scores.items()}
-    assert result["general_text"] == [record.general for record in lived.records]
-    assert [(step["name"], step["replayed_pairs"], step["left_out"]) for step in result["steps"]] == [
+    assert (result.label, result.order) == ("LifeAlign", "one, two")
+    assert result.method == "lifealign" and written["settings"]["method"]["energy_kept"] == 0.9
+    assert result.one_model is True
+    assert result.seed == 42 and result.settings == lived.config.model_dump(mode="json")
+    assert result.environment.keys() == {"torch", "transformers", "peft"}
+    assert result.base.model_name_or_path == str(tiny_folder)
+    assert result.base.fingerprint == lived.base_fingerprint
+    assert written["scores"] == {metric: matrix.as_dict() for metric, matrix in lived.scores.items()}
+    assert written["general_text"] == [record.general for record in lived.records]
+    assert [(step.name, step.replayed_pairs, step.left_out) for step in result.steps] == [
         ("01-one", 0, 0),
         ("02-two", 1, 0),
     ]
-    assert result["steps"][1]["tasks"][0] | {"data_hash": ""} == {
+    assert written["steps"][1]["tasks"][0] | {"data_hash": ""} == {
         "name": "two",
         "train_pairs": 8,
         "test_pairs": 4,
@@ -91,12 +95,12 @@ def test_the_result_file_says_what_came_out_and_what_it_took(lived: Life, tiny_f
 
 def test_the_result_file_has_the_outcome_of_every_held_out_example(lived: Life) -> None:
     result = result_of(lived)
-    assert result["outcomes"].keys() == result["scores"].keys() == {"preference_accuracy", "margin"}
-    for metric, matrix in result["scores"].items():
-        for outcomes, scores in zip(result["outcomes"][metric], matrix["rows"], strict=True):
+    assert result.outcomes.keys() == result.scores.keys() == {"preference_accuracy", "margin"}
+    for metric, matrix in result.scores.items():
+        for outcomes, scores in zip(result.outcomes[metric], matrix.rows, strict=True):
             assert {task: len(each) for task, each in outcomes.items()} == dict.fromkeys(scores, 4)
             assert {task: fmean(each) for task, each in outcomes.items()} == pytest.approx(scores, abs=1e-4)
-    assert {one for row in result["outcomes"]["preference_accuracy"] for each in row.values() for one in each} <= {
+    assert {one for row in result.outcomes["preference_accuracy"] for each in row.values() for one in each} <= {
         0,
         0.5,
         1,
@@ -128,11 +132,11 @@ def test_the_cost_is_what_the_life_has_taken_and_has_to_keep(lived: Life, tmp_pa
             written |= {"seconds": 10.0, "learning_seconds": 7.5, "peak_memory_bytes": next(peaks)}
 
     folder = tmp_path / "measured"
-    cost = result_of(rewritten(lived, folder, measured))["cost"]
+    cost = result_of(rewritten(lived, folder, measured)).cost
     updates = [folder / f"memory/{step}.safetensors" for step in ("01-one", "02-two")]
     kept = [*updates, *(folder / "replay").iterdir()]
     assert len(kept) == 4
-    assert cost == {
+    assert cost is not None and cost.model_dump() == {
         "seconds": 15.0,
         "seconds_with_scoring": 20.0,
         "state_bytes": sum(path.stat().st_size for path in kept),
@@ -144,11 +148,13 @@ def test_the_cost_is_what_the_life_has_taken_and_has_to_keep(lived: Life, tmp_pa
 def test_a_method_that_keeps_nothing_has_no_state_and_a_model_per_task_counts_as_often(experiment: Experiment) -> None:
     seqft = result_of(run_experiment(experiment(method="seqft", output_dir=str(experiment().output_dir / "seqft"))))
     stl = result_of(run_experiment(experiment(method="stl", output_dir=str(experiment().output_dir / "stl"))))
-    assert seqft["cost"]["state_bytes"] == 0
+    assert seqft.cost is not None and stl.cost is not None
+    assert seqft.cost.state_bytes == 0
     ewc = run_experiment(experiment(method="ewc", output_dir=str(experiment().output_dir / "ewc")))
-    assert result_of(ewc)["cost"]["state_bytes"] == 2 * sum(factor.nbytes for factor in ewc.adapter().values())
-    assert stl["one_model"] is False
-    assert stl["cost"]["adapter_bytes"] == 2 * seqft["cost"]["adapter_bytes"]
+    kept = result_of(ewc).cost
+    assert kept is not None and kept.state_bytes == 2 * sum(factor.nbytes for factor in ewc.adapter().values())
+    assert stl.one_model is False
+    assert stl.cost.adapter_bytes == 2 * seqft.cost.adapter_bytes
 
 
 def test_a_life_of_0_1_has_a_result_file_without_what_it_did_not_keep(lived: Life, tmp_path: Path) -> None:
@@ -157,50 +163,53 @@ def test_a_life_of_0_1_has_a_result_file_without_what_it_did_not_keep(lived: Lif
             del written[key]
 
     old, new = result_of(rewritten(lived, tmp_path / "old", of_0_1)), result_of(lived)
-    assert old["outcomes"] == {} and old["scores"] == new["scores"]
-    assert old["cost"]["peak_memory_bytes"] is None
-    assert old["cost"]["seconds"] == old["cost"]["seconds_with_scoring"] == new["cost"]["seconds_with_scoring"]
+    assert old.outcomes == {} and old.scores == new.scores
+    assert old.cost is not None and new.cost is not None
+    assert old.cost.peak_memory_bytes is None
+    assert old.cost.seconds == old.cost.seconds_with_scoring == new.cost.seconds_with_scoring
 
 
 def test_the_result_file_has_the_loss_of_every_optimizer_step(lived: Life) -> None:
     # batches of 4: 8 pairs are 2 steps an epoch, 9 are 3; two epochs
-    for step, count in zip(result_of(lived)["steps"], (4, 6), strict=True):
-        assert {stage: len(losses) for stage, losses in step["losses"].items()} == {"sft": count, "preference": count}
-        log = lived.directory.json(f"tasks/{step['name']}/training.json")["stages"]
-        for stage, losses in step["losses"].items():
+    for step, count in zip(result_of(lived).steps, (4, 6), strict=True):
+        assert {stage: len(losses) for stage, losses in step.losses.items()} == {"sft": count, "preference": count}
+        log = lived.directory.json(f"tasks/{step.name}/training.json")["stages"]
+        for stage, losses in step.losses.items():
             assert losses == pytest.approx([row["loss"] for row in log[stage]], abs=5e-6)
-            summary = step["stages"][stage]
+            summary = step.stages[stage].model_dump()
             mean = {
                 name: pytest.approx(sum(row[name] for row in log[stage]) / count, abs=5e-6) for name in log[stage][0]
             }
             assert summary == {"optimizer_steps": count, "first": log[stage][0], "last": log[stage][-1], "mean": mean}
-        assert step["stages"]["preference"]["last"].keys() > {"loss", "grad_norm", "rewards/margins", "learning_rate"}
-        assert step["seconds"] > 0
+        last = step.stages["preference"].last
+        assert last is not None and last.keys() > {"loss", "grad_norm", "rewards/margins", "learning_rate"}
+        assert step.seconds > 0
 
 
 def test_the_result_file_has_the_figures_of_consolidation_as_means(lived: Life) -> None:
-    for step in result_of(lived)["steps"]:
-        factors = lived.directory.json(f"tasks/{step['name']}/consolidation.json")["task"]["factors"]
+    for step in result_of(lived).steps:
+        factors = lived.directory.json(f"tasks/{step.name}/consolidation.json")["task"]["factors"]
         assert len(factors) == 8  # two layers, two modules, two factors
-        mean, by_kind = step["consolidation"]["task"], step["consolidation_by_factor"]["task"]
+        mean, by_kind = step.consolidation["task"].model_dump(), step.consolidation_by_factor["task"]
         assert mean.keys() == {"rank_kept", "energy_kept", "overlap_energy", "norm_before", "norm_after"}
         assert by_kind.keys() == {f"{module}.lora_{factor}" for module in ("q_proj", "v_proj") for factor in "AB"}
         for figure in mean:
             assert mean[figure] == pytest.approx(sum(factor[figure] for factor in factors.values()) / 8)
             for kind, means in by_kind.items():
                 two = [factor[figure] for name, factor in factors.items() if kind in name]
-                assert len(two) == 2 and means[figure] == pytest.approx(sum(two) / 2, abs=1e-5)
+                assert len(two) == 2 and getattr(means, figure) == pytest.approx(sum(two) / 2, abs=1e-5)
         assert 1 <= mean["rank_kept"] <= 4 and 0.9 <= mean["energy_kept"] <= 1
-        assert (mean["overlap_energy"] > 0) == (step["name"] == "02-two")
+        assert (mean["overlap_energy"] > 0) == (step.name == "02-two")
         assert 0 < mean["norm_after"] <= mean["norm_before"]
 
 
 def test_a_stage_that_is_switched_off_has_no_losses(experiment: Experiment, tmp_path: Path) -> None:
     life = run_experiment(experiment(sft={"num_train_epochs": 0}))
-    (first, _second) = result_of(life)["steps"]
-    assert first["losses"]["sft"] == [] and first["stages"]["sft"] == {"optimizer_steps": 0}
+    (first, _second) = result_of(life).steps
+    nothing = {"optimizer_steps": 0, "first": None, "last": None, "mean": None}
+    assert first.losses["sft"] == [] and first.stages["sft"].model_dump() == nothing
     save_result(life, tmp_path / "results" / "copy.json")
-    assert json.loads((tmp_path / "results" / "copy.json").read_text()) == result_of(life)
+    assert load_result(tmp_path / "results" / "copy.json") == result_of(life)
 
 
 def test_tasks_are_read_in_order_and_cut_to_size(experiment: Experiment, data: Path) -> None:

@@ -130,7 +130,8 @@ def run(
 ) -> None:
     """Live through a whole stream; the same command again finishes an interrupted one."""
     from lifealign.config_file import load_experiment
-    from lifealign.experiment import run_experiment, save_result
+    from lifealign.experiment import run_experiment
+    from lifealign.experiments.result_of_life import save_result
     from lifealign.training.progress import Progress
 
     loaded = load_experiment(experiment, [*(set_ or ()), *_data_setting(data)])

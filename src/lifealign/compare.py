@@ -27,7 +27,9 @@ from lifealign.config_experiment import ExperimentConfig, Variant
 from lifealign.config_words import differences
 from lifealign.data.task import Task
 from lifealign.errors import ConfigError, LifeAlignError
-from lifealign.experiment import learning_settings, life_settings, load_tasks, order_of, result_of, run_experiment
+from lifealign.experiment import learning_settings, life_settings, load_tasks, order_of, run_experiment
+from lifealign.experiments.result import RunResult, load_result, write_result
+from lifealign.experiments.result_of_life import result_of
 from lifealign.model.base_model import Base, load_base
 from lifealign.report.comparison import Comparison, compare_results
 from lifealign.report.comparison_text import csv_text, latex, markdown
@@ -124,27 +126,25 @@ def _streams(experiment: ExperimentConfig) -> dict[str, tuple[Any, list[Task]]]:
     return streams
 
 
-def finished(cell: Cell) -> dict[str, Any] | None:
+def finished(cell: Cell) -> RunResult | None:
     """The result of a finished cell, or None if it is not finished.
 
     Raises:
         ConfigError: If the result file is there and tells of another configuration or other data.
-        LifeError: If it cannot be read.
+        LifeError: If it cannot be read, is no result file, or was changed after it was written.
     """
     if not cell.result.exists():
         return None
-    result = storage.read_json(cell.result)
-    if not isinstance(result, dict):
-        raise ConfigError(f"{cell.result}: found no result, expected that of {cell.name}; delete the file")
-    learnt = [task for step in result.get("steps", ()) for task in step["tasks"]]
+    result = load_result(cell.result)
     there = {
-        **{key: result.get(key) for key in ("label", "order")},
-        "tasks": [task["name"] for task in learnt],
-        "data": {task["name"]: task["data_hash"] for task in learnt},
+        "label": result.label,
+        "order": result.order,
+        "tasks": [task.name for task in result.learnt],
+        "data": {task.name: task.data_hash for task in result.learnt},
     }
     here = {"label": cell.variant.label, "order": cell.order, "tasks": list(cell.data), "data": dict(cell.data)}
     settings = learning_settings(life_settings(cell.experiment))
-    if differing := differences(_completed(result.get("settings")), settings) + differences(there, here):
+    if differing := differences(_completed(result.settings), settings) + differences(there, here):
         raise ConfigError(
             f"{cell.result}: found a result of other settings or data ({'; '.join(differing[:3])}), expected those of "
             f"{cell.name}; choose another output_dir or --results, or delete the file"
@@ -191,7 +191,7 @@ def run_comparison(
     return failures
 
 
-def results_of(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def results_of(cells: Sequence[Cell]) -> list[RunResult]:
     """Results of the finished cells, in the order of the comparison."""
     return [result for cell in cells if (result := finished(cell)) is not None]
 
@@ -210,7 +210,7 @@ def comparison_of(cells: Sequence[Cell], against: str | None) -> Comparison | No
         ConfigError: If results do not belong together, or as :func:`finished` does.
     """
     results = results_of(cells)
-    labels = {result["label"] for result in results}
+    labels = {result.label for result in results}
     return compare_results(results, against if against in labels else None) if results else None
 
 
@@ -296,4 +296,4 @@ def _live(cell: Cell, progress: Progress | None) -> None:
         _base = (settings, load_base(settings))
     shared = cell.experiment.output_dir.parent.parent / "cache"
     life = run_experiment(cell.experiment, progress, base=_base[1], shared_cache=shared)
-    storage.write_json(cell.result, result_of(life) | {"label": cell.variant.label, "order": cell.order})
+    write_result(cell.result, result_of(life, label=cell.variant.label, order=cell.order))

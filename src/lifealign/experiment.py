@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from lifealign import storage
 from lifealign.config import LifeConfig
 from lifealign.config_experiment import ExperimentConfig, TaskConfig
 from lifealign.config_words import differences, nearest
@@ -16,6 +14,8 @@ from lifealign.data.checks import read_split
 from lifealign.data.task import Task
 from lifealign.demo.support_desk import RULES, load_suite
 from lifealign.errors import ConfigError, LifeError
+from lifealign.experiments.result import write_result
+from lifealign.experiments.result_of_life import result_of
 from lifealign.life import Life
 from lifealign.lifelong import run_stream
 from lifealign.model.base_model import Base
@@ -54,7 +54,7 @@ def run_experiment(
     run_stream(life, tasks, progress)
     if shared_cache is not None:
         life.lend_cache(shared_cache)
-    storage.write_json(life.directory.path / "result.json", result_of(life))
+    write_result(life.directory.path / "result.json", result_of(life))
     return life
 
 
@@ -157,107 +157,3 @@ def open_or_create(experiment: ExperimentConfig, *, base: Base | None = None) ->
             "choose another output_dir, or delete the life"
         )
     return life
-
-
-def result_of(life: Life) -> dict[str, Any]:
-    """Everything a result file needs: settings, matrices with summaries, consolidation figures, sizes and times."""
-    directory = life.directory
-    steps = []
-    for version in life.steps:
-        training = directory.json(f"tasks/{version.name}/training.json")
-        figures = directory.json(f"tasks/{version.name}/consolidation.json")
-        steps.append(
-            {
-                "name": version.name,
-                "tasks": [task.model_dump(mode="json", exclude={"check"}) for task in version.tasks],
-                "replayed_pairs": training["replayed_pairs"],
-                "left_out": len(training["left_out"]),
-                "stages": {stage: _stage_summary(rows) for stage, rows in training["stages"].items()},
-                "losses": {
-                    stage: [round(row["loss"], 5) for row in rows] for stage, rows in training["stages"].items()
-                },
-                "method_state": directory.json(f"tasks/{version.name}/method.json").get("values", {}),
-                "consolidation": {segment: content["mean"] for segment, content in figures.items()},
-                "consolidation_by_factor": {
-                    segment: _by_kind(content["factors"]) for segment, content in figures.items()
-                },
-                "seconds": directory.json(f"tasks/{version.name}/time.json")["seconds"],
-            }
-        )
-    return {
-        "method": life.config.method.key,
-        "settings": life.config.model_dump(mode="json"),
-        "environment": directory.manifest.environment,
-        "base": directory.manifest.base.model_dump(mode="json"),
-        "one_model": life.config.method.one_model,
-        "scores": {metric: matrix.as_dict() for metric, matrix in life.scores.items()},
-        "outcomes": _outcomes(life),
-        "general_text": [record.general for record in life.records],
-        "cost": _cost(life),
-        "steps": steps,
-    }
-
-
-def _outcomes(life: Life) -> dict[str, list[dict[str, list[float | None]]]]:
-    """Per metric and step what every held-out example counted for, by task; nothing of lives of 0.1, which kept none.
-
-    A step in which no task had a metric, such as one before the first task with a check, has an empty row there. A
-    metric that is no mean over examples, such as BLEU of a corpus, is not there.
-    """
-    rows = [record.outcomes for record in life.records]
-    return {
-        metric: [
-            {
-                task: [None if one is None else round(one, 4) for one in outcomes]
-                for task, outcomes in row.get(metric, {}).items()
-            }
-            for row in rows
-            if row is not None
-        ]
-        for metric in life.scores
-        if None not in rows and any(metric in row for row in rows if row is not None)
-    }
-
-
-def _cost(life: Life) -> dict[str, Any]:
-    """What the method has taken: seconds of learning, bytes that have to be kept, most memory."""
-    directory, method = life.directory, life.config.method
-    times = [directory.json(f"tasks/{version.name}/time.json") for version in life.steps]
-    peaks = [time["peak_memory_bytes"] for time in times if "peak_memory_bytes" in time]
-    kept = [f"memory/{version.name}.safetensors" for version in life.steps] if method.keeps_updates else []
-    kept += [f"replay/{version.name}.jsonl" for version in life.steps]
-    sizes = {name: record.size for version in life.versions for name, record in version.files.items()}
-    state = directory.tensors(f"memory/{life.steps[-1].name}.method.safetensors") if life.steps else {}
-    last = f"versions/{life.versions[-1].name}/"
-    tensors = [name for name in sizes if name.startswith(last) and name.endswith(".safetensors")]
-    return {
-        "seconds": sum(time.get("learning_seconds", time["seconds"]) for time in times),
-        "seconds_with_scoring": sum(time["seconds"] for time in times),
-        "state_bytes": sum(sizes[name] for name in kept) + sum(tensor.nbytes for tensor in state.values()),
-        "adapter_bytes": sum(sizes[name] for name in tensors) * (1 if method.one_model else len(life.steps)),
-        "peak_memory_bytes": max(peaks) if peaks else None,
-    }
-
-
-def _stage_summary(rows: list[dict[str, float]]) -> dict[str, Any]:
-    """First and last optimizer step of a stage, and the mean over all: where it began, what it reached, what it met."""
-    if not rows:
-        return {"optimizer_steps": 0}
-    mean = {name: round(fmean(row[name] for row in rows), 5) for name in rows[0] if all(name in row for row in rows)}
-    return {"optimizer_steps": len(rows), "first": rows[0], "last": rows[-1], "mean": mean}
-
-
-def _by_kind(factors: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Means of the figures over the layers, per target module and factor (``q_proj.lora_A``)."""
-    kinds: dict[str, list[dict[str, float]]] = {}
-    for name, figures in factors.items():
-        kinds.setdefault(".".join(name.removesuffix(".weight").split(".")[-2:]), []).append(figures)
-    return {
-        kind: {figure: round(fmean(row[figure] for row in rows), 5) for figure in rows[0]}
-        for kind, rows in kinds.items()
-    }
-
-
-def save_result(life: Life, path: Path) -> None:
-    """Writes a life's result file to a place of its own, such as ``results/``."""
-    storage.write_json(path, result_of(life))

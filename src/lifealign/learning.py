@@ -28,8 +28,9 @@ from lifealign.model.adapter import adapter_fingerprint, plain_adapter, read_ada
 from lifealign.model.base_model import EMBEDDED, EMBEDDED_LICENSE
 from lifealign.model.prompt_pool import prompt_pool
 from lifealign.model.tokens import TokenizedPair, tokenize_pairs
-from lifealign.records import own_record, scores_file
+from lifealign.records import own_record
 from lifealign.report.model_card import CardFacts, model_card
+from lifealign.step_files import own_scores, scores_file
 from lifealign.training.objectives import Objective, PreferenceObjective, StageName, SupervisedObjective
 from lifealign.training.peak_memory import peak_memory_bytes, reset_peak_memory
 from lifealign.training.stage import LogRow, train_stage
@@ -186,7 +187,7 @@ class Learning:
         else:
             scores = evaluator.score(new, policy)
             if life.steps:  # each earlier task still has the model of its own step
-                scores.carry(life.directory.json(scores_file(life.steps[-1].name)))
+                scores.carry(own_scores(life.directory, life.steps[-1].name).model_dump())
         general = None
         if self.passages:
             known = life.records[-1].general if life.steps else None

@@ -37,6 +37,7 @@ from lifealign.model.prompt_pool import prompt_pool
 from lifealign.model.reference import ReferenceCache
 from lifealign.model.runtime import Runtime
 from lifealign.records import Record, read_records
+from lifealign.step_files import saved_method
 
 if TYPE_CHECKING:
     from lifealign.training.progress import Progress
@@ -279,9 +280,16 @@ class Life:
         if self.steps:
             name = self.steps[-1].name
             tensors = self.directory.tensors(f"memory/{name}.method.safetensors")
-            saved = self.directory.json(f"tasks/{name}/method.json")
-            self._require_same_method(name, saved.get("method"))
-            method.load_state(MethodState(tensors, saved.get("values", {})))
+            saved = saved_method(self.directory, name)
+            self._require_same_method(name, saved.method)
+            try:
+                method.load_state(MethodState(tensors, saved.values))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise LifeError(
+                    f"{self.directory.path}: found no state of {method.title} that it can take back in "
+                    f"tasks/{name}/method.json and memory/{name}.method.safetensors ({type(error).__name__}: {error}), "
+                    "expected what a step writes; roll back to a version before it"
+                ) from error
         return method
 
     def _require_same_method(self, step: str, saved: dict[str, Any] | None) -> None:

@@ -12,6 +12,16 @@ from lifealign.directory import LifeDirectory
 from lifealign.evaluation.evaluate import Scores
 from lifealign.evaluation.metrics import METRICS, PERPLEXITY
 from lifealign.manifest import Version
+from lifealign.step_files import (
+    Against,
+    LaterGeneral,
+    LaterScores,
+    against_file,
+    evaluation_file,
+    own_scores,
+    read_answers,
+    read_record,
+)
 
 Rows = list[dict[str, Any]]
 
@@ -60,21 +70,6 @@ class Record:
         return {"scores": self.scores, "base": self.base}
 
 
-def scores_file(step: str) -> str:
-    """Where a step keeps what it measured itself."""
-    return f"tasks/{step}/scores.json"
-
-
-def evaluation_file(step: str, metric: str) -> str:
-    """Where a metric that was measured later is kept."""
-    return f"tasks/{step}/evaluation/{metric}.json"
-
-
-def against_file(step: str, other: str) -> str:
-    """Where the preferences of a judge between two versions are kept."""
-    return f"tasks/{step}/evaluation/against-{other}.json"
-
-
 def own_record(scores: Scores, base: Scores, general: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a step keeps in ``scores.json``."""
     record: dict[str, Any] = {"scores": scores.values, "base": base.values, "outcomes": scores.outcomes}
@@ -102,7 +97,8 @@ def evaluations(directory: LifeDirectory, version: Version) -> dict[str, dict[st
     found = {}
     for metric in (*METRICS, PERPLEXITY):
         if (file := evaluation_file(version.name, metric)) in version.files:
-            found[metric] = directory.json(file)
+            kind = LaterGeneral if metric == PERPLEXITY else LaterScores
+            found[metric] = read_record(directory, file, kind).model_dump()
     return found
 
 
@@ -117,10 +113,10 @@ def comparable(metric: str, settings: EvaluationConfig) -> dict[str, Any]:
 
 def own_settings(directory: LifeDirectory, version: Version, metric: str) -> dict[str, Any] | None:
     """Settings under which a step has measured a metric itself; None where it has not."""
-    own = directory.json(scores_file(version.name))
+    own = own_scores(directory, version.name)
     if metric == PERPLEXITY:
-        return {"text": own["general"]["text"]} if "general" in own else None
-    if metric not in own["scores"]:
+        return None if own.general is None else {"text": own.general.text}
+    if metric not in own.scores:
         return None
     return comparable(metric, EvaluationConfig.model_validate(directory.manifest.config["evaluation"]))
 
@@ -143,7 +139,7 @@ def _read(
     later: Mapping[str, Mapping[str, Any]],
     settings: Mapping[str, Mapping[str, Any]],
 ) -> Record:
-    own = directory.json(scores_file(version.name))
+    own = own_scores(directory, version.name)
     superseded = {
         metric for metric, valid in settings.items() if own_settings(directory, version, metric) not in (None, valid)
     }
@@ -152,15 +148,15 @@ def _read(
         return {metric: dict(found) for metric, found in by_metric.items() if metric not in superseded}
 
     record = Record(
-        kept(own["scores"]),
-        kept(own["base"]),
-        kept(own["outcomes"]) if "outcomes" in own else None,  # lives of 0.1 kept none
-        general=None if PERPLEXITY in superseded else own.get("general"),
+        kept(own.scores),
+        kept(own.base),
+        None if own.outcomes is None else kept(own.outcomes),
+        general=None if PERPLEXITY in superseded or own.general is None else own.general.model_dump(),
         read_answers=lambda: _answers(directory, version, later),
     )
     for other in directory.manifest.versions:
         if (file := against_file(version.name, other.name)) in version.files:
-            record.against[other.name] = directory.json(file)
+            record.against[other.name] = read_record(directory, file, Against).model_dump()
     for metric, found in later.items():
         if metric == PERPLEXITY:
             record.general = found["general"]
@@ -176,13 +172,17 @@ def _read(
 def _answers(directory: LifeDirectory, version: Version, later: Mapping[str, Mapping[str, Any]]) -> tuple[Rows, Rows]:
     """Answers of the step and of later evaluations; where both have one, the later one, which its metric is about."""
     model, base = (
-        {_prompt(row): row for row in directory.rows(f"tasks/{version.name}/{file}.jsonl")}
+        {_prompt(row): row for row in _rows(directory, f"tasks/{version.name}/{file}.jsonl")}
         for file in ("answers", "base_answers")
     )
     for found in later.values():
         model |= {_prompt(row): row for row in found.get("answers", ())}
         base |= {_prompt(row): row for row in found.get("base_answers", ())}
     return list(model.values()), list(base.values())
+
+
+def _rows(directory: LifeDirectory, file: str) -> Rows:
+    return [row.model_dump() for row in read_answers(directory, file)]
 
 
 def _prompt(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

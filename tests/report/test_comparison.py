@@ -4,15 +4,16 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 from rich.console import Console
-from tests.evaluation.test_bootstrap import Outcomes, result
+from tests.experiments.test_bootstrap import Outcomes, result
 
 from lifealign.errors import ConfigError
-from lifealign.evaluation.bootstrap import STATISTICS
 from lifealign.evaluation.metrics import METRICS
+from lifealign.experiments.bootstrap import STATISTICS
+from lifealign.experiments.result import Cost, RunResult
+from lifealign.manifest import BaseRecord
 from lifealign.report.comparison import COSTS, Comparison, Estimate, Row, compare_results
 from lifealign.report.comparison_tables import COLUMNS, COST_COLUMNS, TextTable, tables
 from lifealign.report.comparison_text import csv_text, latex, markdown, terminal
@@ -28,7 +29,7 @@ def rows(learnt: float, last: float, new: float) -> Outcomes:
     return [{"a": share(learnt)}, {"a": share(last), "b": share(new)}]
 
 
-def small() -> list[dict[str, Any]]:
+def small() -> list[RunResult]:
     """Three methods on two seeds; ER is without the second. Base model: 25 per cent."""
     return [
         result("SeqFT", 1, adherence=rows(0.9, 0.3, 0.9)),
@@ -124,9 +125,14 @@ def test_orders_are_blocks_of_their_own() -> None:
 
 def test_costs_are_means_over_seeds_in_the_units_of_the_table() -> None:
     results = small()
-    results[0]["cost"] = {
-        "seconds": 60.0, "state_bytes": 0, "adapter_bytes": 3_000_000, "peak_memory_bytes": 4_000_000_000
-    }  # fmt: skip
+    cost = Cost(
+        seconds=60.0,
+        seconds_with_scoring=70.0,
+        state_bytes=0,
+        adapter_bytes=3_000_000,
+        peak_memory_bytes=4_000_000_000,
+    )
+    results[0] = results[0].model_copy(update={"cost": cost})
     costs = {cost.label: cost for cost in compare_results(results, None).orders[0].costs}
     # the other seed: 90 s, 2.5 MB, 10 MB, no peak
     assert costs["SeqFT"].figures == {"minutes": 1.25, "state_mb": 1.25, "adapter_mb": 6.5, "peak_memory_gb": 4.0}
@@ -170,12 +176,14 @@ FIRST = result("ER", 1, adherence=[A, A | B])
             "label 'FPO', order 'given', seed 2: found the number of held-out examples of task 'a' (adherence) 1, ",
         ),
         (
-            result("FPO", 2, adherence=[A, A | B]) | {"base": {"fingerprint": "beef"}},
+            result("FPO", 2, adherence=[A, A | B]).model_copy(
+                update={"base": BaseRecord(model_name_or_path="tiny", revision=None, fingerprint="beef")}
+            ),
             "label 'FPO', order 'given', seed 2: found the base model beef, expected f00d as in",
         ),
     ],
 )
-def test_results_that_do_not_belong_together_are_refused(other: dict[str, Any], message: str) -> None:
+def test_results_that_do_not_belong_together_are_refused(other: RunResult, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         compare_results([FIRST, other], None)
 

@@ -1,7 +1,6 @@
 """Figures for papers: the files, the numbers in them, holes that are no zeros, labels that do not overlap."""
 
 import builtins
-import json
 import struct
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from matplotlib.transforms import Affine2D
 
 from lifealign.errors import ConfigError
 from lifealign.evaluation.matrix import ScoreMatrix
+from lifealign.experiments.result import load_result
 from lifealign.report.comparison import Comparison, Estimate, compare_results
 from lifealign.report.figures import comparison_figures, life_figures, write_figures
 from lifealign.report.figures.heat_map import _ink
@@ -47,7 +47,7 @@ def steps_of(matrix: ScoreMatrix) -> list[str]:
 
 @pytest.fixture(scope="module")
 def comparison() -> Comparison:
-    return compare_results([json.loads(path.read_text()) for path in RESULTS], None)
+    return compare_results(list(map(load_result, RESULTS)), None)
 
 
 def one_metric(comparison: Comparison) -> Comparison:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from lifealign.errors import LifeError
 from lifealign.evaluation.judge import AnswerPair, Judge, Preferences, Rubric, rubric_for, win_rate
 from lifealign.model.adapter import adapter_fingerprint, install_adapter
-from lifealign.records import against_file, comparable
+from lifealign.records import comparable
+from lifealign.step_files import against_file
 
 if TYPE_CHECKING:
     from lifealign.config import EvaluationConfig

@@ -77,7 +77,7 @@ class Scores:
         """Puts scores of another model, as a step has written them, before these."""
         for metric, values in earlier["scores"].items():
             self.values[metric] = {**values, **self.values.get(metric, {})}
-        for metric, outcomes in earlier["outcomes"].items():
+        for metric, outcomes in (earlier["outcomes"] or {}).items():  # lives of 0.1 kept none
             self.outcomes[metric] = {**outcomes, **self.outcomes.get(metric, {})}
 
 

@@ -15,7 +15,8 @@ from lifealign.evaluation.evaluate import Evaluator, HeldOut, Scores
 from lifealign.evaluation.general import general_passages, passages_hash
 from lifealign.evaluation.metrics import METRICS, PERPLEXITY
 from lifealign.model.adapter import adapter_fingerprint, install_adapter
-from lifealign.records import comparable, evaluation_file, evaluations, later_record, own_settings, scores_file
+from lifealign.records import comparable, evaluations, later_record, own_settings
+from lifealign.step_files import evaluation_file, own_scores
 
 if TYPE_CHECKING:
     from lifealign.data.task import Pair
@@ -204,7 +205,7 @@ class _Measuring:
         known: set[str] = set()
         for version in self.life.steps:
             if self._found_under(version, metric) == self.settings[metric]:
-                own = self.life.directory.json(scores_file(version.name))["base"].get(metric, {})
+                own = own_scores(self.life.directory, version.name).base.get(metric, {})
                 known |= set(evaluations(self.life.directory, version).get(metric, {"base": own})["base"])
         tasks = [task for task in seen if task.name not in known]
         return self._only(evaluator, metric).score(tasks, None)

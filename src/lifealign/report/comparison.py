@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 from lifealign.config_words import nearest
 from lifealign.errors import ConfigError
-from lifealign.evaluation.bootstrap import STATISTICS, Difference, Result, cell_statistic, paired_bootstrap
 from lifealign.evaluation.metrics import METRICS
+from lifealign.experiments.bootstrap import STATISTICS, Difference, cell_statistic, paired_bootstrap
+from lifealign.experiments.result import RunResult
+from lifealign.step_files import General
 
 BASE = "base model"
 COMPARED = ("last", "backward_transfer")
@@ -133,13 +135,13 @@ class Comparison:
     against: str | None
 
 
-def compare_results(results: Sequence[Result], against: str | None) -> Comparison:
+def compare_results(results: Sequence[RunResult], against: str | None) -> Comparison:
     """Brings the results of a comparison together.
 
     Every method has a row in every order, also where it has no result yet; what is missing is said, never filled in.
 
     Args:
-        results: One per method, order and seed, as result files hold them. Methods appear in the order of their first.
+        results: One per method, order and seed. Methods appear in the order of their first.
         against: Label of the method whose row the others are compared against, or None for no differences.
 
     Raises:
@@ -149,20 +151,20 @@ def compare_results(results: Sequence[Result], against: str | None) -> Compariso
     if not results:
         raise ConfigError("results: found none, expected at least one; run the comparison first")
     _refuse_strangers(results)
-    labels = list(dict.fromkeys(result["label"] for result in results))
+    labels = list(dict.fromkeys(result.label for result in results))
     if against is not None and against not in labels:
         raise ConfigError(f"against: found {against!r}, expected one of {', '.join(labels)}{nearest(against, labels)}")
-    seeds = tuple(sorted({_seed(result) for result in results}))
+    seeds = tuple(sorted({result.seed for result in results}))
     orders = []
-    for order in dict.fromkeys(result["order"] for result in results):
-        here = [result for result in results if result["order"] == order]
-        cells = {label: [result for result in here if result["label"] == label] for label in labels}
-        had = {label: {_seed(result) for result in cells[label]} for label in labels}
+    for order in dict.fromkeys(result.order for result in results):
+        here = [result for result in results if result.order == order]
+        cells = {label: [result for result in here if result.label == label] for label in labels}
+        had = {label: {result.seed for result in cells[label]} for label in labels}
         missing = {label: tuple(seed for seed in seeds if seed not in had[label]) for label in labels}
         orders.append(
             OrderTables(
                 order,
-                tuple(_metric_table(cells, metric, against) for metric in METRICS if metric in here[0]["scores"]),
+                tuple(_metric_table(cells, metric, against) for metric in METRICS if metric in here[0].scores),
                 tuple(_general_rows(cells)),
                 tuple(_cost_row(label, cells[label]) for label in labels),
                 {label: absent for label, absent in missing.items() if absent},
@@ -171,14 +173,14 @@ def compare_results(results: Sequence[Result], against: str | None) -> Compariso
     return Comparison(tuple(orders), seeds, against)
 
 
-def _metric_table(cells: Mapping[str, Sequence[Result]], metric: str, against: str | None) -> MetricTable:
-    first = next(result for of_label in cells.values() for result in of_label)["scores"][metric]
-    tasks = tuple(first["tasks"])
+def _metric_table(cells: Mapping[str, Sequence[RunResult]], metric: str, against: str | None) -> MetricTable:
+    first = next(result for of_label in cells.values() for result in of_label).scores[metric]
+    tasks = tuple(first.tasks)
     base = Row(
         BASE,
         None,
-        dict.fromkeys(STATISTICS) | {"last": Estimate.of([first["summary"]["base"]])},
-        {task: Estimate.of([first["base"][task]]) for task in tasks},
+        dict.fromkeys(STATISTICS) | {"last": Estimate.of([first.summary.base])},
+        {task: Estimate.of([first.base.get(task)]) for task in tasks},
         {},
     )
     rows = [base]
@@ -191,47 +193,47 @@ def _metric_table(cells: Mapping[str, Sequence[Result]], metric: str, against: s
                 label,
                 _seeds(results),
                 {name: Estimate.of(cell_statistic(one, metric, name) for one in results) for name in STATISTICS},
-                {task: Estimate.of(one["scores"][metric]["rows"][-1].get(task) for one in results) for task in tasks},
+                {task: Estimate.of(one.scores[metric].rows[-1].get(task) for one in results) for task in tasks},
                 differences,
             )
         )
-    return MetricTable(metric, first["higher_is_better"], tasks, tuple(rows))
+    return MetricTable(metric, first.higher_is_better, tasks, tuple(rows))
 
 
-def _general_rows(cells: Mapping[str, Sequence[Result]]) -> Iterator[GeneralRow]:
+def _general_rows(cells: Mapping[str, Sequence[RunResult]]) -> Iterator[GeneralRow]:
     measured = {label: [one for one in results if _general(one) is not None] for label, results in cells.items()}
     first = next((_general(one) for results in measured.values() for one in results), None)
     if first is None:
         return
-    yield GeneralRow(BASE, None, Estimate.of([first["base"]["perplexity"]]), None)
+    yield GeneralRow(BASE, None, Estimate.of([first.base.perplexity]), None)
     for label, results in measured.items():
         figures = [found for one in results if (found := _general(one)) is not None]
-        changes = [found["perplexity"] / found["base"]["perplexity"] - 1 for found in figures]
+        changes = [found.perplexity / found.base.perplexity - 1 for found in figures]
         yield GeneralRow(
-            label, _seeds(results), Estimate.of(found["perplexity"] for found in figures), Estimate.of(changes)
+            label, _seeds(results), Estimate.of(found.perplexity for found in figures), Estimate.of(changes)
         )
 
 
-def _general(result: Result) -> Mapping[str, Any] | None:
+def _general(result: RunResult) -> General | None:
     """What a result says of general text after its last step."""
-    found: Sequence[Mapping[str, Any] | None] = result.get("general_text") or [None]
-    return found[-1]
+    return result.general_text[-1] if result.general_text else None
 
 
-def _cost_row(label: str, results: Sequence[Result]) -> CostRow:
+def _cost_row(label: str, results: Sequence[RunResult]) -> CostRow:
     figures: dict[str, float | None] = {}
     for name, (key, unit) in COSTS.items():
-        measured = [result["cost"][key] / unit for result in results if result["cost"][key] is not None]
+        found = [None if result.cost is None else getattr(result.cost, key) for result in results]
+        measured = [value / unit for value in found if value is not None]
         figures[name] = fmean(measured) if measured else None
     return CostRow(label, _seeds(results), figures)
 
 
-def _refuse_strangers(results: Sequence[Result]) -> None:
+def _refuse_strangers(results: Sequence[RunResult]) -> None:
     """Raises where a result cannot stand in one table with those before it."""
     met: dict[tuple[str, ...], tuple[Any, str]] = {}
     cells = set()
     for result in results:
-        place = f"label {result['label']!r}, order {result['order']!r}, seed {_seed(result)}"
+        place = f"label {result.label!r}, order {result.order!r}, seed {result.seed}"
         if place in cells:
             raise ConfigError(f"{place}: found two results, expected one; leave one of the files out")
         cells.add(place)
@@ -245,26 +247,21 @@ def _refuse_strangers(results: Sequence[Result]) -> None:
                 )
 
 
-def _traits(result: Result) -> Iterator[tuple[str, str, Any]]:
+def _traits(result: RunResult) -> Iterator[tuple[str, str, Any]]:
     """What results have to have in common: what it is, the order in which it has to be the same (or all), its value."""
-    order = result["order"]
-    yield "the base model", "", result["base"]["fingerprint"]
+    order = result.order
+    yield "the base model", "", result.base.fingerprint
     if (general := _general(result)) is not None:
-        yield "the general text", "", f"{general['text']} ({general['tokens']} tokens)"  # it may be cut by max_length
-    yield "the metrics", order, ", ".join(sorted(result["scores"]))
-    for metric, matrix in result["scores"].items():
-        yield f"the tasks ({metric}, sorted)", order, ", ".join(sorted(matrix["tasks"]))
-        if len(matrix["rows"]) > 1:  # in a single step, tasks have no order
-            yield f"the tasks ({metric})", order, ", ".join(matrix["tasks"])
-        for row in result["outcomes"].get(metric, ()):
+        yield "the general text", "", f"{general.text} ({general.tokens} tokens)"  # it may be cut by max_length
+    yield "the metrics", order, ", ".join(sorted(result.scores))
+    for metric, matrix in result.scores.items():
+        yield f"the tasks ({metric}, sorted)", order, ", ".join(sorted(matrix.tasks))
+        if len(matrix.rows) > 1:  # in a single step, tasks have no order
+            yield f"the tasks ({metric})", order, ", ".join(matrix.tasks)
+        for row in result.outcomes.get(metric, ()):
             for task, outcomes in row.items():
                 yield f"the number of held-out examples of task {task!r} ({metric})", "", len(outcomes)
 
 
-def _seed(result: Result) -> int:
-    seed: int = result["settings"]["seed"]
-    return seed
-
-
-def _seeds(results: Sequence[Result]) -> tuple[int, ...]:
-    return tuple(sorted(_seed(result) for result in results))
+def _seeds(results: Sequence[RunResult]) -> tuple[int, ...]:
+    return tuple(sorted(result.seed for result in results))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from lifealign.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Difference
 from lifealign.evaluation.metrics import METRICS
+from lifealign.experiments.bootstrap import CONFIDENCE, RESAMPLES, Difference
 from lifealign.report.comparison import COMPARED, Comparison, Estimate, MetricTable, OrderTables
 
 COLUMNS = {"backward_transfer": "BWT", "last": "Last", "average": "AP", "learned": "Learn"}

@@ -13,7 +13,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lifealign.evaluation.bootstrap import STATISTICS
+from lifealign.experiments.bootstrap import STATISTICS
 from lifealign.report.comparison import Comparison
 from lifealign.report.comparison_tables import captions, tables
 

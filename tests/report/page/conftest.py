@@ -43,7 +43,8 @@ def pages(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     life.learn(letter_task("third", "e", "f"))
     (folder / "life.html").write_text(life_page(life))
     run = load_run(life.directory.path)
-    runs = [run, run | {"label": "ER"}, run | {"label": "ER", "settings": run["settings"] | {"seed": 7}}]
+    seventh = run.model_copy(update={"label": "ER", "settings": run.settings | {"seed": 7}})
+    runs = [run, run.model_copy(update={"label": "ER"}), seventh]
     (folder / "runs.html").write_text(runs_page(runs, "ER"))
     return {name: (folder / f"{name}.html").as_uri() for name in ("life", "runs")}
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -16,7 +15,8 @@ from lifealign.data.task import Task
 from lifealign.errors import ConfigError, LifeError
 from lifealign.evaluation.adherence import AnswerCheck
 from lifealign.evaluation.on_demand import Evaluation, evaluate_life, settings_for
-from lifealign.experiment import result_of, save_result
+from lifealign.experiments.result import RunResult
+from lifealign.experiments.result_of_life import result_of, save_result
 from lifealign.life import Life
 from lifealign.report.page.life_page import life_page
 from lifealign.report.page.runs_page import load_run, runs_page
@@ -186,7 +186,7 @@ def test_runs_stand_side_by_side_with_their_tables(make_life: MakeLife, tmp_path
     text = Reader(page).all_text()
     assert "4 runs of SeqFT, ER" in text and "difference from ER" in text and "seeds 1, 2" in text
     assert page == runs_page(runs, "ER")
-    label = result_of(Life.open(paths[0])) | {"label": "<b>bold", "order": "o"}
+    label = result_of(Life.open(paths[0]), label="<b>bold", order="o")
     assert "<b>bold" in Reader(runs_page([label])).all_text()
 
 
@@ -196,14 +196,14 @@ def test_methods_stand_by_their_last_score_and_every_seed_is_told(make_life: Mak
     life.learn(letter_task("b", "c", "d"))
     result = result_of(life)
 
-    def run(label: str, seed: int, accuracy: float) -> dict[str, Any]:
-        changed = deepcopy(result) | {"label": label, "order": "stream"}
+    def run(label: str, seed: int, accuracy: float) -> RunResult:
+        changed = result.model_dump() | {"label": label, "order": "stream"}
         changed["settings"]["seed"] = seed
         changed["scores"] = {"preference_accuracy": changed["scores"]["preference_accuracy"]}
         matrix, changed["outcomes"] = changed["scores"]["preference_accuracy"], {}
         matrix["rows"][-1] = {"a": accuracy, "b": accuracy}
         matrix["summary"] |= {"last": accuracy, "backward_transfer": -0.25}
-        return changed
+        return RunResult(**changed)
 
     page = runs_page([run("Poor", 1, 0.25), run("Poor", 2, 0.75), run("Good", 1, 0.75), run("Good", 2, 1.0)])
     text = Reader(page).all_text()
@@ -222,10 +222,10 @@ def test_what_is_no_run_is_said(tmp_path: Path, make_life: MakeLife) -> None:
     with pytest.raises(ConfigError, match=r"a directory without life\.json"):
         load_run(tmp_path)
     (tmp_path / "other.json").write_text('{"method": "er"}')
-    with pytest.raises(ConfigError, match=r"other\.json: found a file without base, cost"):
+    with pytest.raises(LifeError, match=r"other\.json: found a file without base, cost"):
         load_run(tmp_path / "other.json")
     (tmp_path / "list.json").write_text("[]")
-    with pytest.raises(ConfigError, match=r"list\.json: found something else"):
+    with pytest.raises(LifeError, match=r"list\.json: found a list of 0, expected a result file"):
         load_run(tmp_path / "list.json")
     bare = make_life(evaluation={"metrics": ("margin",), "general_text": None})
     bare.learn(letter_task("untested", "a", "b", test=0))

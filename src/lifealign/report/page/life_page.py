@@ -17,6 +17,7 @@ from lifealign.report.page.prompts import MOST_PROMPTS, SHOWN_PROMPTS, empty_ans
 from lifealign.report.page.render import minus, render
 from lifealign.report.page.scores import key_figures, metric_panel
 from lifealign.report.page.strips import FIGURES, strip_panels
+from lifealign.step_files import consolidation, time_taken, training
 
 
 def life_page(life: Life) -> str:
@@ -113,10 +114,11 @@ def _consolidation(life: Life) -> list[dict[str, Any]]:
     """Per step and segment: the means over all factors, and what was written down of each factor."""
     found = []
     for version in life.steps:
-        for segment, content in life.directory.json(f"tasks/{version.name}/consolidation.json").items():
+        for segment, content in consolidation(life.directory, version.name).items():
             label = version.name if segment == "task" else f"{version.name}, {segment}"
-            means = {key: content["mean"].get(key) for key in FIGURES}
-            found.append({"label": label, "means": means, "factors": content["factors"]})
+            means = {key: None if content.mean is None else getattr(content.mean, key) for key in FIGURES}
+            factors = {name: figures.model_dump() for name, figures in content.factors.items()}
+            found.append({"label": label, "means": means, "factors": factors})
     return found
 
 
@@ -124,20 +126,20 @@ def _costs(life: Life) -> list[dict[str, Any]]:
     """What each step was made of and what it took."""
     rows = []
     for version in life.steps:
-        training = life.directory.json(f"tasks/{version.name}/training.json")
-        time = life.directory.json(f"tasks/{version.name}/time.json")
-        used = training["pairs"] + training["replayed_pairs"] - len(training["left_out"])
+        trained, time = training(life.directory, version.name), time_taken(life.directory, version.name)
+        used = trained.pairs + trained.replayed_pairs - len(trained.left_out)
+        learning = time.seconds if time.learning_seconds is None else time.learning_seconds
         rows.append(
             {
                 "step": version.name,
-                "pairs": training["pairs"],
+                "pairs": trained.pairs,
                 "held_out": sum(task.test_pairs for task in version.tasks),
-                "replayed": training["replayed_pairs"],
-                "share": training["replayed_pairs"] / used if used > 0 else 0.0,
-                "left_out": len(training["left_out"]),
-                "steps": sum(len(stage) for stage in training["stages"].values()),
-                "learning": time.get("learning_seconds", time["seconds"]) / 60,
-                "minutes": time["seconds"] / 60,
+                "replayed": trained.replayed_pairs,
+                "share": trained.replayed_pairs / used if used > 0 else 0.0,
+                "left_out": len(trained.left_out),
+                "steps": sum(len(stage) for stage in trained.stages.values()),
+                "learning": learning / 60,
+                "minutes": time.seconds / 60,
                 "megabytes": sum(record.size for record in version.files.values()) / 1e6,
             }
         )

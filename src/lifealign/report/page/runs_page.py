@@ -8,12 +8,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from lifealign import storage
 from lifealign.errors import ConfigError
-from lifealign.evaluation.bootstrap import cell_statistic
 from lifealign.evaluation.metrics import METRICS
+from lifealign.experiments.bootstrap import cell_statistic
+from lifealign.experiments.result import RunResult, load_result
+from lifealign.experiments.result_of_life import result_of
+from lifealign.life import Life
 from lifealign.manifest import MANIFEST
-from lifealign.methods import METHODS
 from lifealign.report.comparison import Comparison, MetricTable, OrderTables, compare_results
 from lifealign.report.comparison_tables import TextTable, captions, tables
 from lifealign.report.page.dots import Values, dot_plots
@@ -23,40 +24,23 @@ from lifealign.report.page.scores import shown
 
 STATISTICS = {"last": "Last: mean over the tasks after the last step", "backward_transfer": "Backward transfer"}
 
-Run = Mapping[str, Any]
-"""A result file: what ``lifealign run`` and ``lifealign compare`` write."""
 
-
-def load_run(path: Path) -> dict[str, Any]:
+def load_run(path: Path) -> RunResult:
     """Reads a run: the directory of a life, or a result file.
-
-    A run that no comparison has named gets its method's name for a label and its tasks for an order.
 
     Raises:
         ConfigError: If the path is neither.
-        LifeError: If the life or the file is damaged.
+        LifeError: If the life or the file is damaged, or the file is no result file.
     """
     if (path / MANIFEST).is_file():
-        from lifealign.experiment import result_of
-        from lifealign.life import Life
-
-        result = result_of(Life.open(path))
-    elif path.is_file():
-        result = storage.read_json(path)
-    else:
-        what = "a directory without life.json" if path.is_dir() else "nothing"
-        raise ConfigError(f"{path}: found {what}, expected a life or a result file")
-    needed = {"method", "settings", "scores", "outcomes", "one_model", "cost", "steps", "base"}
-    if not isinstance(result, dict) or not needed <= result.keys():
-        missing = sorted(needed - result.keys()) if isinstance(result, dict) else []
-        found = f"a file without {', '.join(missing)}" if missing else "something else"
-        raise ConfigError(f"{path}: found {found}, expected a result file of `lifealign run` or `lifealign compare`")
-    method = METHODS[result["method"]].title if result["method"] in METHODS else str(result["method"])
-    order = ", ".join(task["name"] for step in result["steps"] for task in step["tasks"])
-    return {"label": method, "order": order} | result
+        return result_of(Life.open(path))
+    if path.is_file():
+        return load_result(path)
+    what = "a directory without life.json" if path.is_dir() else "nothing"
+    raise ConfigError(f"{path}: found {what}, expected a life or a result file")
 
 
-def runs_page(runs: Sequence[Run], against: str | None = None) -> str:
+def runs_page(runs: Sequence[RunResult], against: str | None = None) -> str:
     """The report of several runs as one HTML file that needs nothing else; the same runs give the same bytes.
 
     Args:
@@ -72,19 +56,19 @@ def runs_page(runs: Sequence[Run], against: str | None = None) -> str:
     return render(
         "runs.html.j2",
         title="Runs side by side",
-        labels=list(dict.fromkeys(run["label"] for run in runs)),
+        labels=list(dict.fromkeys(run.label for run in runs)),
         runs=len(runs),
         seeds=comparison.seeds,
-        bases=list(dict.fromkeys(short_name(run["base"]["model_name_or_path"]) for run in runs)),
+        bases=list(dict.fromkeys(short_name(run.base.model_name_or_path) for run in runs)),
         against=against,
         orders=[_order(comparison, order, runs) for order in comparison.orders],
         captions=captions(comparison),
     )
 
 
-def _order(comparison: Comparison, order: OrderTables, runs: Iterable[Run]) -> dict[str, Any]:
+def _order(comparison: Comparison, order: OrderTables, runs: Iterable[RunResult]) -> dict[str, Any]:
     """One order of the tasks: a tab per metric with plots and tables, and the tables that belong to no metric."""
-    here = [run for run in runs if run["order"] == order.order]
+    here = [run for run in runs if run.order == order.order]
     metrics = []
     for table in order.metrics:
         of_metric = replace(comparison, orders=(replace(order, metrics=(table,), general=(), costs=()),))
@@ -108,7 +92,7 @@ def _named(table: TextTable, order: str) -> dict[str, Any]:
     return table._asdict() | {"title": title[:1].upper() + title[1:]}
 
 
-def _plots(runs: Sequence[Run], table: MetricTable) -> list[dict[str, Any]]:
+def _plots(runs: Sequence[RunResult], table: MetricTable) -> list[dict[str, Any]]:
     """Both statistics as dots; the method with the best last score on top, since tables keep the given order."""
     base, *methods = table.rows
     found = {
@@ -138,21 +122,21 @@ def _plots(runs: Sequence[Run], table: MetricTable) -> list[dict[str, Any]]:
     return plots
 
 
-def _statistic(run: Run, metric: str, name: str) -> float | None:
-    return cell_statistic(run, metric, name) if metric in run["scores"] else None
+def _statistic(run: RunResult, metric: str, name: str) -> float | None:
+    return cell_statistic(run, metric, name) if metric in run.scores else None
 
 
-def _of(runs: Iterable[Run], label: str) -> list[Run]:
-    return sorted((run for run in runs if run["label"] == label), key=lambda run: int(run["settings"]["seed"]))
+def _of(runs: Iterable[RunResult], label: str) -> list[RunResult]:
+    return sorted((run for run in runs if run.label == label), key=lambda run: run.seed)
 
 
 def _scaled(metric: str, value: float) -> float:
     return 100 * value if METRICS[metric].unit == "share" else value
 
 
-def _values(metric: str, runs: Sequence[Run], values: Sequence[float | None], *, signed: bool) -> Values:
+def _values(metric: str, runs: Sequence[RunResult], values: Sequence[float | None], *, signed: bool) -> Values:
     """A row of a dot plot: every seed, mean, standard deviation, and both in words."""
-    seeds = {run["settings"]["seed"]: value for run, value in zip(runs, values, strict=True) if value is not None}
+    seeds = {run.seed: value for run, value in zip(runs, values, strict=True) if value is not None}
     if not seeds:
         return Values((), None, None, "no such number")
     there = list(seeds.values())

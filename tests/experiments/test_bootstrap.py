@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lifealign.evaluation.bootstrap import STATISTICS, Difference, cell_statistic, paired_bootstrap
 from lifealign.evaluation.matrix import ScoreMatrix
+from lifealign.experiments.bootstrap import STATISTICS, Difference, cell_statistic, paired_bootstrap
+from lifealign.experiments.result import Cost, LearntTask, Matrix, RunResult, StepResult
+from lifealign.manifest import BaseRecord
 
 Outcomes = Sequence[Mapping[str, Sequence[float]]]
 """Rows of one metric: after each step, the outcomes of each task's held-out examples."""
@@ -23,7 +25,7 @@ def result(
     higher_is_better: bool = True,
     base: float = 0.25,
     **outcomes: Outcomes,
-) -> dict[str, Any]:
+) -> RunResult:
     """A cell of a comparison, made of the outcomes of each metric."""
     scores = {}
     for metric, rows in outcomes.items():
@@ -31,17 +33,45 @@ def result(
         means = [{task: fmean(examples) for task, examples in row.items()} for row in rows]
         tasks = list(dict.fromkeys(task for row in rows for task in row))
         matrix = ScoreMatrix(metric, higher_is_better, tasks, learnt_at, means, dict.fromkeys(tasks, base))
-        scores[metric] = matrix.as_dict()
-    return {
-        "label": label,
-        "order": order,
-        "settings": {"seed": seed},
-        "base": {"fingerprint": "f00d"},
-        "one_model": one_model,
-        "scores": scores,
-        "outcomes": outcomes,
-        "cost": {"seconds": 90.0, "state_bytes": 2_500_000, "adapter_bytes": 10_000_000, "peak_memory_bytes": None},
-    }
+        scores[metric] = Matrix(**matrix.as_dict())
+    steps = max(map(len, outcomes.values()))
+    learnt = LearntTask(name="of no matter", train_pairs=8, test_pairs=4, data_hash="d00d")
+    return RunResult(
+        label=label,
+        order=order,
+        method="er",
+        settings={"seed": seed},
+        environment={},
+        base=BaseRecord(model_name_or_path="tiny", revision=None, fingerprint="f00d"),
+        one_model=one_model,
+        scores=scores,
+        outcomes={
+            metric: [{task: list(one) for task, one in row.items()} for row in outcomes[metric]] for metric in outcomes
+        },
+        general_text=[None] * steps,
+        cost=Cost(
+            seconds=90.0,
+            seconds_with_scoring=99.0,
+            state_bytes=2_500_000,
+            adapter_bytes=10_000_000,
+            peak_memory_bytes=None,
+        ),
+        steps=[
+            StepResult(
+                name=f"{step + 1:02d}",
+                tasks=[learnt],
+                replayed_pairs=0,
+                left_out=0,
+                stages={},
+                losses={},
+                method_state={},
+                consolidation={},
+                consolidation_by_factor={},
+                seconds=1.0,
+            )
+            for step in range(steps)
+        ],
+    )
 
 
 def stream(examples: Mapping[str, Any]) -> Outcomes:
@@ -80,8 +110,8 @@ def test_what_is_missing_or_no_mean_over_examples_has_no_interval() -> None:
     whole: Outcomes = [{"a": [1.0, 0.0]}, {"a": [0.0, 0.0], "b": [1.0, 1.0]}]
     ours, theirs = result(margin=whole), result(margin=whole)
     assert paired_bootstrap([ours], [theirs], "margin", "last") is not None
-    of_a_corpus = theirs | {"outcomes": {}}  # its score is no mean of theirs
-    one_mark_missing = theirs | {"outcomes": {"margin": [{"a": [1.0, None]}, *whole[1:]]}}
+    of_a_corpus = theirs.model_copy(update={"outcomes": {}})  # its score is no mean of theirs
+    one_mark_missing = theirs.model_copy(update={"outcomes": {"margin": [{"a": [1.0, None]}, *whole[1:]]}})
     for other in (of_a_corpus, one_mark_missing):
         assert paired_bootstrap([ours], [other], "margin", "last") is None
         assert paired_bootstrap([other], [ours], "margin", "last") is None
@@ -96,13 +126,13 @@ def test_the_difference_is_that_of_the_score_matrix(statistic: str, higher_is_be
     # Two tasks come in one step: weights are not those of a plain triangle.
     rows = [{"a": 8}, {"a": 8, "b": 5, "c": 8}, {"a": 8, "b": 5, "c": 8}, {"a": 8, "b": 5, "c": 8, "d": 3}]
 
-    def results() -> list[dict[str, Any]]:
+    def results() -> list[RunResult]:
         drawn = [[{task: list(rng.normal(size=n)) for task, n in row.items()} for row in rows] for _ in range(3)]
         return [result(seed=n, higher_is_better=higher_is_better, margin=one) for n, one in enumerate(drawn)]
 
     ours, theirs = results(), results()
     gaps = [
-        one["scores"]["margin"]["summary"][statistic] - other["scores"]["margin"]["summary"][statistic]
+        getattr(one.scores["margin"].summary, statistic) - getattr(other.scores["margin"].summary, statistic)
         for one, other in zip(ours, theirs, strict=True)
     ]
     found = paired_bootstrap(ours, theirs, "margin", statistic, resamples=200)
@@ -155,7 +185,7 @@ def test_seeds_are_paired_so_that_lucky_ones_cancel() -> None:
 
 
 def test_only_orders_and_seeds_that_both_have_are_compared() -> None:
-    def at(order: str, seed: int, level: float) -> dict[str, Any]:
+    def at(order: str, seed: int, level: float) -> RunResult:
         return result(order=order, seed=seed, margin=[{"a": [level] * 2}])
 
     ours = [at("one", 1, 1.0), at("one", 2, 100.0), at("two", 1, 3.0)]
@@ -213,7 +243,7 @@ def test_the_interval_does_not_depend_on_how_many_are_drawn_at_once(monkeypatch:
     rng = np.random.default_rng(5)
     ours, theirs = ([result(margin=[{"a": list(rng.normal(size=30))}])] for _ in range(2))
     whole = paired_bootstrap(ours, theirs, "margin", "last", resamples=1000)
-    monkeypatch.setattr("lifealign.evaluation.bootstrap.DRAWN_AT_ONCE", 30 * 7)  # 142 parts of 7 and one of 6
+    monkeypatch.setattr("lifealign.experiments.bootstrap.DRAWN_AT_ONCE", 30 * 7)  # 142 parts of 7 and one of 6
     parts = paired_bootstrap(ours, theirs, "margin", "last", resamples=1000)
     assert whole is not None and parts is not None
     assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high), abs=1e-12)

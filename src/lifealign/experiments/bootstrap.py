@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lifealign.evaluation.matrix import ScoreMatrix
+from lifealign.experiments.result import Matrix, RunResult
 
 STATISTICS = ("last", "average", "learned", "backward_transfer")
 """The numbers of a score matrix that are linear in it, so that they are means over held-out examples."""
@@ -19,8 +19,6 @@ CONFIDENCE = 0.95
 ROUNDING = 1e-9  # of a score; an end of an interval that should be 0 comes out as 1e-17 of either sign
 DRAWN_AT_ONCE = 2_000_000  # indices, 16 MB; more are drawn in parts
 
-Result = Mapping[str, Any]
-"""A result file of a comparison: one method, one order of the tasks, one seed."""
 Vector = NDArray[np.float64]
 
 
@@ -47,8 +45,8 @@ class Difference:
 
 
 def paired_bootstrap(
-    ours: Sequence[Result],
-    theirs: Sequence[Result],
+    ours: Sequence[RunResult],
+    theirs: Sequence[RunResult],
     metric: str,
     statistic: str,
     *,
@@ -91,9 +89,9 @@ def paired_bootstrap(
     Example:
         >>> def result(right):
         ...     matrix = ScoreMatrix("adherence", True, ["a"], {"a": 0}, [{"a": sum(right) / len(right)}])
-        ...     scores, outcomes = {"adherence": matrix.as_dict()}, {"adherence": [{"a": right}]}
+        ...     scores, outcomes = {"adherence": Matrix(**matrix.as_dict())}, {"adherence": [{"a": right}]}
         ...     cell = {"order": "given", "settings": {"seed": 1}, "one_model": True}
-        ...     return cell | {"scores": scores, "outcomes": outcomes}
+        ...     return RunResult.model_construct(**cell, scores=scores, outcomes=outcomes)
         >>> found = paired_bootstrap([result([1, 1, 0, 1])], [result([0, 1, 0, 0])], "adherence", "last")
         >>> found.difference, found.low, found.high, found.excludes_zero
         (0.5, 0.0, 1.0, False)
@@ -123,38 +121,38 @@ def paired_bootstrap(
     return Difference(difference, float(low), float(high), len(pairs))
 
 
-def cell_statistic(result: Result, metric: str, statistic: str) -> float | None:
+def cell_statistic(result: RunResult, metric: str, statistic: str) -> float | None:
     """A statistic of one result, or None where the method has none by its construction.
 
     A single step (all tasks at once) has no average over steps. Models of single tasks are no stream: nothing comes
     after the task that a model has learnt, so it has neither that average nor a backward transfer; what its matrix
     says there, such as a backward transfer of 0, is an artefact.
     """
-    matrix = result["scores"][metric]
+    matrix = result.scores[metric]
     over_steps = statistic in ("average", "backward_transfer")
-    if over_steps and (not result["one_model"] or len(matrix["rows"]) < 2):
+    if over_steps and (not result.one_model or len(matrix.rows) < 2):
         return None
-    value: float | None = matrix["summary"][statistic]
+    value: float | None = getattr(matrix.summary, statistic)
     return value
 
 
-def _has_every_outcome(result: Result, metric: str) -> bool:
+def _has_every_outcome(result: RunResult, metric: str) -> bool:
     """Whether the scores are means over examples, none of which is missing."""
-    rows = result["outcomes"].get(metric)
+    rows = result.outcomes.get(metric)
     return rows is not None and not any(None in outcomes for row in rows for outcomes in row.values())
 
 
-def _by_cell(results: Sequence[Result]) -> dict[tuple[str, int], Result]:
-    cells: dict[tuple[str, int], Result] = {}
+def _by_cell(results: Sequence[RunResult]) -> dict[tuple[str, int], RunResult]:
+    cells: dict[tuple[str, int], RunResult] = {}
     for result in results:
-        cell = (result["order"], result["settings"]["seed"])
+        cell = (result.order, result.seed)
         if cell in cells:
             raise ValueError(f"found order {cell[0]!r} and seed {cell[1]} twice, expected one result for each")
         cells[cell] = result
     return cells
 
 
-def _differences(pairs: Sequence[tuple[Result, Result]], metric: str, statistic: str) -> dict[str, Vector]:
+def _differences(pairs: Sequence[tuple[RunResult, RunResult]], metric: str, statistic: str) -> dict[str, Vector]:
     """Per task ours - theirs, ``(cells, examples)``; the statistic's difference is the sum over tasks of the means."""
     parts = [[_parts(result, metric, statistic) for result in pair] for pair in pairs]
     sizes = {task: len(examples) for task, examples in parts[0][0].items()}
@@ -165,11 +163,11 @@ def _differences(pairs: Sequence[tuple[Result, Result]], metric: str, statistic:
     return {task: np.stack([ours[task] - theirs[task] for ours, theirs in parts]) for task in sizes}
 
 
-def _parts(result: Result, metric: str, statistic: str) -> dict[str, Vector]:
+def _parts(result: RunResult, metric: str, statistic: str) -> dict[str, Vector]:
     """Per task, what each held-out example adds to the statistic over all steps; the mean is the task's share of it."""
-    weights = _weights(metric, result["scores"][metric], statistic)
+    weights = _weights(metric, result.scores[metric], statistic)
     parts: dict[str, Vector] = {}
-    for step, row in enumerate(result["outcomes"][metric]):
+    for step, row in enumerate(result.outcomes[metric]):
         for task, outcomes in row.items():
             weighted = weights[step, task] * np.asarray(outcomes, dtype=np.float64)
             if task in parts and len(parts[task]) != len(weighted):
@@ -181,16 +179,16 @@ def _parts(result: Result, metric: str, statistic: str) -> dict[str, Vector]:
     return parts
 
 
-def _weights(metric: str, matrix: Mapping[str, Any], statistic: str) -> dict[tuple[int, str], float]:
+def _weights(metric: str, matrix: Matrix, statistic: str) -> dict[tuple[int, str], float]:
     """Weight of each (step, task) score in a statistic: its value where that score is 1 and all others are 0.
 
     Asking ``ScoreMatrix`` keeps one definition of the statistics.
     """
     weights = {}
-    rows = matrix["rows"]
+    rows = matrix.rows
     for step, task in [(step, task) for step, row in enumerate(rows) for task in row]:
         unit = [{name: float((at, name) == (step, task)) for name in row} for at, row in enumerate(rows)]
-        of_unit = ScoreMatrix(metric, matrix["higher_is_better"], matrix["tasks"], matrix["learnt_at"], unit)
+        of_unit = ScoreMatrix(metric, matrix.higher_is_better, matrix.tasks, matrix.learnt_at, unit)
         weights[step, task] = float(getattr(of_unit, statistic))
     return weights
 

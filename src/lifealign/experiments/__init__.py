@@ -1,0 +1,1 @@
+"""Streams and comparisons: what a run has left behind, and what can be read from many of them."""

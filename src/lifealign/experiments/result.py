@@ -1,0 +1,301 @@
+"""The result file of a run: what it holds, how it is written, and how it is read again without trusting it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, JsonValue, model_validator
+
+from lifealign import storage
+from lifealign.config_words import Fault, Faults, nearest, shown
+from lifealign.errors import LifeError, describe
+from lifealign.evaluation.metrics import METRICS
+from lifealign.manifest import BaseRecord
+from lifealign.step_files import Figures, General, Outcomes
+from lifealign.typed_json import Count, Number, Record, validated
+
+HASH = "content_hash"
+"""Key of a result file beside those of :class:`RunResult`: :func:`content_hash` of all the others."""
+WRITERS = "`lifealign run` or `lifealign compare`, written by this version"
+
+Scores = dict[str, Number]
+"""Scores by task, in the metric's unit."""
+
+
+class Summary(Record):
+    """The numbers that continual learning reads from a score matrix, in the metric's unit.
+
+    Each is a mean, and None where there is nothing to take it over (one step has no backward transfer) or where a score
+    that belongs to it is missing.
+
+    Attributes:
+        last: Over the tasks after the last step.
+        average: Over the steps, of the mean over the tasks seen by then.
+        learned: Over the tasks, each right after it was learnt.
+        backward_transfer: Change of the earlier tasks since each was learnt; negative means forgetting.
+        forgetting: Fall of the earlier tasks from their best, at least 0.
+        base: Of the base model over the tasks.
+    """
+
+    last: Number | None
+    average: Number | None
+    learned: Number | None
+    backward_transfer: Number | None
+    forgetting: Number | None
+    base: Number | None
+
+
+class Matrix(Record):
+    """A metric on every task after every step.
+
+    Attributes:
+        higher_is_better: Direction of the metric.
+        tasks: Tasks with any score, in the order in which they were learnt.
+        learnt_at: Step (from 0) in which each of them was learnt.
+        base: Scores of the base model; a task of which none is known is absent.
+        rows: Scores after each step; a task that was not scored then is absent.
+        summary: Numbers read from the matrix.
+    """
+
+    higher_is_better: bool
+    tasks: list[str] = Field(min_length=1)
+    learnt_at: dict[str, Count]
+    base: Scores
+    rows: list[Scores]
+    summary: Summary
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Matrix:
+        if faults := list(self._faults()):
+            raise Faults(faults)
+        return self
+
+    def _faults(self) -> Iterator[Fault]:
+        for place, tasks in (("tasks", self.tasks), ("learnt_at", self.learnt_at)):
+            if sorted(tasks) != sorted(set(self.tasks)):
+                yield (place,), f"found {_names(tasks)}, expected each of {_names(set(self.tasks))} once"
+        for task, step in self.learnt_at.items():
+            if step >= len(self.rows):
+                yield ("learnt_at", task), f"found {shown(step)}, expected one of the {len(self.rows)} steps, from 0"
+        for where, row in ((("base",), self.base), *((("rows", step), row) for step, row in enumerate(self.rows))):
+            for task in sorted(set(row) - set(self.tasks)):
+                yield (*where, task), f"found a task that is not there, expected one of {_names(self.tasks)}"
+
+
+class LearntTask(Record):
+    """A task that a step has learnt.
+
+    Attributes:
+        name: Its name.
+        train_pairs: Number of pairs it was learnt from.
+        test_pairs: Number of pairs that were held out.
+        data_hash: Content hash of its data and check.
+    """
+
+    name: str
+    train_pairs: Count
+    test_pairs: Count
+    data_hash: str
+
+
+class StageSummary(Record):
+    """A training stage in short: where it began, what it reached, what it met on the way.
+
+    Attributes:
+        optimizer_steps: Number of optimizer steps.
+        first: Figures of the first one, such as ``loss`` and ``grad_norm``; None of a stage without any.
+        last: The same of the last one.
+        mean: Means over all of them; None also in files of early versions, which did not take them.
+    """
+
+    optimizer_steps: Count
+    first: dict[str, Number] | None
+    last: dict[str, Number] | None
+    mean: dict[str, Number] | None
+
+
+class StepResult(Record):
+    """What one step of the stream took and did.
+
+    Attributes:
+        name: Its name, ``02-tone``.
+        tasks: Tasks learnt in it.
+        replayed_pairs: Number of remembered pairs that were mixed in.
+        left_out: Number of pairs that could not be used.
+        stages: A summary of each training stage.
+        losses: Loss of every optimizer step, by stage.
+        method_state: Values of the method's state after the step, such as CPPO's classes; each method has its own.
+        consolidation: Means over all LoRA factors, by the name of the update.
+        consolidation_by_factor: The same means over the layers, per kind of factor (``q_proj.lora_A``).
+        seconds: Time with scoring.
+    """
+
+    name: str
+    tasks: list[LearntTask] = Field(min_length=1)
+    replayed_pairs: Count
+    left_out: Count
+    stages: dict[str, StageSummary]
+    losses: dict[str, list[Number]]
+    method_state: dict[str, JsonValue]
+    consolidation: dict[str, Figures]
+    consolidation_by_factor: dict[str, dict[str, Figures]]
+    seconds: Number = Field(ge=0)
+
+
+class Cost(Record):
+    """What a run took.
+
+    Attributes:
+        seconds: Time of learning, without scoring; with it in lives of 0.1, which did not tell them apart.
+        seconds_with_scoring: Time of learning and scoring.
+        state_bytes: What the method has to keep besides the adapter: remembered pairs, its state, past updates.
+        adapter_bytes: Size of the adapter; of all adapters where every task has one of its own.
+        peak_memory_bytes: Most memory in use; None where it could not be measured.
+    """
+
+    seconds: Number = Field(ge=0)
+    seconds_with_scoring: Number = Field(ge=0)
+    state_bytes: Count
+    adapter_bytes: Count
+    peak_memory_bytes: Count | None
+
+
+class RunResult(Record):
+    """One run: one method, one order of the tasks, one seed.
+
+    Attributes:
+        label: Row of a comparison's tables that the run belongs to; the method's title where no comparison named it.
+        order: Name of the order of the tasks; the tasks' names, with commas, where no comparison named it.
+        method: Key of the method.
+        settings: Every setting of the life, as :class:`~lifealign.config.LifeConfig` has them. An object of any keys:
+            those of the version that wrote the file, which a comparison holds against its own.
+        environment: Versions of the libraries, by name.
+        base: The base model.
+        one_model: False where every task has a model of its own.
+        scores: A matrix per metric that any task has.
+        outcomes: Per metric and step, by task, what every held-out example counted for (None: a mark is missing). The
+            score is their mean; a metric that is no mean over examples is absent, and all of them in lives of 0.1.
+        general_text: Per step, loss and perplexity on general text; None where they were not measured.
+        cost: What the run took; None in files of 0.1, which did not say.
+        steps: What each step took and did.
+    """
+
+    label: str
+    order: str
+    method: str
+    settings: dict[str, JsonValue]
+    environment: dict[str, str]
+    base: BaseRecord
+    one_model: bool
+    scores: dict[str, Matrix]
+    outcomes: dict[str, list[dict[str, Outcomes]]]
+    general_text: list[General | None]
+    cost: Cost | None
+    steps: list[StepResult]
+
+    @property
+    def seed(self) -> int:
+        """The root seed of the run."""
+        seed = self.settings["seed"]
+        assert isinstance(seed, int)  # see _faults
+        return seed
+
+    @property
+    def learnt(self) -> list[LearntTask]:
+        """Every task, in the order in which they were met."""
+        return [task for step in self.steps for task in step.tasks]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RunResult:
+        if faults := list(self._faults()):
+            raise Faults(faults)
+        return self
+
+    def _faults(self) -> Iterator[Fault]:
+        seed = self.settings.get("seed")
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            found = describe(seed) if "seed" in self.settings else "nothing"
+            yield ("settings", "seed"), f"found {found}, expected a whole number"
+        for metric, matrix in self.scores.items():
+            if metric not in METRICS:
+                known = nearest(metric, METRICS) or f", expected one of {', '.join(METRICS)}"
+                yield ("scores", metric), f"found a metric that does not exist{known}"
+            yield from self._one_per_step(("scores", metric, "rows"), matrix.rows)
+        yield from self._one_per_step(("general_text",), self.general_text)
+        for metric, rows in self.outcomes.items():
+            if metric not in self.scores:
+                yield ("outcomes", metric), "found a metric that has no scores, expected one of those that have"
+                continue
+            yield from self._one_per_step(("outcomes", metric), rows)
+            for step, (row, scores) in enumerate(zip(rows, self.scores[metric].rows, strict=False)):
+                if row.keys() != scores.keys():
+                    expected = f"{_names(scores)} as in scores.{metric}.rows[{step}]"
+                    yield ("outcomes", metric, step), f"found {_names(row)}, expected {expected}"
+                for task, examples in row.items():
+                    if all(one is None for one in examples):
+                        yield ("outcomes", metric, step, task), f"found {describe(examples)}, expected a number in it"
+
+    def _one_per_step(self, place: tuple[str, ...], rows: list[Any]) -> Iterator[Fault]:
+        if len(rows) != len(self.steps):
+            yield place, f"found {describe(rows)}, expected one of each of the {len(self.steps)} steps"
+
+
+def write_result(path: Path, result: RunResult) -> None:
+    """Writes a result file, with the hash of its content.
+
+    Raises:
+        LifeError: If the system refuses.
+    """
+    content = result.model_dump(mode="json")
+    storage.write_json(path, content | {HASH: content_hash(content)})
+
+
+def load_result(path: Path) -> RunResult:
+    """Reads a result file.
+
+    Raises:
+        LifeError: If it is missing, no result file, or not what was written: each in one line that says where.
+    """
+    try:
+        content = storage.read_json(path)
+    except (RecursionError, ValueError) as error:
+        raise LifeError(f"{path}: found lists nested too deep, or a number too long, to be read as JSON") from error
+    if not isinstance(content, dict):
+        raise LifeError(f"{path}: found {describe(content)}, expected a result file of {WRITERS}")
+    if len(missing := sorted(RunResult.model_fields.keys() - content.keys())) > 1:
+        raise LifeError(f"{path}: found a file without {', '.join(missing)}, expected a result file of {WRITERS}")
+    claimed = content.pop(HASH, None)
+    result = validated(path, content, RunResult)
+    if claimed is None:
+        raise LifeError(
+            f"{path}: {HASH}: found nothing, expected the hash of the rest; an earlier version wrote the file, or it "
+            "was changed: delete it, and the command that made it writes it anew"
+        )
+    if claimed != content_hash(content):
+        raise LifeError(
+            f"{path}: found content that does not match its {HASH}: it was changed after it was written; restore it "
+            "from a copy, or delete it, and the command that made it writes it anew"
+        )
+    return result
+
+
+def content_hash(content: Any) -> str:
+    """SHA-256, in hexadecimal, of a JSON value written in one way: keys sorted, no spaces, only ASCII.
+
+    How a file is indented does not matter, every value does. Floats are written as the shortest text that is read back
+    as the same float.
+
+    Example:
+        >>> content_hash({"b": 0.1, "a": [1, None]}) == hashlib.sha256(b'{"a":[1,null],"b":0.1}').hexdigest()
+        True
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _names(tasks: Any) -> str:
+    names = [shown(task) for task in tasks]
+    return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "") or "no task"

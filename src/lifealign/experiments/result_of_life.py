@@ -1,0 +1,127 @@
+"""The result of a life: what a result file says of it, gathered from the files of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from lifealign.errors import LifeError
+from lifealign.experiments.result import Cost, LearntTask, Matrix, RunResult, StageSummary, StepResult, write_result
+from lifealign.life import Life
+from lifealign.manifest import Version
+from lifealign.step_files import Figures, General, consolidation, saved_method, time_taken, training
+from lifealign.typed_json import validated
+
+
+def result_of(life: Life, *, label: str | None = None, order: str | None = None) -> RunResult:
+    """Everything a result file says of a life: settings, scores, consolidation figures, sizes and times.
+
+    Args:
+        life: The life.
+        label: Row of a comparison's tables; the method's title by default.
+        order: Name of the order of its tasks; their names by default.
+
+    Raises:
+        LifeError: If one of its files is damaged, or holds something else than what a step writes.
+    """
+    method, manifest = life.config.method, life.directory.manifest
+    content = {
+        "label": method.title if label is None else label,
+        "order": ", ".join(task.name for step in life.steps for task in step.tasks) if order is None else order,
+        "method": method.key,
+        "settings": life.config.model_dump(mode="json"),
+        "environment": manifest.environment,
+        "base": manifest.base,
+        "one_model": method.one_model,
+        "scores": {metric: Matrix(**matrix.as_dict()) for metric, matrix in life.scores.items()},
+        "outcomes": _outcomes(life),
+        "general_text": [None if one.general is None else General(**one.general) for one in life.records],
+        "cost": _cost(life),
+        "steps": [_step(life, version) for version in life.steps],
+    }
+    return validated(life.directory.path, content, RunResult)
+
+
+def save_result(life: Life, path: Path) -> None:
+    """Writes a life's result file to a place of its own, such as ``results/``."""
+    write_result(path, result_of(life))
+
+
+def _step(life: Life, version: Version) -> StepResult:
+    directory, trained = life.directory, training(life.directory, version.name)
+    consolidated = consolidation(directory, version.name)
+    return StepResult(
+        name=version.name,
+        tasks=[LearntTask(**task.model_dump(exclude={"check"})) for task in version.tasks],
+        replayed_pairs=trained.replayed_pairs,
+        left_out=len(trained.left_out),
+        stages={stage: _stage_summary(rows) for stage, rows in trained.stages.items()},
+        losses={stage: [round(row["loss"], 5) for row in rows] for stage, rows in trained.stages.items()},
+        method_state=saved_method(directory, version.name).values,
+        consolidation={name: one.mean for name, one in consolidated.items() if one.mean is not None},
+        consolidation_by_factor={name: _by_kind(one.factors) for name, one in consolidated.items() if one.factors},
+        seconds=time_taken(directory, version.name).seconds,
+    )
+
+
+def _outcomes(life: Life) -> dict[str, list[dict[str, list[float | None]]]]:
+    """Per metric and step what every held-out example counted for, by task; nothing of lives of 0.1, which kept none.
+
+    A step in which no task had a metric, such as one before the first task with a check, has an empty row there. A
+    metric that is no mean over examples, such as BLEU of a corpus, is not there.
+    """
+    rows = [record.outcomes for record in life.records]
+    return {
+        metric: [
+            {
+                task: [None if one is None else round(one, 4) for one in outcomes]
+                for task, outcomes in row.get(metric, {}).items()
+            }
+            for row in rows
+            if row is not None
+        ]
+        for metric in life.scores
+        if None not in rows and any(metric in row for row in rows if row is not None)
+    }
+
+
+def _cost(life: Life) -> Cost:
+    """What the method has taken: seconds of learning, bytes that have to be kept, most memory."""
+    directory, method = life.directory, life.config.method
+    times = [time_taken(directory, version.name) for version in life.steps]
+    peaks = [time.peak_memory_bytes for time in times if time.peak_memory_bytes is not None]
+    kept = [f"memory/{version.name}.safetensors" for version in life.steps] if method.keeps_updates else []
+    kept += [f"replay/{version.name}.jsonl" for version in life.steps]
+    sizes = {name: record.size for version in life.versions for name, record in version.files.items()}
+    if missing := [name for name in kept if name not in sizes]:
+        raise LifeError(f"{directory.path}: found no {missing[0]} in the manifest, expected one; the life is damaged")
+    state = directory.tensors(f"memory/{life.steps[-1].name}.method.safetensors") if life.steps else {}
+    last = f"versions/{life.versions[-1].name}/"
+    tensors = [name for name in sizes if name.startswith(last) and name.endswith(".safetensors")]
+    return Cost(
+        seconds=sum(time.seconds if time.learning_seconds is None else time.learning_seconds for time in times),
+        seconds_with_scoring=sum(time.seconds for time in times),
+        state_bytes=sum(sizes[name] for name in kept) + sum(tensor.nbytes for tensor in state.values()),
+        adapter_bytes=sum(sizes[name] for name in tensors) * (1 if method.one_model else len(life.steps)),
+        peak_memory_bytes=max(peaks) if peaks else None,
+    )
+
+
+def _stage_summary(rows: Sequence[Mapping[str, float]]) -> StageSummary:
+    """First and last optimizer step of a stage, and the mean over all: where it began, what it reached, what it met."""
+    if not rows:
+        return StageSummary(optimizer_steps=0, first=None, last=None, mean=None)
+    mean = {name: round(fmean(row[name] for row in rows), 5) for name in rows[0] if all(name in row for row in rows)}
+    return StageSummary(optimizer_steps=len(rows), first=dict(rows[0]), last=dict(rows[-1]), mean=mean)
+
+
+def _by_kind(factors: Mapping[str, Figures]) -> dict[str, Figures]:
+    """Means of the figures over the layers, per target module and factor (``q_proj.lora_A``)."""
+    kinds: dict[str, list[Figures]] = {}
+    for name, figures in factors.items():
+        kinds.setdefault(".".join(name.removesuffix(".weight").split(".")[-2:]), []).append(figures)
+    return {
+        kind: Figures(**{name: round(fmean(getattr(row, name) for row in rows), 5) for name in Figures.model_fields})
+        for kind, rows in kinds.items()
+    }
