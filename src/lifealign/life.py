@@ -248,7 +248,8 @@ class Life:
         self.config.method.prepare(model, self.config.seed)
         if self.versions:
             install_adapter(model, self.adapter())
-        return Runtime.prepare(model, self._base.tokenizer, share_prefix=self.config.data.share_prefix)
+        data = self.config.data
+        return Runtime.prepare(model, self._base.tokenizer, share_prefix=data.share_prefix, reasoning=data.reasoning)
 
     @cached_property
     def method(self) -> Method:

@@ -177,7 +177,8 @@ class Evaluator:
         )
 
     def _score_pairs(self, task: HeldOut, policy: str | None, scores: Scores) -> None:
-        pairs, _ = tokenize_pairs(self.runtime.tokenizer, task.pairs[: self.settings.pairs], self.max_length)
+        asked = task.pairs[: self.settings.pairs]
+        pairs, _ = tokenize_pairs(self.runtime.tokenizer, asked, self.max_length, self.runtime.reasoning)
         if pairs:
             outcomes = preference_outcomes(self._margins(pairs, policy))
             for metric in self._wants("pairs"):

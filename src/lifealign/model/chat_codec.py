@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -52,8 +51,7 @@ class ChatCodec:
 
         shape, between = template.shape("strip"), template.tail_before_question
         before = template.render(template.opening, ask=False).partition(ASK.content)[0]
-        header = len(os.path.commonprefix([before[::-1], between[::-1]]))  # both end with how a question begins
-        ends = written(shape.tail) or written(between[: len(between) - header])  # some leave the last turn open
+        ends = written(shape.tail) or written(_without_header(between, before))  # some leave the last turn open
         if not ends and not isinstance(eos, int):
             raise TemplateFault("no token ends its turns, and its tokenizer has no end of text")
         self.end_token_id: int = ends[0] if ends else eos
@@ -141,6 +139,14 @@ class ChatCodec:
         if self.end_token is not None and self.end_token in text:
             return text[: text.index(self.end_token) + len(self.end_token)], True
         return text.removesuffix(tail) if tail else text, False
+
+
+def _without_header(between: str, before: str) -> str:
+    """What stands between an answer and a question, without how a question begins: both texts end with that."""
+    same = 0
+    while same < min(len(between), len(before)) and between[-1 - same] == before[-1 - same]:
+        same += 1
+    return between[: len(between) - same]
 
 
 def chat_codec_of(tokenizer: PreTrainedTokenizerBase) -> ChatCodec:

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from lifealign.model.batch import Batch, collate
 from lifealign.model.logps import CompletionLogps
 from lifealign.model.prompt_pool import without_prompts
+from lifealign.model.reasoning import Reasoning
 from lifealign.model.tokens import TokenizedPair
 
 
@@ -28,6 +29,7 @@ class Runtime:
         model: The PEFT model inside.
         tokenizer: Its tokenizer, with a chat template.
         share_prefix: Whether chosen and rejected share one copy of their prompt in a batch.
+        reasoning: What becomes of reasoning in prompts and generated answers.
     """
 
     accelerator: Accelerator
@@ -35,13 +37,21 @@ class Runtime:
     model: PeftModel
     tokenizer: PreTrainedTokenizerBase
     share_prefix: bool
+    reasoning: Reasoning = "strip"
 
     @classmethod
-    def prepare(cls, model: PeftModel, tokenizer: PreTrainedTokenizerBase, *, share_prefix: bool = True) -> Runtime:
+    def prepare(
+        cls,
+        model: PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        share_prefix: bool = True,
+        reasoning: Reasoning = "strip",
+    ) -> Runtime:
         """Puts a model on the device that ``accelerate`` finds (CUDA before CPU)."""
         accelerator = Accelerator(mixed_precision="no")  # the model's own dtype decides; LoRA factors stay float32
         policy = accelerator.prepare(CompletionLogps(model))
-        return cls(accelerator, policy, model, tokenizer, share_prefix)
+        return cls(accelerator, policy, model, tokenizer, share_prefix, reasoning)
 
     @contextmanager
     def base_policy(self) -> Iterator[None]:
