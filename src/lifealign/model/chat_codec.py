@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from lifealign.data.task import Message
 from lifealign.model.chat_template import ANSWER, ASK, ASK_AGAIN, RULE, TemplateFault, chat_template_of
 from lifealign.model.control_text import CannotEncode, ControlText
-from lifealign.model.reasoning import Reasoning
+from lifealign.model.reasoning import CHANNELS, Reasoning
 
 Hidden = Mapping[str, str] | None
 """What the placeholders in some texts stand for; None where the texts hold no control token."""
@@ -56,7 +56,9 @@ class ChatCodec:
             raise TemplateFault("no token ends its turns, and its tokenizer has no end of text")
         self.end_token_id: int = ends[0] if ends else eos
         self.end_token = marks[ends[0]] if ends else None
-        stops = [self.end_token_id, eos, *written(between)[:1]]
+        # Not in the harmony form, where the same token ends the analysis, after which the answer is still to come.
+        further = written(between)[:1] if template.tags[0] != CHANNELS else []
+        stops = [self.end_token_id, eos, *further]
         self.stop_token_ids: tuple[int, ...] = tuple(dict.fromkeys(stop for stop in stops if isinstance(stop, int)))
         special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
         seen = {number for text in self.probes() for number in written(text)}
@@ -125,7 +127,8 @@ class ChatCodec:
         whole = template.whole(messages, answer, reasoning)
         if whole.startswith(prompt):
             text = whole[len(prompt) :]
-            if answer.strip() not in text:
+            plain = answer if reasoning == "strip" else template.without_reasoning(answer)  # kept, but laid out anew
+            if plain.strip() not in text:
                 raise TemplateFault("it loses or rewrites what the assistant says")
             tail = template.shape("strip").tail
         else:  # the prompt closes or opens a block of reasoning that the template does not write before an answer

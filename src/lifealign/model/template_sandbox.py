@@ -288,8 +288,9 @@ def _bounded(name: str, function: Callable[..., Any], budget: _Budget) -> Callab
         texts = [value for value in args if isinstance(value, str | list | tuple | dict)]
         for value in texts:
             budget.weigh(value)
-        if args and isinstance(args[0], range):
-            budget.step(len(args[0]))
+        for value in args:
+            if isinstance(value, range):
+                budget.step(len(value))
         if texts and isinstance(texts[0], str):
             if name == "format":
                 _refuse_wide(texts[0])
