@@ -1,4 +1,4 @@
-"""Reasoning is taken off, kept or refused: in prompts, in the answers that are learnt and in those that are generated."""
+"""Reasoning is taken off, kept or refused: in prompts, in answers that are learnt and in those that are generated."""
 
 from __future__ import annotations
 

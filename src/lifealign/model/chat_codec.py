@@ -51,7 +51,9 @@ class ChatCodec:
 
         shape, between = template.shape("strip"), template.tail_before_question
         before = template.render(template.opening, ask=False).partition(ASK.content)[0]
-        ends = written(shape.tail) or written(_without_header(between, before))  # some leave the last turn open
+        ends = written(shape.tail) or _without_header(
+            written(between), written(before)
+        )  # some leave the last turn open
         if not ends and not isinstance(eos, int):
             raise TemplateFault("no token ends its turns, and its tokenizer has no end of text")
         self.end_token_id: int = ends[0] if ends else eos
@@ -144,8 +146,8 @@ class ChatCodec:
         return text.removesuffix(tail) if tail else text, False
 
 
-def _without_header(between: str, before: str) -> str:
-    """What stands between an answer and a question, without how a question begins: both texts end with that."""
+def _without_header(between: list[int], before: list[int]) -> list[int]:
+    """The tokens between an answer and a question, without those that begin a question: both end with these."""
     same = 0
     while same < min(len(between), len(before)) and between[-1 - same] == before[-1 - same]:
         same += 1

@@ -126,7 +126,7 @@ class ControlText:
         for token in state["added_tokens"]:
             token["content"] = self._names.get(token["content"], token["content"])
         twin = Tokenizer.from_str(json.dumps(state))
-        original = {twin.token_to_id(token["content"]): token["id"] for token in state["added_tokens"]}
+        original: dict[Any, int] = {twin.token_to_id(token["content"]): token["id"] for token in state["added_tokens"]}
         twin.add_special_tokens([AddedToken(self._boundary, special=True, normalized=False)])
         original[twin.token_to_id(self._boundary)] = -1
         return twin, original

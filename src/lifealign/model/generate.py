@@ -113,7 +113,7 @@ def stop_token_ids(runtime: Runtime) -> tuple[int, ...]:
     return tuple(dict.fromkeys(stop for stop in stops if isinstance(stop, int)))
 
 
-def _text(runtime: Runtime, ids: Sequence[int], stops: Sequence[int]) -> str:
+def _text(runtime: Runtime, ids: list[int], stops: Sequence[int]) -> str:
     """An answer's text: what stands before the first token that ends it, without its reasoning where that is taken off.
 
     A block that was cut before it ended takes everything with it: there is no answer then.

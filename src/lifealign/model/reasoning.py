@@ -52,14 +52,36 @@ def without_reasoning(text: str, pairs: Iterable[Tags]) -> str:
         >>> without_reasoning("Write <think> before it.", [THINK])
         'Write <think> before it.'
     """
-    rest = text
     for tags in pairs:
-        if tags.open not in rest and tags.close not in rest:
+        if tags.open in text or tags.close in text:
+            text = _without_blocks(_without_end(text, tags), tags)
+    return text
+
+
+def _without_end(text: str, tags: Tags) -> str:
+    """Takes off what a closing tag ends that has no opening one before it."""
+    limit = text.find(tags.open) if tags.open in text else len(text)
+    place = text.find(tags.close)
+    while 0 <= place < limit:
+        before, after = text[:place], text[place + len(tags.close) :]
+        if not before.rpartition("\n")[2].strip() or not after.partition("\n")[0].strip():
+            return after.lstrip()
+        place = text.find(tags.close, place + 1)
+    return text
+
+
+def _without_blocks(text: str, tags: Tags) -> str:
+    """Takes off the blocks whose opening tag begins the text or a line."""
+    place = text.find(tags.open)
+    while place >= 0:
+        line = text.rfind("\n", 0, place) + 1
+        if text[line:place].strip():
+            place = text.find(tags.open, place + 1)
             continue
-        opened, closed = re.escape(tags.open), re.escape(tags.close)
-        block = rf"(?:\A|(?<=\n))[^\S\n]*{opened}(?:.*?{closed}|.*\Z)\s*"
-        # Up to the last closing tag that no opening one precedes: the prompt had opened the block.
-        headless = rf"\A(?:(?!{opened}).)*?(?:(?:\A|(?<=\n))[^\S\n]*{closed}|{closed}[^\S\n]*(?:\n|\Z))\s*"
-        rest = re.sub(block, "", rest, flags=re.DOTALL)
-        rest = re.sub(headless, "", rest, count=1, flags=re.DOTALL)
-    return rest
+        before = text[:line] if text[:line].strip() else ""
+        end = text.find(tags.close, place)
+        if end < 0:
+            return before
+        text = before + text[end + len(tags.close) :].lstrip()
+        place = text.find(tags.open, len(before))
+    return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
@@ -130,6 +130,14 @@ class BroughtReasoning(TemplateFault):
     def __init__(self, name: str, tag: str) -> None:
         self.name = name
         super().__init__(f"an answer with reasoning ({tag})")
+
+
+def plain_pair(tokenizer: PreTrainedTokenizerBase, pair: Pair, reasoning: Reasoning = "strip") -> Pair:
+    """A pair with its answers as they are learnt: without their reasoning where that is taken off."""
+    if reasoning != "strip":
+        return pair
+    plain = chat_codec_of(tokenizer).template.without_reasoning
+    return replace(pair, chosen=plain(pair.chosen), rejected=plain(pair.rejected))
 
 
 def count_reasoning(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair]) -> tuple[int, int]:
