@@ -4,12 +4,14 @@ The losses of a small run are pinned in ``references/two_tasks.json``. If they c
 with ``LIFEALIGN_UPDATE_REFERENCES=1 python -m pytest tests/test_lifelong.py`` and say the reason in the commit.
 """
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -398,3 +400,16 @@ def run_one(make_life: MakeLife, reference: str) -> Life:
     life = make_life(preference={"reference": reference})
     life.learn(ONE)
     return life
+
+
+def test_reasoning_that_is_taken_off_the_data_is_said_once_with_its_count(make_life: MakeLife) -> None:
+    task = letter_task("one", "a", "b")
+    thought = [replace(row, chosen=f"<think>\nhm\n</think>\n\n{row.chosen}") for row in task.train[:3]]
+    only = replace(task.train[3], rejected="<think>cut")
+    console = Console(file=io.StringIO(), width=200)
+    make_life().learn(replace(task, train=(*thought, only, *task.train[4:])), progress=Progress(console))
+    lines = [line for line in console.file.getvalue().splitlines() if "reasoning" in line]
+    assert lines == [
+        "  reasoning taken off 4 of 16 answers, 1 of them nothing else, whose pairs are left out; "
+        "data.reasoning: keep would learn it"
+    ]

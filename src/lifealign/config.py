@@ -132,10 +132,14 @@ class DataConfig(Settings):
         max_length: Most tokens of prompt and one completion together.
         share_prefix: Whether chosen and rejected of a pair share one copy of the prompt in the batch; ``auto``: where
             that is proven exact on the model.
+        reasoning: What becomes of blocks in which a model thinks before it answers (``<think>``). ``strip``: taken off
+            answers, those that are learnt and those that are generated, and prompts ask for an answer without any.
+            ``keep``: left as it is. ``refuse``: an error, where the chat template or an answer has some.
     """
 
     max_length: int = Field(1024, ge=2)  # the released code has 2048; its rows are mostly below 500
     share_prefix: bool | Literal["auto"] = "auto"  # same log-probabilities, less work
+    reasoning: Literal["strip", "keep", "refuse"] = "strip"  # ours: the paper's models do not reason
 
 
 class ReplayConfig(Settings):

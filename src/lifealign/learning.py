@@ -27,7 +27,7 @@ from lifealign.methods.base import Logps, Segment, Step, StepContext
 from lifealign.model.adapter import adapter_fingerprint, plain_adapter, read_adapter
 from lifealign.model.base_model import EMBEDDED, EMBEDDED_LICENSE
 from lifealign.model.prompt_pool import prompt_pool
-from lifealign.model.tokens import TokenizedPair, tokenize_pairs
+from lifealign.model.tokens import TokenizedPair, count_reasoning, tokenize_pairs
 from lifealign.records import own_record
 from lifealign.report.model_card import CardFacts, model_card
 from lifealign.step_files import own_scores, scores_file
@@ -114,6 +114,7 @@ class Learning:
                 expected="at least one pair that fits; raise data.max_length",
             )
         self._say_left_out(len(mixed))
+        self._say_stripped(mixed)
         self.memories = {name: self._tokenized(pairs)[0] for name, pairs in life.replay.by_task().items()}
 
     def attach(self) -> None:
@@ -305,7 +306,8 @@ class Learning:
             return life.reference.logps(life.runtime, pairs, life.base_fingerprint, size)
 
     def _tokenized(self, pairs: Sequence[Pair]) -> tuple[list[TokenizedPair], list[Pair]]:
-        return tokenize_pairs(self.life.runtime.tokenizer, pairs, self.life.config.data.max_length)
+        data = self.life.config.data
+        return tokenize_pairs(self.life.runtime.tokenizer, pairs, data.max_length, data.reasoning)
 
     def _general_passages(self) -> tuple[str, ...]:
         """General text, before anything is trained: what is not there, or another text than before, costs no time."""
@@ -321,6 +323,16 @@ class Learning:
                 "--replace` measures every version on this one"
             )
         return passages
+
+    def _say_stripped(self, pairs: Sequence[Pair]) -> None:
+        if self.life.config.data.reasoning == "strip" and self.progress is not None:
+            stripped, empty = count_reasoning(self.life.runtime.tokenizer, pairs)
+            if stripped:
+                nothing_left = f", {empty} of them nothing else, whose pairs are left out" if empty else ""
+                self.progress.say(
+                    f"  reasoning taken off {stripped} of {2 * len(pairs)} answers{nothing_left}; "
+                    "data.reasoning: keep would learn it"
+                )
 
     def _say_left_out(self, total: int) -> None:
         if self.left_out and self.progress is not None:

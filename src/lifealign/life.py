@@ -271,7 +271,10 @@ class Life:
             known = self.directory.manifest.base.exact
             if known != (found := proof.as_record()):
                 logger.warning("%s: %s, other than when the life was made: %s", self._base.name, found, known)
-        return Runtime.prepare(model, self._base.tokenizer, proof, share_prefix=settings.data.share_prefix)
+        data = settings.data
+        return Runtime.prepare(
+            model, self._base.tokenizer, proof, share_prefix=data.share_prefix, reasoning=data.reasoning
+        )
 
     @cached_property
     def method(self) -> Method:

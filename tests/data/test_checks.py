@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jinja2 import TemplateError
 
 from lifealign.config_experiment import ExperimentConfig
 from lifealign.config_file import build_config
@@ -225,19 +224,16 @@ def test_control_strings_are_counted_wherever_they_stand(tmp_path: Path, control
 class LetterTokenizer:
     """One token a letter; its template writes ``role:content;`` a message, and ``a:`` before the answer."""
 
-    chat_template: str | None = "yes"
+    chat_template: str | None = (
+        "{% for message in messages %}"
+        "{% if message.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        "{{ message.role[0] }}:{{ message.content }};{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
+    )
+    special_tokens_map: ClassVar[dict[str, str]] = {}
 
     def __call__(self, texts: list[str], *, add_special_tokens: bool) -> dict[str, list[list[int]]]:
         assert not add_special_tokens
         return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
-
-    def apply_chat_template(
-        self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
-    ) -> str:
-        assert not tokenize and add_generation_prompt
-        if messages[0]["role"] == "system":
-            raise TemplateError("System role not supported")
-        return "".join(f"{message['role'][0]}:{message['content']};" for message in messages) + "a:"
 
 
 def test_tokens_are_counted_with_the_template(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 import pytest
+import torch
 from tests.tiny import letter_task, pair
 
 from lifealign.config import EvaluationConfig
@@ -126,3 +127,27 @@ def test_scores_of_another_model_stand_before_the_own_and_never_in_their_place()
     assert scores.values == {"margin": {"one": 5.0, "two": 1.0, "three": 3.0}, "adherence": {"one": 1.0}}
     assert list(scores.values["margin"]) == ["one", "two", "three"]
     assert scores.outcomes == {"margin": {"one": [5.0], "two": [1.0], "three": [3.0]}, "adherence": {"one": [1.0]}}
+
+
+def test_reasoning_is_neither_in_a_marked_answer_nor_in_what_it_is_compared_with(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, seen = "<think>\nlong and wrong\n</think>\n\ngood day", []
+    row = pair("q", "<think>\nanother thought\n</think>\n\ngood day", "no")
+
+    def judge(task: HeldOut, pairs: Any, answers: Any) -> list[float]:
+        seen.append((pairs[0].chosen, answers[0]))
+        return [1.0]
+
+    def generate(*, input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
+        return torch.cat([input_ids, torch.tensor([evaluator.runtime.tokenizer.encode(said)])], dim=1)
+
+    monkeypatch.setattr(evaluator.runtime.model, "generate", generate)
+    settings = EvaluationConfig(max_new_tokens=64, metrics=("adherence", "rouge_l", "paper_rouge_l"))
+    scores = replace(evaluator, settings=settings, judge=judge).score([HeldOut("one", (row,), CHECK)], "policy")
+    assert seen == [("good day", "good day")]
+    assert {metric: each["one"] for metric, each in scores.values.items() if metric != "judge"} == {
+        "adherence": 1.0,  # at most three words
+        "rouge_l": pytest.approx(100.0),
+        "paper_rouge_l": pytest.approx(100.0),
+    }

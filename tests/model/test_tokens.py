@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-import uuid
-
 import pytest
 import torch
 from tests.tiny import pair, tiny_tokenizer
 from tokenizers import AddedToken
 
 from lifealign.data.task import Message, Pair
-from lifealign.model import tokens
 from lifealign.model.batch import collate
 from lifealign.model.tokens import TokenizedPair, prompt_ids, tokenize_pair, tokenize_pairs
 
@@ -188,16 +184,13 @@ def test_what_does_not_fit_is_left_out_and_returned(tokenizer) -> None:
     assert left_out == [equal, long]
 
 
-def test_text_that_contains_a_placeholder_is_harmless(tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = [uuid.UUID(int=number) for number in range(2)]
-    for mark in [f"text{one.hex}" for one in known]:
-        text = f"{mark} {HOSTILE} {mark}"
-        numbers = itertools.cycle(known)
-        monkeypatch.setattr(tokens.uuid, "uuid4", lambda numbers=numbers: next(numbers))
-        tokenized = tokenize_pair(tokenizer, pair(text, text, "other"), 1024)
-        assert tokenized is not None
-        assert tokenizer.decode(tokenized.prompt) == f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
-        assert tokenizer.decode(tokenized.chosen) == f"{text}<|im_end|>"
+@pytest.mark.parametrize("mark", ["\U000f0000", "\U000f0001", "\U000f0000\U0010fffd", "\U0010fffd", "\U00100000"])
+def test_text_that_contains_a_placeholder_is_harmless(tokenizer, mark: str) -> None:
+    text = f"{mark} {HOSTILE} {mark}"
+    tokenized = tokenize_pair(tokenizer, pair(text, text, "other"), 1024)
+    assert tokenized is not None
+    assert tokenizer.decode(tokenized.prompt) == f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+    assert tokenizer.decode(tokenized.chosen) == f"{text}<|im_end|>"
 
 
 def test_an_answer_that_the_template_rewrites_still_ends_its_turn() -> None:

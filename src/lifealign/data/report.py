@@ -233,15 +233,15 @@ def _templated(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> lis
     """Prompts as the model will read them, up to where the answer starts."""
     if not tokenizer.chat_template:
         return ["\n".join(message.content for message in pair.prompt) for pair in pairs]
-    from jinja2 import TemplateError
+    from lifealign.model.chat_template import TemplateFault, chat_template_of  # not without a tokenizer
 
+    template = chat_template_of(tokenizer)
     texts = []
     for pair in pairs:
-        messages = [message._asdict() for message in pair.prompt]
         try:
-            texts.append(str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)))
-        except TemplateError as error:
+            texts.append(template.prompt(pair.prompt))
+        except TemplateFault as error:
             path, _, line = pair.source.rpartition(":")
-            found = f"a prompt that the chat template refuses ({error})"
+            found = f"a prompt that the chat template refuses ({error.reason})"
             raise DataError(path, line=int(line), found=found, expected="roles that this model knows") from error
     return texts

@@ -16,7 +16,7 @@ from lifealign.evaluation.text import bleu, paper_bleu, paper_rouge_l, rouge_l
 from lifealign.model.generate import AnswerCache, Prompt, Sampling
 from lifealign.model.reference import ReferenceCache
 from lifealign.model.runtime import Runtime
-from lifealign.model.tokens import TokenizedPair, tokenize_pairs
+from lifealign.model.tokens import TokenizedPair, plain_pair, tokenize_pairs
 
 if TYPE_CHECKING:
     from lifealign.config import EvaluationConfig
@@ -177,7 +177,8 @@ class Evaluator:
         )
 
     def _score_pairs(self, task: HeldOut, policy: str | None, scores: Scores) -> None:
-        pairs, _ = tokenize_pairs(self.runtime.tokenizer, task.pairs[: self.settings.pairs], self.max_length)
+        asked = task.pairs[: self.settings.pairs]
+        pairs, _ = tokenize_pairs(self.runtime.tokenizer, asked, self.max_length, self.runtime.reasoning)
         if pairs:
             outcomes = preference_outcomes(self._margins(pairs, policy))
             for metric in self._wants("pairs"):
@@ -192,6 +193,7 @@ class Evaluator:
         return held_out_margins(self.runtime, pairs, reference, beta=self.beta, batch_size=size)
 
     def _score_answers(self, task: HeldOut, pairs: Sequence[Pair], answers: Sequence[str], scores: Scores) -> None:
+        pairs = [plain_pair(self.runtime.tokenizer, pair, self.runtime.reasoning) for pair in pairs]
         chosen = [pair.chosen for pair in pairs]
         for metric in self._wants("check", "answers", "judge"):
             if metric == "adherence":

@@ -21,6 +21,7 @@ from transformers import (
 from lifealign import storage
 from lifealign.data.task import Message
 from lifealign.errors import LifeError
+from lifealign.model.chat_codec import chat_codec_of
 from lifealign.model.prompt_pool import active_pool
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import prompt_ids
@@ -66,7 +67,8 @@ def generate_answers(
         Answers as plain text, in the order of ``prompts``.
     """
     tokenizer = runtime.tokenizer
-    ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
+    ids = [prompt_ids(tokenizer, prompt, runtime.reasoning) for prompt in prompts]
+    stops = stop_token_ids(runtime)
     answers = [""] * len(prompts)
     by_length = sorted(range(len(ids)), key=lambda index: len(ids[index]))
     runtime.model.eval()
@@ -90,12 +92,49 @@ def generate_answers(
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
                 pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=list(stops),
                 **({} if sampling is None else _drawn(sampling, [ids[index] for index in indices])),
             )
         skipped = length if "input_ids" in given else 0  # of embeddings, only what is new comes back
         for index, row in zip(indices, output, strict=True):
-            answers[index] = str(tokenizer.decode(row[skipped:], skip_special_tokens=True)).strip()
+            answers[index] = _text(runtime, row[skipped:].tolist(), stops)
     return answers
+
+
+def stop_token_ids(runtime: Runtime) -> tuple[int, ...]:
+    """Tokens at which an answer ends: the template's end of turn, the tokenizer's end of text, the generation config's.
+
+    The last may be one or many; they are ends to the model that nothing else names (``<|eot_id|>`` beside
+    ``<|end_of_text|>``).
+    """
+    configured = getattr(runtime.model.get_base_model().generation_config, "eos_token_id", None)
+    more = configured if isinstance(configured, list | tuple) else [configured]
+    stops = [*chat_codec_of(runtime.tokenizer).stop_token_ids, *more]
+    return tuple(dict.fromkeys(stop for stop in stops if isinstance(stop, int)))
+
+
+def _text(runtime: Runtime, ids: list[int], stops: Sequence[int]) -> str:
+    """An answer's text: what stands before the first token that ends it, without its reasoning where that is taken off.
+
+    A block that was cut before it ended takes everything with it: there is no answer then.
+    """
+    tokenizer, template = runtime.tokenizer, chat_codec_of(runtime.tokenizer).template
+    end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
+    if runtime.reasoning != "strip":
+        return str(tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
+    # Tags that are special tokens would be left out with the others, and reasoning would look like an answer.
+    special = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    tags = {tag for pair in template.tags for tag in pair}
+    parts: list[list[int] | str] = [[]]
+    for token in ids[:end]:
+        if special.get(token) in tags:
+            parts += [special[token], []]
+        else:
+            last = parts[-1]
+            assert isinstance(last, list)
+            last.append(token)
+    texts = [part if isinstance(part, str) else str(tokenizer.decode(part, skip_special_tokens=True)) for part in parts]
+    return template.without_reasoning("".join(texts).strip()).strip()
 
 
 def _drawn(sampling: Sampling, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
@@ -201,6 +240,7 @@ class AnswerCache:
 
 
 def _key(runtime: Runtime, prompt: Prompt, policy: str, max_new_tokens: int, sampling: Sampling | None) -> str:
-    ids = prompt_ids(runtime.tokenizer, prompt)
+    ids = prompt_ids(runtime.tokenizer, prompt, runtime.reasoning)
+    read = f"{stop_token_ids(runtime)} {runtime.reasoning}"  # how an answer is told from what was generated
     drawn = "" if sampling is None else f" {astuple(sampling)}"
-    return xxhash.xxh3_128(f"{policy} {max_new_tokens} {ids}{drawn}".encode()).hexdigest()
+    return xxhash.xxh3_128(f"{policy} {max_new_tokens} {ids} {read}{drawn}".encode()).hexdigest()

@@ -18,6 +18,7 @@ from lifealign.model.batch import Batch, collate
 from lifealign.model.logps import CompletionLogps
 from lifealign.model.prompt_pool import without_prompts
 from lifealign.model.proof import Proof
+from lifealign.model.reasoning import Reasoning
 from lifealign.model.tokens import TokenizedPair
 
 
@@ -32,6 +33,7 @@ class Runtime:
         tokenizer: Its tokenizer, with a chat template.
         proof: What was proven exact on the model.
         share_prefix: Whether chosen and rejected share one copy of their prompt in a batch.
+        reasoning: What becomes of reasoning in prompts and generated answers.
     """
 
     accelerator: Accelerator
@@ -40,6 +42,7 @@ class Runtime:
     tokenizer: PreTrainedTokenizerBase
     proof: Proof
     share_prefix: bool
+    reasoning: Reasoning = "strip"
 
     @classmethod
     def prepare(
@@ -49,6 +52,7 @@ class Runtime:
         proof: Proof,
         *,
         share_prefix: bool | Literal["auto"] = "auto",
+        reasoning: Reasoning = "strip",
     ) -> Runtime:
         """Puts a model on the device that ``accelerate`` finds (CUDA before CPU).
 
@@ -57,6 +61,7 @@ class Runtime:
             tokenizer: Its tokenizer.
             proof: What was proven exact on the model.
             share_prefix: Whether prompts are shared; ``auto``: where that is exact.
+            reasoning: What becomes of reasoning in prompts and generated answers.
 
         Raises:
             ModelError: If prompts shall be shared on a model on which that is not exact.
@@ -69,7 +74,7 @@ class Runtime:
         shared = share_prefix is not False and proof.sharing is not None
         accelerator = Accelerator(mixed_precision="no")  # the model's own dtype decides; LoRA factors stay float32
         policy = accelerator.prepare(CompletionLogps(model, proof.sharing))
-        return cls(accelerator, policy, model, tokenizer, proof, shared)
+        return cls(accelerator, policy, model, tokenizer, proof, shared, reasoning)
 
     @contextmanager
     def base_policy(self) -> Iterator[None]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from lifealign.data.task import Message, Pair
 from lifealign.errors import DataError
+from lifealign.model.chat_codec import ChatCodec, Hidden, chat_codec_of
+from lifealign.model.chat_template import TemplateFault
+from lifealign.model.reasoning import Reasoning
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +29,31 @@ class TokenizedPair:
         return len(self.prompt) + len(self.chosen) + len(self.rejected)
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message]) -> list[int]:
-    """Token ids of a conversation up to where the assistant's answer starts.
+def prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], reasoning: Reasoning = "strip"
+) -> list[int]:
+    """Token ids of a conversation up to where the text of the assistant's answer starts.
 
-    Text is data: where a message contains the text of a special token (``<|im_end|>``), it is tokenised as ordinary
+    Text is data: where a message contains the text of a control token (``<|im_end|>``), it is tokenised as ordinary
     characters, so a message cannot end its turn or open another one.
 
     Args:
         tokenizer: Tokenizer with a chat template.
         prompt: Messages, the last one from the user.
+        reasoning: ``strip`` takes reasoning off earlier answers, and closes the block of a template that reasons.
+
+    Raises:
+        TemplateFault: If the chat template refuses the prompt, or loses or rewrites a text of it.
     """
-    return _encode(tokenizer, prompt, answer=None)
+    codec = chat_codec_of(tokenizer)
+    messages, _, hidden = codec.hide(_history(codec, prompt, reasoning))
+    return codec.encode(tokenizer, codec.template.prompt(messages, reasoning), hidden)
 
 
-def tokenize_pair(tokenizer: PreTrainedTokenizerBase, pair: Pair, max_length: int) -> TokenizedPair | None:
-    """Tokenises a pair through the model's chat template; each completion ends with the end-of-turn token.
+def tokenize_pair(
+    tokenizer: PreTrainedTokenizerBase, pair: Pair, max_length: int, reasoning: Reasoning = "strip"
+) -> TokenizedPair | None:
+    """Tokenises a pair through the model's chat template; each completion ends with the same end-of-turn token.
 
     Completions are cut at ``max_length``; a cut completion has no end-of-turn token, so that the model does not learn
     to stop in mid-sentence. The prompt is never cut: it would no longer be what the answers were written for.
@@ -53,17 +62,31 @@ def tokenize_pair(tokenizer: PreTrainedTokenizerBase, pair: Pair, max_length: in
         tokenizer: Tokenizer with a chat template.
         pair: Pair of plain text.
         max_length: Most tokens of prompt and one completion together.
+        reasoning: ``strip`` takes the reasoning off both answers, ``keep`` leaves it, ``refuse`` raises.
 
     Returns:
-        The tokenised pair, or None if the prompt leaves no room for a single completion token, or if the completions
-        are equal once cut (nothing is left to prefer).
+        The tokenised pair, or None if the prompt leaves no room for a single completion token, if the completions are
+        equal once cut (nothing is left to prefer), or if an answer was nothing but reasoning.
+
+    Raises:
+        TemplateFault: If the chat template refuses the pair, or loses or rewrites a text of it.
     """
-    prompt = prompt_ids(tokenizer, pair.prompt)
+    codec = chat_codec_of(tokenizer)
+    answers = [_answer(codec, name, getattr(pair, name), reasoning) for name in ("chosen", "rejected")]
+    if any(
+        not answer.strip() and given.strip()
+        for answer, given in zip(answers, (pair.chosen, pair.rejected), strict=True)
+    ):
+        return None
+    messages, answers, hidden = codec.hide(_history(codec, pair.prompt, reasoning), answers)
+    rendered = codec.template.prompt(messages, reasoning)
+    prompt = codec.encode(tokenizer, rendered, hidden)
     room = max_length - len(prompt)
     if room <= 0:
         return None
     chosen, rejected = (
-        tuple(_completion_ids(tokenizer, pair.prompt, prompt, answer)[:room]) for answer in (pair.chosen, pair.rejected)
+        tuple(_completion_ids(tokenizer, codec, messages, rendered, prompt, answer, hidden, reasoning)[:room])
+        for answer in answers
     )
     if chosen == rejected:
         return None
@@ -71,20 +94,28 @@ def tokenize_pair(tokenizer: PreTrainedTokenizerBase, pair: Pair, max_length: in
 
 
 def tokenize_pairs(
-    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_length: int
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair], max_length: int, reasoning: Reasoning = "strip"
 ) -> tuple[list[TokenizedPair], list[Pair]]:
     """Tokenises pairs; returns those that fit and those that had to be left out (see :func:`tokenize_pair`).
 
     Raises:
-        DataError: If the chat template refuses a prompt, as some do that begins with a system message.
+        DataError: If the chat template refuses a pair, as some do whose prompt begins with a system message, or if
+            ``reasoning`` is ``refuse`` and an answer brings some.
     """
     fitting: list[TokenizedPair] = []
     left_out: list[Pair] = []
     for pair in pairs:
         try:
-            tokenized = tokenize_pair(tokenizer, pair, max_length)
-        except TemplateError as error:
-            found = f"a prompt that the model's chat template refuses ({error})"
+            tokenized = tokenize_pair(tokenizer, pair, max_length, reasoning)
+        except BroughtReasoning as error:
+            raise DataError(
+                pair.source,
+                field=error.name,
+                found=error.reason,
+                expected="plain answers under data.reasoning: refuse; strip takes it off, keep learns it",
+            ) from error
+        except TemplateFault as error:
+            found = f"a prompt that the model's chat template refuses ({error.reason})"
             raise DataError(pair.source, field="prompt", found=found, expected="roles that the model knows") from error
         if tokenized is None:
             left_out.append(pair)
@@ -93,42 +124,69 @@ def tokenize_pairs(
     return fitting, left_out
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], answer: str | None) -> list[int]:
-    """Token ids of a conversation in the model's template, up to the answer or, if there is one, to its end."""
-    messages = [*prompt, *([Message("assistant", answer)] if answer is not None else [])]
-    controls = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-    controls.update(tokenizer.all_special_tokens)
-    if not any(control in message.content for message in messages for control in controls):
-        rendered = _render(tokenizer, messages, add_generation_prompt=answer is None)
-        return list(tokenizer.encode(rendered, add_special_tokens=False))
-    # A text holds the text of a control token: render the template around placeholders, then encode the parts, texts as
-    # ordinary characters. Only the template's own parts can become control tokens.
-    marks = {f"text{uuid.uuid4().hex}": message for message in messages}
-    placeholders = [Message(message.role, mark) for mark, message in marks.items()]
-    rendered = _render(tokenizer, placeholders, add_generation_prompt=answer is None)
-    ids: list[int] = []
-    for part in re.split("(" + "|".join(marks) + ")", rendered):
-        text, is_data = (marks[part].content, True) if part in marks else (part, False)
-        ids += tokenizer.encode(text, add_special_tokens=False, split_special_tokens=is_data)
-    return ids
+class BroughtReasoning(TemplateFault):
+    """An answer with reasoning where none is allowed; ``name`` is ``chosen`` or ``rejected``."""
+
+    def __init__(self, name: str, tag: str) -> None:
+        self.name = name
+        super().__init__(f"an answer with reasoning ({tag})")
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
-    rows: list[dict[str, Any]] = [message._asdict() for message in messages]
-    rendered = tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=add_generation_prompt)
-    assert isinstance(rendered, str)
-    return rendered
+def plain_pair(tokenizer: PreTrainedTokenizerBase, pair: Pair, reasoning: Reasoning = "strip") -> Pair:
+    """A pair with its answers as they are learnt: without their reasoning where that is taken off."""
+    if reasoning != "strip":
+        return pair
+    plain = chat_codec_of(tokenizer).template.without_reasoning
+    return replace(pair, chosen=plain(pair.chosen), rejected=plain(pair.rejected))
+
+
+def count_reasoning(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair]) -> tuple[int, int]:
+    """How many answers of some pairs bring reasoning, and how many of these are nothing else; for saying so once."""
+    template = chat_codec_of(tokenizer).template
+    with_some = [
+        plain
+        for pair in pairs
+        for answer in (pair.chosen, pair.rejected)
+        if (plain := template.without_reasoning(answer)) != answer
+    ]
+    return len(with_some), sum(not plain.strip() for plain in with_some)
+
+
+def _answer(codec: ChatCodec, name: str, answer: str, reasoning: Reasoning) -> str:
+    """An answer as it is learnt."""
+    if reasoning == "keep":
+        return answer
+    plain = codec.template.without_reasoning(answer)
+    if reasoning == "refuse" and plain != answer:
+        raise BroughtReasoning(
+            name, next(tags.open for tags in codec.template.tags if tags.close in answer or tags.open in answer)
+        )
+    return plain
+
+
+def _history(codec: ChatCodec, prompt: Sequence[Message], reasoning: Reasoning) -> Sequence[Message]:
+    """A conversation whose earlier answers are as they would be had they been learnt."""
+    if reasoning != "strip" or all(message.role != "assistant" for message in prompt):
+        return prompt
+    plain = codec.template.without_reasoning
+    return [Message(role, plain(content) if role == "assistant" else content) for role, content in prompt]
 
 
 def _completion_ids(
-    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[Message], ids: Sequence[int], answer: str
+    tokenizer: PreTrainedTokenizerBase,
+    codec: ChatCodec,
+    messages: Sequence[Message],
+    rendered: str,
+    prompt: Sequence[int],
+    answer: str,
+    hidden: Hidden,
+    reasoning: Reasoning,
 ) -> list[int]:
     """Token ids of an answer with its end of turn; never a token of the prompt, never one after the end of turn."""
-    whole = _encode(tokenizer, prompt, answer)
-    if whole[: len(ids)] == list(ids):
-        completion = whole[len(ids) :]
-    else:  # the answer's first characters merge with the prompt's last ones, or the template drops a turn's opening
-        completion = list(tokenizer.encode(answer, add_special_tokens=False, split_special_tokens=True))
-    eos = tokenizer.eos_token_id
-    # Templates close a turn with the end-of-turn token and often a newline, which is never generated.
-    return completion[: completion.index(eos) + 1] if eos in completion else [*completion, eos]
+    text, ended = codec.continuation(messages, rendered, answer, reasoning)
+    whole = codec.encode(tokenizer, rendered + text, hidden)
+    if whole[: len(prompt)] == list(prompt):
+        completion = whole[len(prompt) :]
+    else:  # the answer's first characters merge with the prompt's last ones
+        completion = codec.encode_after(rendered, text, hidden)
+    return completion if ended else [*completion, codec.end_token_id]
