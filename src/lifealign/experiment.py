@@ -16,6 +16,7 @@ from lifealign.data.checks import read_clean
 from lifealign.data.task import Task
 from lifealign.demo.support_desk import RULES, load_suite
 from lifealign.errors import ConfigError, LifeError
+from lifealign.evaluation.metrics import PERPLEXITY
 from lifealign.life import Life
 from lifealign.lifelong import run_stream
 from lifealign.model.base_model import Base
@@ -38,7 +39,8 @@ def run_experiment(
         shared_cache: Folder of reference log-probabilities and answers that lives on the same base share.
 
     Returns:
-        The life, with ``result.json`` in its directory.
+        The life, with ``result.json`` in its directory. Scores that could not be measured are holes in both; the stream
+        has gone on after them, since training is what takes the time.
 
     Raises:
         DataError: If a task's file cannot be used.
@@ -198,6 +200,11 @@ def result_of(life: Life) -> dict[str, Any]:
         "scores": {metric: matrix.as_dict() for metric, matrix in life.scores.items()},
         "outcomes": _outcomes(life),
         "general_text": [record.general for record in life.records],
+        "general_text_holes": {
+            version.name: why
+            for version, record in zip(life.steps, life.records, strict=True)
+            for why in record.holes.get(PERPLEXITY, {}).values()
+        },
         "cost": _cost(life),
         "steps": steps,
     }
