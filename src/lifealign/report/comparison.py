@@ -223,10 +223,11 @@ def _metric_table(cells: Mapping[str, Sequence[Result]], metric: str, against: s
 
 def holes_of(result: Result, metric: str) -> list[str]:
     """Scores of a metric that a result lacks, in words, with the reason where the result says it."""
-    matrix, steps = result["scores"][metric], [step["name"] for step in result["steps"]]
+    matrix = result["scores"][metric]
+    names = dict(enumerate(step["name"] for step in result.get("steps", ())))
     reasons = {(hole["step"], hole["task"]): f" ({hole['reason']})" for hole in matrix.get("holes", ())}
     return [
-        f"{task} after {steps[step]}{reasons.get((step, task), '')}"
+        f"{task} after {names.get(step, f'step {step + 1}')}{reasons.get((step, task), '')}"
         for step, row in enumerate(matrix["rows"])
         for task in matrix["tasks"]
         if step >= matrix["learnt_at"][task] and task not in row
