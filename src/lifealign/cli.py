@@ -374,10 +374,11 @@ def _require_scored(life: object, versions: Collection[str]) -> None:
 
     assert isinstance(life, Life)
     holes = [
-        f"{version.name}: {missing}"
+        f"{version.name}: {what} ({why})"
         for version, record in zip(life.steps, life.records, strict=True)
         if version.name in versions
-        for missing in record.missing
+        for why, missing in record.missing.items()
+        for what in missing
     ]
     if holes:
         raise Unscored(life.directory.path, holes)

@@ -265,8 +265,12 @@ class Learning:
                 measured.scores.fail(PERPLEXITY, GENERAL_TEXT, error)
             if isinstance(error, KeyboardInterrupt):
                 self.interruption = error
-        for missing in measured.record.missing:
-            self._say(f"{self.step.name}: {missing} is missing; the step is kept, and `lifealign evaluate` measures it")
+        for why, missing in measured.record.missing.items():
+            told = "1 score is missing" if len(missing) == 1 else f"{len(missing)} scores are missing"
+            self._say(
+                f"{self.step.name}: {told} ({why}): {places(missing)}. The step is kept; `lifealign evaluate` measures "
+                "what is missing"
+            )
         return measured._replace(general=measured.general or None)
 
     def _measure_general(self, evaluator: Evaluator, policy: str, measured: Measured) -> None:

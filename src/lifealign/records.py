@@ -74,15 +74,18 @@ class Record:
         }
 
     @property
-    def missing(self) -> list[str]:
-        """What was asked for and is not there, in words."""
+    def missing(self) -> dict[str, list[str]]:
+        """What was asked for and is not there, in words, by the reason."""
         found = [(metric, task, why) for metric, holes in self.holes.items() for task, why in holes.items()]
         found += [
             (metric, f"the base model on {task}", why)
             for metric, holes in self.base_holes.items()
             for task, why in holes.items()
         ]
-        return [f"{metric} of {what} ({why})" for metric, what, why in found]
+        by_reason: dict[str, list[str]] = {}
+        for metric, what, why in found:
+            by_reason.setdefault(why, []).append(f"{metric} of {what}")
+        return by_reason
 
 
 def scores_file(step: str) -> str:

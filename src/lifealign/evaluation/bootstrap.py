@@ -139,9 +139,14 @@ def cell_statistic(result: Result, metric: str, statistic: str) -> float | None:
 
 
 def _has_every_outcome(result: Result, metric: str) -> bool:
-    """Whether the scores are means over examples, none of which is missing."""
-    rows = result["outcomes"].get(metric)
-    return rows is not None and not any(None in outcomes for row in rows for outcomes in row.values())
+    """Whether the scores are means over examples, none of which is missing, and no score is."""
+    rows, matrix = result["outcomes"].get(metric), result["scores"][metric]
+    if rows is None or any(None in outcomes for row in rows for outcomes in row.values()):
+        return False
+    learnt_at = matrix["learnt_at"]
+    return all(
+        task in row for step, row in enumerate(matrix["rows"]) for task in matrix["tasks"] if step >= learnt_at[task]
+    )
 
 
 def _by_cell(results: Sequence[Result]) -> dict[tuple[str, int], Result]:

@@ -283,12 +283,11 @@ class Evaluator:
         try:
             pairs, _ = tokenize_pairs(self.runtime.tokenizer, task.pairs[: self.settings.pairs], self.max_length)
             outcomes = preference_outcomes(self._margins(pairs, policy)) if pairs else {}
+            for metric in self._wants("pairs") if pairs else ():
+                scores.add(metric, task.name, outcomes[metric])
         except Exception as error:
             for metric in self._wants("pairs"):
                 scores.fail(metric, task.name, error)
-            return
-        for metric in self._wants("pairs") if pairs else ():
-            scores.add(metric, task.name, outcomes[metric])
 
     def _margins(self, pairs: Sequence[TokenizedPair], policy: str | None) -> list[float]:
         if policy is None:

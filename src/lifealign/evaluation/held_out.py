@@ -88,7 +88,7 @@ def left_out_text(found: Scorable, name: str, *, max_length: int, new_tokens: in
 
 
 def places(sources: Sequence[str]) -> str:
-    """The first places of many.
+    """The first of many places, or of many other words.
 
     Example:
         >>> places(["a:1", "a:2", "a:3", "a:4"])
