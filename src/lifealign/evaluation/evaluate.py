@@ -109,8 +109,8 @@ class Scores:
 
         What is a hole here and a score there is a score afterwards.
         """
-        for mine, key in ((self.values, "scores"), (self.outcomes, "outcomes"), (self.counts, "counts")):
-            found: dict[str, dict[str, Any]] = mine  # type: ignore[assignment]
+        mine: dict[str, Any] = {"scores": self.values, "outcomes": self.outcomes, "counts": self.counts}
+        for key, found in mine.items():
             for metric, by_task in (earlier.get(key) or {}).items():
                 found[metric] = {**by_task, **found.get(metric, {})}
         for metric, reasons in earlier.get("holes", {}).items():

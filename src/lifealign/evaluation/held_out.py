@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lifealign.data.task import Pair
 from lifealign.errors import DataError
@@ -99,7 +100,8 @@ def places(sources: Sequence[str]) -> str:
 
 def _positions(runtime: Runtime) -> int | None:
     """Positions that the model has for prompt and answer; None where its configuration sets no limit."""
-    config = runtime.model.get_base_model().config.get_text_config()
+    causal: Any = runtime.model.get_base_model()
+    config = causal.config.get_text_config()
     most = getattr(config, "max_position_embeddings", None)
     if not isinstance(most, int) or most <= 0:
         return None
