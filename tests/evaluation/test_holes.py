@@ -1,6 +1,8 @@
 """Whatever breaks while a step is scored costs that score and not the step; evaluating later fills the hole."""
 
 import json
+import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -8,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from tests.tiny import letter_task
 
+from lifealign import cli
 from lifealign.compare import run_comparison
 from lifealign.config_experiment import ExperimentConfig
 from lifealign.config_file import build_config
@@ -363,3 +367,57 @@ def test_a_cell_with_holes_is_finished_and_takes_over_what_was_evaluated_later(
     filled = finished(cells[0])
     assert filled is not None and filled["scores"]["margin"]["holes"] == []
     assert filled["scores"]["margin"]["summary"]["last"] is not None  # and nothing was trained again
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lifealign(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Runs the command line in this process: exit code, and all that it prints."""
+    levels = {name: logging.getLogger(name).level for name in ("py.warnings", "lifealign")}
+    monkeypatch.setattr(cli, "console", Console(width=160))
+
+    def command(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["lifealign", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        logging.captureWarnings(False)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        return int(ended.value.code or 0), "".join(capsys.readouterr())
+
+    return command
+
+
+def test_the_command_line_says_what_is_left_out_and_what_is_missing(
+    make_life: MakeLife, lifealign: Callable[..., tuple[int, str]], broken: Any, tmp_path: Path
+) -> None:
+    life = make_life("bot", data={"max_length": 300}, evaluation={"metrics": ("margin",), "general_text": None})
+    bot, train, test = life.directory.path, tmp_path / "one.jsonl", tmp_path / "late.jsonl"
+    rows = [{"prompt": one.prompt[0].content, "chosen": one.chosen, "rejected": one.rejected} for one in ONE.train]
+    train.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    held_out = [{"prompt": "x" * length, "chosen": "aaa", "rejected": "bbb"} for length in (10, 281, 282, 283)]
+    test.write_text("".join(json.dumps(row) + "\n" for row in held_out))
+
+    with broken(BROKEN["margins"][0]):
+        code, shown = lifealign("learn", bot, train, "--test", test)
+    assert code == 1 and len(Life.open(bot).steps) == 1
+    assert f"1 of 4 held-out pairs fit in 300 tokens; 3 left out ({test}:2, {test}:3, {test}:4)" in " ".join(
+        shown.split()
+    )
+    assert "01-one: 1 score is missing (Boom: out of memory): margin of one. The step is kept" in " ".join(
+        shown.split()
+    )
+    assert f"error: {bot}: 1 score could not be measured: 01-one: margin of one (Boom: out of memory)" in shown
+    code, shown = lifealign("status", bot)
+    assert code == 0 and "01-one: one (8 pairs, 1 held out)" in shown
+    assert "missing: one after 01-one (Boom: out of memory); `lifealign evaluate` measures" in shown
+    code, shown = lifealign("learn", bot, train, "--test", test)
+    assert code == 0 and "already learnt from this data in 01-one; nothing to do" in shown
+    with broken(BROKEN["margins"][0]):
+        code, shown = lifealign("evaluate", bot)
+    assert code == 1 and "01-one: margin of one (Boom: out of memory). What was learnt is kept" in shown
+    code, shown = lifealign("evaluate", bot)
+    assert code == 0 and "n = 1 per task" in shown and "missing" not in shown
