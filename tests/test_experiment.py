@@ -67,7 +67,7 @@ def test_the_result_file_says_what_came_out_and_what_it_took(lived: Life, tiny_f
     assert result == json.loads((lived.directory.path / "result.json").read_text())
     assert result.keys() == {
         *("method", "settings", "environment", "base", "one_model"),
-        *("scores", "outcomes", "general_text", "cost", "steps"),
+        *("scores", "outcomes", "general_text", "general_text_holes", "cost", "steps"),
     }
     assert result["method"] == "lifealign" and result["settings"]["method"]["energy_kept"] == 0.9
     assert result["one_model"] is True

@@ -264,6 +264,28 @@ def test_an_evaluation_that_breaks_keeps_what_was_known_and_says_what_is_missing
     assert life.scores["bleu"].holes == [] and life.scores["bleu"].base.keys() == {"one", "two"}
 
 
+def test_a_hole_beside_a_score_is_filled_without_losing_either_or_the_base(
+    life: Life, make_life: MakeLife, broken: Any, undisturbed: dict[str, Any]
+) -> None:
+    from lifealign.evaluation import evaluate
+
+    margins = evaluate.held_out_margins
+
+    def of_two(runtime: Any, pairs: Sequence[Any], *rest: Any, **options: Any) -> list[float]:
+        return raising() if pairs[0].source.startswith("two") else margins(runtime, pairs, *rest, **options)
+
+    life.learn(ONE)
+    with broken(replacing("lifealign.evaluation.evaluate.held_out_margins", of_two)):
+        life.learn(TWO)
+    assert life.records[1].holes == {"margin": {"two": MEMORY}} and life.records[1].base["margin"] == {"two": 0.0}
+    known = life.scores["margin"].as_dict()
+    with broken(BROKEN["margins"][0]), pytest.raises(Unscored, match=r"1 score could not .* margin of two"):
+        measure(life, ["margin"])
+    assert life.scores["margin"].as_dict() == known
+    measure(life)
+    assert numbers(life) == expected(make_life, undisturbed)["numbers"]
+
+
 def test_an_evaluation_without_any_number_settles_no_settings(life: Life, broken: Any) -> None:
     life.learn(ONE)
     before = life.scores["margin"].as_dict()
