@@ -293,6 +293,10 @@ def test_an_evaluation_without_any_number_settles_no_settings(life: Life, broken
         life.answers._answers.clear()
         measure(life, ["paper_bleu"])
     measure(life, ["paper_bleu"], overrides=["max_new_tokens=6"])  # other settings than what broke
+    rouge = life.scores["rouge_l"].as_dict()
+    with broken(BROKEN["all answers"][0]), pytest.raises(Unscored):
+        measure(life, ["rouge_l"], overrides=["max_new_tokens=7"], replace=True)
+    assert life.scores["rouge_l"].as_dict() == rouge  # nothing took its place
     assert life.scores["paper_bleu"].last is not None and life.scores["margin"].as_dict() == before
 
 
