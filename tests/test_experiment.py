@@ -70,7 +70,7 @@ def test_the_result_file_says_what_came_out_and_what_it_took(lived: Life, tiny_f
     written = json.loads((lived.directory.path / "result.json").read_text())
     assert written.keys() == {
         *("label", "order", "method", "settings", "environment", "base", "one_model"),
-        *("scores", "outcomes", "general_text", "cost", "steps", "content_hash"),
+        *("scores", "outcomes", "general_text", "general_text_holes", "cost", "steps", "content_hash"),
     }
     assert (result.label, result.order) == ("LifeAlign", "one, two")
     assert result.method == "lifealign" and written["settings"]["method"]["energy_kept"] == 0.9

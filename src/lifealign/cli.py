@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from lifealign.errors import ConfigError, LifeAlignError, Unfinished
+from lifealign.errors import ConfigError, LifeAlignError, Unfinished, Unscored
 
 # Each verb imports what it needs: `lifealign check` should not wait for torch.
 app = typer.Typer(
@@ -101,7 +102,10 @@ def learn(
     matches: Annotated[list[str] | None, typer.Option(help="Exact check: a pattern every answer contains.")] = None,
     lacks: Annotated[list[str] | None, typer.Option(help="Exact check: a pattern no answer contains.")] = None,
 ) -> None:
-    """Teach one more task and keep the others."""
+    """Teach one more task and keep the others.
+
+    Exit code 1 with a version learnt means that some of its scores could not be measured; `lifealign evaluate` does it.
+    """
     from lifealign.config_file import build_config
     from lifealign.data.task import Task
     from lifealign.evaluation.adherence import AnswerCheck
@@ -119,6 +123,7 @@ def learn(
     if len(opened.steps) == known:
         console.print(f"{task.name}: already learnt from this data in {version.name}; nothing to do", highlight=False)
     _show(opened)
+    _require_scored(opened, {step.name for step in opened.steps[known:]})
 
 
 @app.command()
@@ -128,7 +133,10 @@ def run(
     data: DataFolder = None,
     result: Annotated[Path | None, typer.Option(help="Also write the result file here.")] = None,
 ) -> None:
-    """Live through a whole stream; the same command again finishes an interrupted one."""
+    """Live through a whole stream; the same command again finishes an interrupted one.
+
+    Exit code 1 with all of it learnt means that some scores could not be measured; `lifealign evaluate` does it.
+    """
     from lifealign.config_file import load_experiment
     from lifealign.experiment import run_experiment
     from lifealign.experiments.result_of_life import save_result
@@ -140,6 +148,7 @@ def run(
     if result is not None:
         save_result(life, result)
     _show(life)
+    _require_scored(life, {step.name for step in life.steps})
 
 
 @app.command()
@@ -340,20 +349,40 @@ def _data_setting(folder: Path | None) -> list[str]:
 
 
 def _show(life: object) -> None:
-    from lifealign.evaluation.metrics import METRICS
+    from lifealign.evaluation.metrics import METRICS, PERPLEXITY
     from lifealign.life import Life
-    from lifealign.report.terminal import general_line, matrix_table, summary_line
+    from lifealign.report.terminal import general_line, holes_text, matrix_table, summary_line
 
     assert isinstance(life, Life)
     for matrix in life.scores.values():
         console.print(f"\n[bold]{METRICS[matrix.metric].label}[/]")
         console.print(matrix_table(matrix, [version.name for version in life.steps]))
-        console.print(f"  {summary_line(matrix)}", highlight=False)
+        console.print(f"  {summary_line(matrix)}", highlight=False, markup=False)
+        if missing := holes_text(matrix, [version.name for version in life.steps]):
+            _say(f"  missing: {missing}; `lifealign evaluate` measures what can be measured")
     general = life.records[-1].general if life.steps else None
     if general is not None:
         console.print(f"\n{general_line(general)}", highlight=False)
+    elif life.steps and (why := life.records[-1].holes.get(PERPLEXITY)):
+        _say(f"\n{PERPLEXITY} is missing: {', '.join(why.values())}; `lifealign evaluate` measures it")
     folder = life.directory.path / "versions" / life.versions[-1].name
     console.print(f"\nadapter: {folder}", highlight=False, soft_wrap=True)
+
+
+def _require_scored(life: object, versions: Collection[str]) -> None:
+    """Ends the command with exit code 1 where versions that it has learnt lack scores."""
+    from lifealign.life import Life
+
+    assert isinstance(life, Life)
+    holes = [
+        f"{version.name}: {what} ({why})"
+        for version, record in zip(life.steps, life.records, strict=True)
+        if version.name in versions
+        for why, missing in record.missing.items()
+        for what in missing
+    ]
+    if holes:
+        raise Unscored(life.directory.path, holes)
 
 
 def main() -> None:

@@ -27,11 +27,14 @@ from lifealign.config_experiment import ExperimentConfig, Variant
 from lifealign.config_words import differences
 from lifealign.data.task import Task
 from lifealign.errors import ConfigError, LifeAlignError
+from lifealign.evaluation.metrics import PERPLEXITY
 from lifealign.experiment import learning_settings, life_settings, load_tasks, order_of, run_experiment
 from lifealign.experiments.result import RunResult, load_result, write_result
 from lifealign.experiments.result_of_life import result_of
+from lifealign.life import Life
+from lifealign.manifest import MANIFEST
 from lifealign.model.base_model import Base, load_base
-from lifealign.report.comparison import Comparison, compare_results
+from lifealign.report.comparison import Comparison, compare_results, holes_of
 from lifealign.report.comparison_text import csv_text, latex, markdown
 from lifealign.training.progress import Progress
 
@@ -165,6 +168,9 @@ def run_comparison(
 ) -> list[Failure]:
     """Runs every cell that is not finished; one that fails does not stop the others.
 
+    A cell of which scores could not be measured is finished, with holes: what it has learnt is what takes the time.
+    ``lifealign evaluate`` on its life fills them, and the next call takes that over into the result file.
+
     Args:
         cells: The cells.
         jobs: Cells at a time, each in a process of its own with an equal share of the processor's threads.
@@ -177,6 +183,8 @@ def run_comparison(
     Raises:
         ConfigError: If a result file tells of another configuration or other data; nothing is run then.
     """
+    for cell in cells:
+        _take_over_evaluations(cell)
     open_cells = [cell for cell in cells if finished(cell) is None]
     say(f"{len(cells)} cells, {len(cells) - len(open_cells)} of them finished")
     failures = []
@@ -184,11 +192,30 @@ def run_comparison(
         for number, (cell, error) in enumerate(outcomes, start=1):
             count = f"{number} of {len(open_cells)}"
             if error is None:
-                say(f"{cell.name}: finished ({count})")
+                result = finished(cell)
+                missing = [] if result is None else _missing(result)
+                told = f"; missing: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}" if missing else ""
+                say(f"{cell.name}: finished ({count}){told}")
             else:
                 say(f"{cell.name}: failed ({count}): {error}")
                 failures.append(Failure(cell, error))
     return failures
+
+
+def _take_over_evaluations(cell: Cell) -> None:
+    """Writes the result of a finished cell with holes anew, where its life has been evaluated since."""
+    result = finished(cell)
+    if result is None or not _missing(result) or not (cell.experiment.output_dir / MANIFEST).exists():
+        return
+    now = result_of(Life.open(cell.experiment.output_dir), label=result.label, order=result.order)
+    if [step.name for step in now.steps] == [step.name for step in result.steps] and now != result:
+        write_result(cell.result, now)
+
+
+def _missing(result: RunResult) -> list[str]:
+    """Scores that a result lacks, in words."""
+    missing = [f"{metric} of {hole}" for metric in result.scores for hole in holes_of(result, metric)]
+    return missing + [f"{PERPLEXITY} after {step} ({why})" for step, why in result.general_text_holes.items()]
 
 
 def results_of(cells: Sequence[Cell]) -> list[RunResult]:

@@ -8,6 +8,7 @@
     ├── ModelError                a model or adapter that is not there or does not fit
     ├── LifeError                 a directory that is not a life, of another format, damaged or in use
     ├── TrainingError             numbers that went wrong while training or consolidating (exit code 1)
+    ├── Unscored                  scores that could not be measured; what was learnt is kept (exit code 1)
     └── Unfinished                cells of a comparison that failed; the others are finished (exit code 1)
 """
 
@@ -72,6 +73,26 @@ class TrainingError(LifeAlignError):
         self.task, self.stage, self.step = task, stage, step
         where = f"task {task!r}, stage {stage!r}" + (f", optimizer step {step}" if step is not None else "")
         super().__init__(f"{where}: {what}{'. ' + way_out if way_out else ''}")
+
+
+class Unscored(LifeAlignError):
+    """Scores that could not be measured. What was learnt is committed, and so are the scores that are there.
+
+    Args:
+        life: Directory of the life.
+        holes: What is missing and why, such as ``02-tone: margin of tone (RuntimeError: out of memory)``.
+    """
+
+    exit_code = 1
+
+    def __init__(self, life: str | Path, holes: Sequence[str]) -> None:
+        self.life, self.holes = str(life), tuple(holes)
+        number = f"{len(holes)} {'score' if len(holes) == 1 else 'scores'}"
+        shown = "; ".join(holes[:3]) + ("; ..." if len(holes) > 3 else "")
+        super().__init__(
+            f"{life}: {number} could not be measured: {shown}. What was learnt is kept; `lifealign evaluate {life}` "
+            "measures what is missing"
+        )
 
 
 class Unfinished(LifeAlignError):

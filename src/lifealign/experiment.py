@@ -38,7 +38,8 @@ def run_experiment(
         shared_cache: Folder of reference log-probabilities and answers that lives on the same base share.
 
     Returns:
-        The life, with ``result.json`` in its directory.
+        The life, with ``result.json`` in its directory. Scores that could not be measured are holes in both; the stream
+        has gone on after them, since training is what takes the time.
 
     Raises:
         DataError: If a task's file cannot be used.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,14 +14,16 @@ import torch
 import xxhash
 
 from lifealign.data.replay import distinct, sample_for_replay
-from lifealign.data.task import Pair, Task
+from lifealign.data.task import Pair
 from lifealign.directory import LOGS
-from lifealign.errors import ConfigError, DataError, TrainingError
-from lifealign.evaluation.evaluate import HeldOut, Scores
-from lifealign.evaluation.general import general_passages, passages_hash
+from lifealign.errors import ConfigError, DataError, LifeError, TrainingError
+from lifealign.evaluation.evaluate import Evaluator, HeldOut, Scores, reason_of
+from lifealign.evaluation.general import general_passages, passages_hash, require_predictable
+from lifealign.evaluation.held_out import left_out_text, places, scorable
 from lifealign.evaluation.matrix import matrices
-from lifealign.evaluation.metrics import PERPLEXITY
+from lifealign.evaluation.metrics import METRICS, PERPLEXITY
 from lifealign.evaluation.on_demand import general_record
+from lifealign.evaluation.text import needs_jieba, require_jieba
 from lifealign.manifest import TaskRecord, Version
 from lifealign.memory.long_term import Consolidation
 from lifealign.memory.update import Adapter
@@ -28,9 +32,10 @@ from lifealign.model.adapter import adapter_fingerprint, plain_adapter, read_ada
 from lifealign.model.base_model import EMBEDDED, EMBEDDED_LICENSE
 from lifealign.model.prompt_pool import prompt_pool
 from lifealign.model.tokens import TokenizedPair, count_reasoning, tokenize_pairs
-from lifealign.records import own_record
+from lifealign.records import GENERAL_TEXT, Record, comparable, known_under, own_record
+from lifealign.report.markdown import plain
 from lifealign.report.model_card import CardFacts, model_card
-from lifealign.step_files import own_scores, scores_file
+from lifealign.step_files import scores_file
 from lifealign.training.objectives import Objective, PreferenceObjective, StageName, SupervisedObjective
 from lifealign.training.peak_memory import peak_memory_bytes, reset_peak_memory
 from lifealign.training.stage import LogRow, train_stage
@@ -40,6 +45,8 @@ if TYPE_CHECKING:
     from lifealign.life import Life
     from lifealign.training.progress import Progress
 
+logger = logging.getLogger(__name__)
+
 
 class Measured(NamedTuple):
     """What a step has measured: its scores, those of the base on its new tasks, and general ability."""
@@ -48,9 +55,13 @@ class Measured(NamedTuple):
     base: Scores
     general: dict[str, Any] | None
 
-    def as_step(self) -> dict[str, Any]:
-        """For :func:`~lifealign.evaluation.matrix.matrices`."""
-        return {"scores": self.scores.values, "base": self.base.values}
+    @property
+    def record(self) -> Record:
+        """As the life will know it."""
+        scores, base = self.scores, self.base
+        return Record(
+            scores.values, base.values, scores.outcomes, scores.counts, scores.holes, base.holes, general=self.general
+        )
 
     def tracked(self) -> dict[str, dict[str, float]]:
         """Every score for a tracker."""
@@ -84,6 +95,12 @@ class Learning:
         self.left_out: list[str] = []
         self.replayed = 0
         self.passages = self._general_passages()
+        self.new: list[HeldOut] = []
+        self.earlier: list[HeldOut] = []
+        self.unscorable: dict[str, list[str]] = {}
+        self.learnt: dict[str, Any] = {}
+        self.interruption: KeyboardInterrupt | None = None
+        """Ctrl-C while the step was scored: it is committed first, and goes on from there."""
         self.trackers = Trackers(
             life.report_to,
             life=life.directory.path.absolute().name,
@@ -95,6 +112,39 @@ class Learning:
         reset_peak_memory()
         if progress is not None:
             progress.begin(step.name)
+
+    def hold_out(self) -> None:
+        """Looks at everything that scoring will need, before anything is trained: found afterwards it would cost hours.
+
+        The held-out pairs of the new tasks are tokenised, and those that cannot be scored are counted and said. Those
+        of earlier tasks have been through the same under the same settings, which a life does not change, so they are
+        read and compared with their checksums, and not tokenised again.
+
+        Raises:
+            DataError: If the chat template refuses a held-out prompt, a task has held-out pairs and none of them can
+                be scored, or the general text has nothing to predict.
+            ConfigError: If a metric needs a package for the held-out answers that is not installed.
+            LifeError: If held-out pairs of an earlier task are damaged, or the disk has no room for the step.
+        """
+        life, evaluator = self.life, self.life.evaluator()  # opens the caches, too
+        for task in self.step.tasks:
+            held_out = HeldOut(task.name, task.test, task.check)
+            limits = {"max_length": evaluator.max_length, "new_tokens": evaluator.new_tokens(held_out)}
+            found = scorable(life.runtime, task.name, task.test, **limits)
+            if text := left_out_text(found, task.name, **limits):
+                self._say(text)
+            self.unscorable[task.name] = list(found.left_out)
+            self.new.append(HeldOut(task.name, found.pairs, task.check))
+        self.earlier = [task for version in life.steps for task in life.held_out(version)]
+        if "paper_rouge_l" in life.config.evaluation.metrics and any(
+            needs_jieba(pair.chosen) for task in (*self.earlier, *self.new) for pair in task.pairs
+        ):
+            require_jieba()
+        if self.passages:
+            text_file = life.config.evaluation.general_text
+            path = None if text_file is None else Path(text_file)
+            require_predictable(life.runtime, self.passages, path, evaluator.max_length)
+        self._require_room_on_disk()
 
     def mix(self) -> None:
         """Tokenises the step's pairs and those that are remembered of earlier tasks, and mixes them."""
@@ -171,61 +221,102 @@ class Learning:
         return result.update
 
     def remember(self) -> None:
-        """Lets the method take what it needs from the finished model; learning ends here, scoring begins."""
-        self.life.method.remember(self._context())
+        """Lets the method take what it needs from the finished model; learning ends here, scoring begins.
+
+        What was learnt is taken off the device now: whatever scoring does to the model, the process' memory or the GPU,
+        this is what will be committed.
+        """
+        life = self.life
+        life.method.remember(self._context())
+        state = life.method.state()
+        self.learnt = {
+            "adapter": read_adapter(self.model),
+            "state": {name: tensor.detach().cpu() for name, tensor in state.tensors.items()},
+            "values": state.values,
+            "refined": {
+                f"{label}/{name}": tensor.detach().float().cpu()
+                for label, update in self.refined.items()
+                for name, tensor in update.items()
+            },
+        }
         self.seconds = time.monotonic() - self.started
 
     def evaluate(self) -> Measured:
-        """Scores every task seen so far and the base model on the new ones, and measures general ability."""
-        life = self.life
-        new = [HeldOut(task.name, task.test, task.check) for task in self.step.tasks]
-        seen = [task for version in life.steps for task in life.held_out(version)] + new
-        evaluator = life.evaluator()
-        base = evaluator.score(new, None)
-        policy = adapter_fingerprint(read_adapter(self.model))
-        if life.method.one_model:
-            scores = evaluator.score(seen, policy)
-        else:
-            scores = evaluator.score(new, policy)
-            if life.steps:  # each earlier task still has the model of its own step
-                scores.carry(own_scores(life.directory, life.steps[-1].name).model_dump())
-        general = None
-        if self.passages:
-            known = life.records[-1].general if life.steps else None
-            general = general_record(evaluator, self.passages, policy, known["base"] if known else None)
-        return Measured(scores, base, general)
+        """Scores every task seen so far and the base model on the new ones, and measures general ability.
+
+        Nothing that goes wrong here loses the step: what could not be measured is a hole with its reason, and
+        ``lifealign evaluate`` fills it.
+        """
+        life, evaluator = self.life, self.life.evaluator()
+        measured = Measured(Scores(), Scores(), {})
+        scored = [*self.earlier, *self.new] if life.method.one_model else self.new
+        try:
+            if not life.method.one_model and life.steps:  # each earlier task still has the model of its own step
+                for metric in METRICS:
+                    settings = comparable(metric, life.config.evaluation)
+                    measured.scores.carry(known_under(life.directory, life.steps[-1], metric, settings)[0])
+            evaluator.score(self.new, None, measured.base)
+            policy = adapter_fingerprint(self.learnt["adapter"])
+            evaluator.score(scored, policy, measured.scores)
+            self._measure_general(evaluator, policy, measured)
+        except (Exception, KeyboardInterrupt) as error:  # whatever it is, hours of training are worth more
+            logger.debug("scoring of %s ended early", self.step.name, exc_info=True)
+            evaluator.fail(self.new, measured.base, error)
+            evaluator.fail([*self.earlier, *self.new], measured.scores, error)
+            if self.passages and not measured.general:
+                measured.scores.fail(PERPLEXITY, GENERAL_TEXT, error)
+            if isinstance(error, KeyboardInterrupt):
+                self.interruption = error
+        for why, missing in measured.record.missing.items():
+            told = "1 score is missing" if len(missing) == 1 else f"{len(missing)} scores are missing"
+            self._say(
+                f"{self.step.name}: {told} ({why}): {places(missing)}. The step is kept; `lifealign evaluate` measures "
+                "what is missing"
+            )
+        return measured._replace(general=measured.general or None)
+
+    def _measure_general(self, evaluator: Evaluator, policy: str, measured: Measured) -> None:
+        if not self.passages:
+            return
+        known = self._known_general()
+        try:
+            found = general_record(evaluator, self.passages, policy, known["base"] if known else None)
+        except Exception as error:
+            measured.scores.fail(PERPLEXITY, GENERAL_TEXT, error)
+            return
+        assert measured.general is not None
+        measured.general.update(found)
 
     def commit(self, measured: Measured) -> Version:
         """Writes everything the step has made, then makes it exist."""
-        life, step = self.life, self.step
+        life, step, learnt = self.life, self.step, self.learnt
         drawn = {
             task.name: sample_for_replay(
                 task.train, life.replay_config.fraction, derive_seed(self.seed, f"replay {task.name}")
             )
             for task in step.tasks
         }
-        state = life.method.state()
         folder = f"tasks/{step.name}"
         summary = {
             "seed": self.seed,
             "pairs": sum(len(task.train) for task in step.tasks),
             "replayed_pairs": self.replayed,
             "left_out": self.left_out,
+            "left_out_held_out": self.unscorable,
             "stages": self.logs,
         }
         files: dict[str, Any] = {
-            **life.adapter_files(step.name, read_adapter(self.model)),
+            **life.adapter_files(step.name, learnt["adapter"]),
             f"versions/{step.name}/README.md": self._card(measured),
-            f"memory/{step.name}.safetensors": {
-                f"{label}/{name}": tensor.float()
-                for label, update in self.refined.items()
-                for name, tensor in update.items()
-            },
-            f"memory/{step.name}.method.safetensors": state.tensors,
+            f"memory/{step.name}.safetensors": learnt["refined"],
+            f"memory/{step.name}.method.safetensors": learnt["state"],
             f"replay/{step.name}.jsonl": [
                 pair.as_row() | {"task": name} for name, pairs in drawn.items() for pair in pairs
             ],
-            f"{folder}/method.json": {"method": life.config.model_dump(mode="json")["method"], "values": state.values},
+            f"{folder}/method.json": {
+                "method": life.config.model_dump(mode="json")["method"],
+                "values": learnt["values"],
+            },
             f"{folder}/training.json": summary,
             f"{folder}/consolidation.json": self.figures,
             scores_file(step.name): own_record(measured.scores, measured.base, measured.general),
@@ -237,23 +328,43 @@ class Learning:
                 "peak_memory_bytes": peak_memory_bytes(),
             },
         }
-        for task in step.tasks:
-            files[f"{folder}/{task.name}.test.jsonl"] = [pair.as_row() for pair in task.test]
-        version = life.directory.commit(step.name, [_record(task) for task in step.tasks], files)
+        for task in self.new:
+            files[f"{folder}/{task.name}.test.jsonl"] = [pair.as_row() for pair in task.pairs]
+        version = life.directory.commit(step.name, self._records(), files)
         life.replay.tasks.update(drawn)
         life.write_scores()
         self.trackers.finish(measured.tracked(), len(life.steps))
         return version
 
+    def _records(self) -> list[TaskRecord]:
+        """What the manifest says of the step's tasks; held out is what is scored."""
+        return [
+            TaskRecord(
+                name=task.name,
+                train_pairs=len(task.train),
+                test_pairs=len(held_out.pairs),
+                data_hash=task.data_hash,
+                check=None if task.check is None else task.check.model_dump(mode="json"),
+            )
+            for task, held_out in zip(self.step.tasks, self.new, strict=True)
+        ]
+
     def _card(self, measured: Measured) -> str:
-        """The model card of the version that this step makes."""
+        """The model card of the version that this step makes; a plain one where something about it breaks."""
+        try:
+            return self._whole_card(measured)
+        except Exception as error:  # not worth what was learnt
+            self._say(f"{self.step.name}: the model card could not be made ({reason_of(error)}); the step is kept")
+            return f"# {plain(self.step.name)}\n\nThe model card could not be made: {plain(reason_of(error))}\n"
+
+    def _whole_card(self, measured: Measured) -> str:
         life = self.life
-        records = [*(record.as_step() for record in life.records), measured.as_step()]
+        records = [*(record.as_step() for record in life.records), measured.record.as_step()]
         tasks = [
             {**record.model_dump(include={"name", "train_pairs", "test_pairs"}), "step": name}
             for name, records in [
                 *((version.name, version.tasks) for version in life.steps),
-                (self.step.name, [_record(task) for task in self.step.tasks]),
+                (self.step.name, self._records()),
             ]
             for record in records
         ]
@@ -276,6 +387,7 @@ class Learning:
                 settings=config.model_dump(mode="json"),
                 environment=dict(sorted(life.directory.manifest.environment.items())),
                 license=config.license or (EMBEDDED_LICENSE if embedded else None),
+                general_hole=measured.scores.holes.get(PERPLEXITY, {}).get(GENERAL_TEXT),
             )
         )
 
@@ -315,7 +427,7 @@ class Learning:
         if PERPLEXITY not in settings.metrics:
             return ()
         passages = general_passages(None if settings.general_text is None else Path(settings.general_text))
-        known = self.life.records[-1].general if self.life.steps else None
+        known = self._known_general()
         if known is not None and known["text"] != passages_hash(passages):
             raise ConfigError(
                 f"{settings.general_text or 'general text'}: found another text than at the last step, expected the "
@@ -325,22 +437,45 @@ class Learning:
         return passages
 
     def _say_stripped(self, pairs: Sequence[Pair]) -> None:
-        if self.life.config.data.reasoning == "strip" and self.progress is not None:
+        if self.life.config.data.reasoning == "strip":
             stripped, empty = count_reasoning(self.life.runtime.tokenizer, pairs)
             if stripped:
                 nothing_left = f", {empty} of them nothing else, whose pairs are left out" if empty else ""
-                self.progress.say(
-                    f"  reasoning taken off {stripped} of {2 * len(pairs)} answers{nothing_left}; "
+                self._say(
+                    f"reasoning taken off {stripped} of {2 * len(pairs)} answers{nothing_left}; "
                     "data.reasoning: keep would learn it"
                 )
 
-    def _say_left_out(self, total: int) -> None:
-        if self.left_out and self.progress is not None:
-            shown = ", ".join(self.left_out[:3]) + (", ..." if len(self.left_out) > 3 else "")
-            self.progress.say(
-                f"  {len(self.left_out)} of {total} pairs left out: no room for an answer in "
-                f"{self.life.config.data.max_length} tokens, or no difference within them ({shown})"
+    def _known_general(self) -> dict[str, Any] | None:
+        """Figures on general text of the last step that has some."""
+        records = self.life.records if self.life.steps else []
+        return next((record.general for record in reversed(records) if record.general is not None), None)
+
+    def _require_room_on_disk(self) -> None:
+        """Refuses to train for hours what the disk could not take; an estimate, in favour of training."""
+        path = self.life.directory.path
+        adapter = sum(factor.nbytes for factor in read_adapter(self.model).values())
+        needed = adapter * (1 + len(self.life.method.segments))  # the adapter, and what each segment has added
+        free = shutil.disk_usage(path).free
+        if free < needed:
+            raise LifeError(
+                f"{path}: found {free / 1e6:.0f} MB free on the disk, expected at least {needed / 1e6:.0f} MB for "
+                "what this step will write; nothing was trained"
             )
+
+    def _say_left_out(self, total: int) -> None:
+        if self.left_out:
+            self._say(
+                f"{len(self.left_out)} of {total} pairs left out: no room for an answer in "
+                f"{self.life.config.data.max_length} tokens, or no difference within them ({places(self.left_out)})"
+            )
+
+    def _say(self, text: str) -> None:
+        """Says something that a person should know, above the progress bar, or in the log where there is none."""
+        if self.progress is not None:
+            self.progress.say(f"  {text}")
+        else:
+            logger.warning("%s", text)
 
 
 def derive_seed(root: int, purpose: str) -> int:
@@ -351,14 +486,3 @@ def derive_seed(root: int, purpose: str) -> int:
         True
     """
     return xxhash.xxh64(f"{root} {purpose}".encode()).intdigest() >> 1  # torch takes 63 bits and a sign
-
-
-def _record(task: Task) -> TaskRecord:
-    check = None if task.check is None else task.check.model_dump(mode="json")
-    return TaskRecord(
-        name=task.name,
-        train_pairs=len(task.train),
-        test_pairs=len(task.test),
-        data_hash=task.data_hash,
-        check=check,
-    )

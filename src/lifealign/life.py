@@ -36,6 +36,7 @@ from lifealign.model.generate import AnswerCache
 from lifealign.model.prompt_pool import prompt_pool
 from lifealign.model.reference import ReferenceCache
 from lifealign.model.runtime import Runtime
+from lifealign.model.template_check import require_usable_template
 from lifealign.records import Record, read_records
 from lifealign.step_files import saved_method
 
@@ -118,9 +119,9 @@ class Life:
         exact = life.runtime.proof.as_record()
         proven = manifest.base.model_copy(update={"exact": exact})
         life.directory.manifest = manifest.model_copy(update={"base": proven})
-        for what, how in exact.items():
-            if ":" in how:
-                logger.info("%s: %s: %s", base.name, what.replace("_", " "), how)
+        notes = [f"{what.replace('_', ' ')}: {how}" for what, how in exact.items() if ":" in how]
+        for note in (*notes, *base.template.notes(config.data.reasoning)):
+            logger.info("%s: %s", base.name, note)
         files = life.adapter_files(FIRST, read_adapter(life.runtime.model))
         with life.directory.lock():
             storage.write_text(path / "config.yaml", dump_config(config))
@@ -265,6 +266,8 @@ class Life:
         settings = self.config
         model = attach_lora(self._base, settings.lora, settings.seed)
         proof = self._base.proven(model, settings.data.max_length)
+        if settings.data.reasoning == "refuse":
+            require_usable_template(self._base.tokenizer, self._base.name, reasoning="refuse")
         settings.method.prepare(model, settings.seed)
         if self.versions:
             install_adapter(model, self.adapter())

@@ -66,12 +66,18 @@ def learn_step(life: Life, step: Step, progress: Progress | None = None) -> Vers
         progress: Where to show progress, or None.
 
     Raises:
+        DataError: If a pair to learn or to score cannot be used; found before anything is trained.
         TrainingError: If a loss, gradient or consolidation went wrong. The life is as it was before the step.
+        KeyboardInterrupt: If it came while the step was scored, after the step was committed without those scores.
+
+    What goes wrong while the step is scored raises nothing: the version is committed with a hole, which its record
+    names with the reason, and :func:`~lifealign.evaluation.on_demand.evaluate_life` fills it.
     """
     learning = Learning(life, step, progress)
     try:
         model = learning.model
         install_adapter(model, life.adapter())  # whatever version was looked at last
+        learning.hold_out()  # what cannot be scored afterwards is found before anything is trained
         learning.mix()  # this task, and what is remembered of the others
         learning.attach()
         for segment in life.method.segments:
@@ -84,7 +90,10 @@ def learn_step(life: Life, step: Step, progress: Progress | None = None) -> Vers
         install_adapter(model, plain_adapter(model))  # from here on the model is what will be saved
         learning.remember()
         measured = learning.evaluate()  # one row of the matrix
-        return learning.commit(measured)  # all or nothing
+        version = learning.commit(measured)  # all or nothing
+        if learning.interruption is not None:  # now that hours of training are safe
+            raise learning.interruption
+        return version
     except BaseException:
         life.forget_loaded()
         raise

@@ -86,6 +86,7 @@ class Training(Record):
     pairs: Count
     replayed_pairs: Count
     left_out: list[str]
+    left_out_held_out: dict[str, list[str]] = Field(default_factory=dict)
     stages: dict[str, list[Annotated[dict[str, Number], AfterValidator(_with_loss)]]]
 
 
@@ -111,12 +112,18 @@ class OwnScores(Record):
         scores: By metric, then task.
         base: The same of the base model, of the tasks that were new.
         outcomes: What every held-out example counted for; None in lives of 0.1.
+        counts: How many held-out examples a score is made of.
+        holes: Why a score that was asked for is not there; of perplexity under ``general text``.
+        base_holes: The same of the base model.
         general: The model on general text; None where it was not measured.
     """
 
     scores: dict[str, dict[str, Number]]
     base: dict[str, dict[str, Number]]
     outcomes: dict[str, dict[str, Outcomes]] | None = None
+    counts: dict[str, dict[str, Count]] = Field(default_factory=dict)
+    holes: dict[str, dict[str, str]] = Field(default_factory=dict)
+    base_holes: dict[str, dict[str, str]] = Field(default_factory=dict)
     general: General | None = None
 
 
@@ -145,6 +152,7 @@ class LaterScores(Record):
         scores: By task.
         base: The same of the base model, of tasks that no other version has it of.
         outcomes: What every held-out example counted for; None of a metric that is no mean over them.
+        counts: By task, how many held-out examples a score is made of.
         holes: By task, why a score is not there.
         base_holes: The same of the base model.
         answers: Answers that were judged or compared.
@@ -156,6 +164,7 @@ class LaterScores(Record):
     scores: dict[str, Number]
     base: dict[str, Number]
     outcomes: dict[str, Outcomes] | None
+    counts: dict[str, Count] | None = None
     holes: dict[str, str]
     base_holes: dict[str, str]
     answers: list[Answer]

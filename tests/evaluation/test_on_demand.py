@@ -193,7 +193,8 @@ def test_marks_that_are_missing_do_not_count_and_too_many_of_them_refuse_the_cel
     assert matrix.rows[0] == {"one": pytest.approx((10 + 30 + 40) / 3)}  # not a quarter of it a zero
     assert (life.records[0].outcomes or {})["judge"]["one"] == [10.0, None, 30.0, 40.0]
     measured(life, ["judge"], judge=FirstWord({0, 1}, name="second"), replace=True)
-    assert "judge" not in life.scores
+    judged = life.scores["judge"]  # tasks without a score are not tasks that do not exist: no mean leaves them out
+    assert judged.rows == [{}, {}] and judged.last is None and judged.holes == [(0, "one"), (1, "one"), (1, "two")]
     assert life.records[0].holes == {"judge": {"one": "2 of 4 marks are missing"}}
     better = FirstWord(name="second")
     assert measured(life, ["judge"], judge=better) == ["01-one", "02-two"]  # a hole is tried again

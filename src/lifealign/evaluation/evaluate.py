@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -28,6 +29,9 @@ PER_ANSWER: dict[str, Callable[[str, str], float]] = {
 }
 """Metrics of a generated and a chosen answer, whose mean over the prompts is the task's score."""
 
+LONGEST_REASON = 200
+"""Characters of an error's message that a record keeps."""
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -49,36 +53,88 @@ class Scores:
     Attributes:
         values: The scores.
         outcomes: What every held-out example counted for, where the score is their mean; None where it has no mark.
+        counts: How many held-out examples each score is made of.
         holes: Why a score is not there that was asked for.
+        failures: Metric and task of the holes that something which broke has made.
         answers: The generated answers, with the tasks they were asked for and the verdict of every check.
     """
 
     values: dict[str, dict[str, float]] = field(default_factory=dict)
     outcomes: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
     holes: dict[str, dict[str, str]] = field(default_factory=dict)
+    failures: list[tuple[str, str]] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, metric: str, task: str, outcomes: Sequence[float]) -> None:
         """Notes one score, the mean of its outcomes: one per held-out pair or prompt, at least one."""
-        self.values.setdefault(metric, {})[task] = fmean(outcomes)
+        self.add_value(metric, task, fmean(outcomes), len(outcomes))
         self.outcomes.setdefault(metric, {})[task] = list(outcomes)
+
+    def add_value(self, metric: str, task: str, value: float, examples: int) -> None:
+        """Notes one score of so many held-out examples.
+
+        Raises:
+            ValueError: If it is no finite number, which nothing could be compared with, and JSON has no words for.
+        """
+        if not math.isfinite(value):
+            raise ValueError(f"found a score of {value}, expected a finite one")
+        self.values.setdefault(metric, {})[task] = value
+        self.counts.setdefault(metric, {})[task] = examples
+
+    def fail(self, metric: str, task: str, error: BaseException) -> None:
+        """Notes a score that is missing because something broke, unless it is there."""
+        if task not in self.values.get(metric, {}):
+            self.holes.setdefault(metric, {})[task] = reason_of(error)
+            self.failures.append((metric, task))
+
+    @property
+    def broken(self) -> list[str]:
+        """Which scores something that broke has cost, and why, in words; not those that were known all the same."""
+        there = [(metric, task) for metric, task in self.failures if task in self.holes.get(metric, {})]
+        return [f"{metric} of {task} ({self.holes[metric][task]})" for metric, task in there]
 
     def add_marks(self, metric: str, task: str, marks: Sequence[float | None], max_missing: float) -> None:
         """Notes a score that some examples may lack; a hole where more than a share of them do, or all."""
         there = [mark for mark in marks if mark is not None]
         missing = len(marks) - len(there)
         if there and missing <= max_missing * len(marks):
-            self.values.setdefault(metric, {})[task] = fmean(there)
+            self.add_value(metric, task, fmean(there), len(there))
             self.outcomes.setdefault(metric, {})[task] = list(marks)
         else:
             self.holes.setdefault(metric, {})[task] = f"{missing} of {len(marks)} marks are missing"
 
     def carry(self, earlier: Mapping[str, Any]) -> None:
-        """Puts scores of another model, as a step has written them, before these."""
-        for metric, values in earlier["scores"].items():
-            self.values[metric] = {**values, **self.values.get(metric, {})}
-        for metric, outcomes in (earlier["outcomes"] or {}).items():  # lives of 0.1 kept none
-            self.outcomes[metric] = {**outcomes, **self.outcomes.get(metric, {})}
+        """Puts scores as a record has them before these: of another model, or of this one where it has none now.
+
+        What is a hole here and a score there is a score afterwards.
+        """
+        mine: dict[str, Any] = {"scores": self.values, "outcomes": self.outcomes, "counts": self.counts}
+        for key, found in mine.items():
+            for metric, by_task in (earlier.get(key) or {}).items():
+                found[metric] = {**by_task, **found.get(metric, {})}
+        for metric, reasons in earlier.get("holes", {}).items():
+            self.holes[metric] = {**reasons, **self.holes.get(metric, {})}
+        for metric in list(self.holes):
+            there = self.values.get(metric, {})
+            self.holes[metric] = {task: why for task, why in self.holes[metric].items() if task not in there}
+            if not self.holes[metric]:
+                del self.holes[metric]
+
+
+def reason_of(error: BaseException) -> str:
+    r"""Why something is missing, on one line: kind and message of what broke.
+
+    Example:
+        >>> reason_of(RuntimeError("out of\nmemory")), reason_of(KeyboardInterrupt())
+        ('RuntimeError: out of memory', 'interrupted')
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    words = "".join(character if character.isprintable() else " " for character in str(error))
+    message = " ".join(words.split())
+    message = message if len(message) <= LONGEST_REASON else message[: LONGEST_REASON - 3] + "..."
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -109,30 +165,74 @@ class Evaluator:
     judge: Marks | None = None
     max_missing: float = 0.0
 
-    def score(self, tasks: Sequence[HeldOut], policy: str | None) -> Scores:
+    def score(self, tasks: Sequence[HeldOut], policy: str | None, scores: Scores | None = None) -> Scores:
         """Scores the model as it is now, or the base.
+
+        What breaks costs its own score and no other: it becomes a hole with its reason, whatever kind of exception it
+        was. Only a judge that cannot go on, and an interruption, end the scoring; what is there by then is in
+        ``scores``.
 
         Args:
             tasks: Tasks to score; one without held-out pairs is left out.
             policy: Fingerprint of the adapter as it is now; None scores the base, with the adapter off.
+            scores: Where the scores go; None for new ones.
 
         Returns:
             Every metric of the settings, the judge's too if there is one; ``adherence`` of the tasks with a check.
+
+        Raises:
+            JudgeError: If the judge cannot go on.
         """
-        scores = Scores()
-        answers = self.generated({task.name: self._asked(task) for task in tasks}, policy)
+        scores = Scores() if scores is None else scores
+        answers, failed = self._answered(tasks, policy)
         for task in tasks:
-            given = [(pair, answers[pair.prompt]) for pair in self._asked(task)]
-            if given:
-                self._score_answers(task, [pair for pair, _ in given], [answer for _, answer in given], scores)
+            asked = self._asked(task)
+            if asked and task.name in failed:
+                for metric in self._of_answers(task):
+                    scores.fail(metric, task.name, failed[task.name])
+            elif asked:
+                self._score_answers(task, asked, [answers[pair.prompt] for pair in asked], scores)
             if self._wants("pairs"):
                 self._score_pairs(task, policy, scores)
-        asked = [(task, {pair.prompt for pair in self._asked(task)}) for task in tasks]
+        whom = [(task, {pair.prompt for pair in self._asked(task)}) for task in tasks if task.name not in failed]
         scores.answers = [
-            _answer_row(prompt, answer, [task for task, prompts in asked if prompt in prompts])
+            _answer_row(prompt, answer, [task for task, prompts in whom if prompt in prompts])
             for prompt, answer in answers.items()
         ]
         return scores
+
+    def fail(self, tasks: Sequence[HeldOut], scores: Scores, error: BaseException) -> None:
+        """Notes everything that :meth:`score` would have measured of some tasks, and is not there, as missing."""
+        for task in tasks:
+            for metric in [*(self._of_answers(task) if self._asked(task) else []), *self._wants("pairs")]:
+                if task.pairs and task.name not in scores.holes.get(metric, {}):
+                    scores.fail(metric, task.name, error)
+
+    def new_tokens(self, task: HeldOut) -> int:
+        """Tokens that an answer of a task may get; 0 where none is generated."""
+        return self.settings.max_new_tokens if self._asked(task) else 0
+
+    def _answered(
+        self, tasks: Sequence[HeldOut], policy: str | None
+    ) -> tuple[Mapping[Prompt, str], dict[str, Exception]]:
+        """Answers to all tasks' prompts in one go; where that breaks, task by task, and what broke by the task's name.
+
+        One prompt that breaks the model, or a batch that does not fit into memory, must not cost the answers of others.
+        """
+        asked = {task.name: self._asked(task) for task in tasks}
+        try:
+            return self.generated(asked, policy), {}
+        except Exception as error:  # whatever the model, a library or the disk raises
+            if len(tasks) == 1:
+                return {}, {tasks[0].name: error}
+        answers: dict[Prompt, str] = {}
+        failed: dict[str, Exception] = {}
+        for name, pairs in asked.items():
+            try:
+                answers |= self.generated({name: pairs}, policy)
+            except Exception as error:
+                failed[name] = error
+        return answers, failed
 
     def generated(self, asked: Mapping[str, Sequence[Pair]], policy: str | None) -> Mapping[Prompt, str]:
         """Answers to the prompts of some pairs, by task, of the model as it is now or of the base (``policy`` None)."""
@@ -155,10 +255,13 @@ class Evaluator:
         asked = [*self.settings.metrics, *(["judge"] if self.judge is not None else [])]
         return [name for name, metric in METRICS.items() if name in asked and metric.measured_on in measured_on]
 
+    def _of_answers(self, task: HeldOut) -> list[str]:
+        """Metrics asked for that are measured on a task's generated answers."""
+        return self._wants("answers", "judge", *(["check"] if task.check is not None else []))
+
     def _asked(self, task: HeldOut) -> Sequence[Pair]:
         """Held-out pairs whose prompts get a generated answer."""
-        kinds = ["answers", "judge", *(["check"] if task.check is not None else [])]
-        if not self.settings.generate or not self._wants(*kinds):
+        if not self.settings.generate or not self._of_answers(task):
             return ()
         return task.pairs[: self.settings.prompts]
 
@@ -177,12 +280,15 @@ class Evaluator:
         )
 
     def _score_pairs(self, task: HeldOut, policy: str | None, scores: Scores) -> None:
-        asked = task.pairs[: self.settings.pairs]
-        pairs, _ = tokenize_pairs(self.runtime.tokenizer, asked, self.max_length, self.runtime.reasoning)
-        if pairs:
-            outcomes = preference_outcomes(self._margins(pairs, policy))
-            for metric in self._wants("pairs"):
+        try:
+            asked = task.pairs[: self.settings.pairs]
+            pairs, _ = tokenize_pairs(self.runtime.tokenizer, asked, self.max_length, self.runtime.reasoning)
+            outcomes = preference_outcomes(self._margins(pairs, policy)) if pairs else {}
+            for metric in self._wants("pairs") if pairs else ():
                 scores.add(metric, task.name, outcomes[metric])
+        except Exception as error:
+            for metric in self._wants("pairs"):
+                scores.fail(metric, task.name, error)
 
     def _margins(self, pairs: Sequence[TokenizedPair], policy: str | None) -> list[float]:
         if policy is None:
@@ -194,19 +300,27 @@ class Evaluator:
 
     def _score_answers(self, task: HeldOut, pairs: Sequence[Pair], answers: Sequence[str], scores: Scores) -> None:
         pairs = [plain_pair(self.runtime.tokenizer, pair, self.runtime.reasoning) for pair in pairs]
-        chosen = [pair.chosen for pair in pairs]
-        for metric in self._wants("check", "answers", "judge"):
-            if metric == "adherence":
-                if task.check is not None:
-                    scores.add(metric, task.name, [float(task.check.holds(answer)) for answer in answers])
-            elif metric == "bleu":  # of the whole corpus, not a mean over examples
-                scores.values.setdefault(metric, {})[task.name] = bleu(answers, chosen)
-            elif metric == "judge":
+        for metric in self._of_answers(task):
+            if metric == "judge":  # what stops a judge stops everything: no other question would fare better
                 assert self.judge is not None
                 scores.add_marks(metric, task.name, self.judge(task, pairs, answers), self.max_missing)
-            else:
-                each = PER_ANSWER[metric]
-                scores.add(metric, task.name, [each(*both) for both in zip(answers, chosen, strict=True)])
+                continue
+            try:
+                self._score_metric(metric, task, answers, [pair.chosen for pair in pairs], scores)
+            except Exception as error:
+                scores.fail(metric, task.name, error)
+
+    def _score_metric(
+        self, metric: str, task: HeldOut, answers: Sequence[str], chosen: Sequence[str], scores: Scores
+    ) -> None:
+        if metric == "adherence":
+            assert task.check is not None
+            scores.add(metric, task.name, [float(task.check.holds(answer)) for answer in answers])
+        elif metric == "bleu":  # of the whole corpus, not a mean over examples
+            scores.add_value(metric, task.name, bleu(answers, chosen), len(answers))
+        else:
+            each = PER_ANSWER[metric]
+            scores.add(metric, task.name, [each(*both) for both in zip(answers, chosen, strict=True)])
 
 
 def _answer_row(prompt: Prompt, answer: str, tasks: Sequence[HeldOut]) -> dict[str, Any]:

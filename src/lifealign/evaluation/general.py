@@ -116,6 +116,17 @@ def general_loss(runtime: Runtime, passages: Sequence[str], *, batch_size: int, 
     return GeneralText(loss, tokens, tuple(each / len(row.chosen) for each, row in zip(losses, rows, strict=True)))
 
 
+def require_predictable(runtime: Runtime, passages: Sequence[str], path: Path | None, max_length: int) -> None:
+    """Refuses passages of which none has two tokens for this model, before anything is trained.
+
+    Raises:
+        DataError: It names the file.
+    """
+    if not any(_as_pair(runtime, passage, max_length).chosen for passage in passages):
+        found = f"{len(passages)} passages of fewer than two tokens"
+        raise DataError(SHIPPED if path is None else path, found=found, expected="at least one that is longer")
+
+
 def _as_pair(runtime: Runtime, passage: str, max_length: int) -> TokenizedPair:
     """A passage in the form in which completions are scored: its first token, and the rest that follows from it."""
     ids = runtime.tokenizer.encode(passage, add_special_tokens=False, split_special_tokens=True)[:max_length]

@@ -23,10 +23,14 @@ class ScoreMatrix:
     Attributes:
         metric: Name of the metric.
         higher_is_better: Its direction.
-        tasks: Names of the tasks with any score, in the order in which they were learnt.
+        tasks: Names of the tasks with any score, or with a reason why there is none, in the order in which they were
+            learnt.
         learnt_at: Step (from 0) in which each task was learnt; its column starts there.
         rows: Scores after each step.
         base: Scores of the base model, before any task.
+        counts: Of each row, how many held-out examples a score is made of; nothing where it is not known.
+        reasons: Why a score is missing, by step and task, where that is known.
+        base_reasons: The same of the base model, by task.
 
     Example:
         >>> matrix = ScoreMatrix("accuracy", True, ["a", "b"], {"a": 0, "b": 1}, [{"a": 0.9}, {"a": 0.5, "b": 0.8}])
@@ -40,6 +44,9 @@ class ScoreMatrix:
     learnt_at: Mapping[str, int]
     rows: Sequence[Row]
     base: Row = field(default_factory=dict)
+    counts: Sequence[Mapping[str, int]] = ()
+    reasons: Mapping[tuple[int, str], str] = field(default_factory=dict)
+    base_reasons: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, index: tuple[int, int]) -> float | None:
         """Score of task j after step i; None where there is none."""
@@ -86,6 +93,16 @@ class ScoreMatrix:
             if step >= self.learnt_at[task] and task not in self.rows[step]
         ]
 
+    @property
+    def examples(self) -> dict[str, tuple[int, int]]:
+        """Fewest and most held-out examples that a task was scored on; nothing of a task of which it is not known."""
+        found: dict[str, list[int]] = {}
+        for row in self.counts:
+            for task in self.tasks:
+                if task in row:
+                    found.setdefault(task, []).append(row[task])
+        return {task: (min(numbers), max(numbers)) for task, numbers in found.items()}
+
     def row_mean(self, step: int) -> float | None:
         """Mean over the tasks learnt by a step."""
         return _mean([self.rows[step].get(task) for task in self.tasks if self.learnt_at[task] <= step])
@@ -118,6 +135,11 @@ class ScoreMatrix:
             "learnt_at": dict(self.learnt_at),
             "base": dict(self.base),
             "rows": [dict(row) for row in self.rows],
+            "counts": [dict(row) for row in self.counts],
+            "holes": [
+                {"step": step, "task": task, "reason": self.reasons.get((step, task), "not measured")}
+                for step, task in self.holes
+            ],
             "summary": self.summary(),
         }
 
@@ -129,12 +151,16 @@ class ScoreMatrix:
         return self.rows[self.learnt_at[task]].get(task)
 
 
-def matrices(steps: Sequence[Mapping[str, Mapping[str, Row]]], learnt_at: Mapping[str, int]) -> dict[str, ScoreMatrix]:
+def matrices(steps: Sequence[Mapping[str, Mapping[str, Any]]], learnt_at: Mapping[str, int]) -> dict[str, ScoreMatrix]:
     """Builds one matrix per metric from what each step recorded.
+
+    A task whose scores are all missing has a column all the same, as long as a step says why: without it, a mean would
+    be taken over the other tasks as if this one did not exist.
 
     Args:
         steps: Of each step, ``scores`` (metric -> task -> score) and ``base`` (the same of the base model, for tasks
-            that no earlier step has it of).
+            that no earlier step has it of); and where they are known, ``counts`` (held-out examples of each score),
+            ``holes`` and ``base_holes`` (why a score is missing).
         learnt_at: Step of each task.
 
     Returns:
@@ -142,12 +168,24 @@ def matrices(steps: Sequence[Mapping[str, Mapping[str, Row]]], learnt_at: Mappin
     """
     built = {}
     for name, metric in METRICS.items():
-        rows = [dict(step["scores"].get(name, {})) for step in steps]
-        scored = {task: step for task, step in learnt_at.items() if any(task in row for row in rows)}
+        rows, counts, holes, base_holes = (
+            [dict(step.get(key, {}).get(name, {})) for step in steps]
+            for key in ("scores", "counts", "holes", "base_holes")
+        )
+        scored = {task: step for task, step in learnt_at.items() if any(task in row for row in (*rows, *holes))}
         if scored:
             found = {task: score for step in steps for task, score in step["base"].get(name, {}).items()}
             base = {task: found[task] for task in scored if task in found}
-            built[name] = ScoreMatrix(name, metric.higher_is_better, list(scored), scored, rows, base)
+            reasons = {
+                (step, task): why
+                for step, row in enumerate(holes)
+                for task, why in row.items()
+                if task not in rows[step]
+            }
+            of_base = {task: why for row in base_holes for task, why in row.items() if task not in base}
+            built[name] = ScoreMatrix(
+                name, metric.higher_is_better, list(scored), scored, rows, base, counts, reasons, of_base
+            )
     return built
 
 

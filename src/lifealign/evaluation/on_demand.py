@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lifealign.config import EvaluationConfig
 from lifealign.config_file import load_overrides
 from lifealign.config_words import differences, nearest
-from lifealign.errors import ConfigError, LifeError
-from lifealign.evaluation.evaluate import Evaluator, HeldOut, Scores
+from lifealign.errors import ConfigError, LifeError, Unscored
+from lifealign.evaluation.evaluate import Evaluator, HeldOut, Scores, reason_of
 from lifealign.evaluation.general import general_passages, passages_hash
 from lifealign.evaluation.metrics import METRICS, PERPLEXITY
 from lifealign.model.adapter import adapter_fingerprint, install_adapter
-from lifealign.records import comparable, evaluations, later_record, own_settings
+from lifealign.records import comparable, evaluations, has_numbers, known_under, later_record, own_settings
 from lifealign.step_files import evaluation_file, own_scores
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def evaluate_life(
     """Measures metrics of a life's versions on the held-out data of the tasks learnt by then, and keeps the numbers.
 
     Each version is written when it is finished, so an interrupted call loses one version at most, and the next one
-    goes on from there. Answers, log-probabilities and marks that are in the caches are not made again.
+    goes on from there. Answers, log-probabilities and marks that are in the caches are not made again. What breaks
+    costs its own score and no other: the rest is measured and kept.
 
     Args:
         life: The life.
@@ -103,6 +104,7 @@ def evaluate_life(
     Raises:
         ConfigError: If a metric does not exist, or was measured before under other settings.
         LifeError: If the life has learnt nothing, there is no such version, or another process holds the life.
+        Unscored: At the end, if something broke; it names the scores that are missing and why.
     """
     if not life.steps:
         raise LifeError(f"{life.directory.path}: found no task learnt, expected at least one; `lifealign learn` first")
@@ -123,11 +125,15 @@ def evaluate_life(
                 if missing:
                     name = life.steps[step].name
                     say(f"{name}: {', '.join(missing)}")
-                    life.directory.extend(name, measuring.measure(step, missing))
-                    done.append(name)
+                    files = measuring.measure(step, missing)
+                    if files:
+                        life.directory.extend(name, files)
+                        done.append(name)
         finally:
             life.forget_loaded()  # the model is the last version again
             life.write_scores()
+    if measuring.failures:
+        raise Unscored(life.directory.path, measuring.failures)
     return done
 
 
@@ -137,6 +143,8 @@ class _Measuring:
     def __init__(self, life: Life, evaluation: Evaluation, passages: Sequence[str]) -> None:
         self.life, self.evaluation, self.passages = life, evaluation, passages
         self.settings = {metric: self._comparable(metric) for metric in evaluation.metrics}
+        self.failures: list[str] = []
+        """What broke and is missing now, in words."""
 
     def require_comparable(self) -> None:
         """Refuses a metric that was measured under other settings, or forgets that it was."""
@@ -155,16 +163,20 @@ class _Measuring:
 
     def missing(self, version: Version) -> list[str]:
         """Metrics that a version has no numbers of, or some with a hole that may close now."""
-        later = evaluations(self.life.directory, version)
         return [
             metric
             for metric, settings in self.settings.items()
             if self._applies(version, metric)
-            and (
-                self._found_under(version, metric) != settings
-                or any(later.get(metric, {}).get(holes) for holes in ("holes", "base_holes"))
-            )
+            and (self._found_under(version, metric) != settings or self._has_hole(version, metric))
         ]
+
+    def _has_hole(self, version: Version, metric: str) -> bool:
+        directory = self.life.directory
+        later = evaluations(directory, version).get(metric)
+        if later is not None:
+            return bool(later.get("holes") or later.get("base_holes"))
+        own = own_scores(directory, version.name)
+        return any(holes.get(metric) for holes in (own.holes, own.base_holes))
 
     def _applies(self, version: Version, metric: str) -> bool:
         """Whether any task learnt by a version can have a metric."""
@@ -186,12 +198,20 @@ class _Measuring:
         files: dict[str, Any] = {}
         for metric in metrics:
             if metric == PERPLEXITY:
-                files[evaluation_file(version.name, metric)] = self._general(evaluator, policy)
+                try:
+                    files[evaluation_file(version.name, metric)] = self._general(evaluator, policy)
+                except Exception as error:
+                    self.failures.append(f"{version.name}: {metric} ({reason_of(error)})")
                 continue
             base = self._base(evaluator, metric, seen)
             if not life.method.one_model and step:
                 scores.carry(self._earlier(step - 1, metric))
+            known, known_base = known_under(life.directory, version, metric, self.settings[metric])
+            scores.carry(known)
+            base.carry(known_base)
+            self.failures += [f"base model: {what}" for what in base.broken]
             files[evaluation_file(version.name, metric)] = later_record(metric, self.settings[metric], scores, base)
+        self.failures += [f"{version.name}: {what}" for what in scores.broken]
         return files
 
     def _evaluator(self, metrics: Sequence[str]) -> Evaluator:
@@ -231,14 +251,19 @@ class _Measuring:
         return {
             "scores": {metric: record.scores.get(metric, {})},
             "outcomes": {} if outcomes is None else {metric: outcomes},
+            "counts": {metric: record.counts.get(metric, {})},
+            "holes": {metric: record.holes[metric]} if metric in record.holes else {},
         }
 
     def _found_under(self, version: Version, metric: str) -> dict[str, Any] | None:
         """Settings under which a version's valid numbers of a metric were measured; None where there are none."""
         directory = self.life.directory
         later = [evaluations(directory, step).get(metric) for step in self.life.steps]
-        valid: dict[str, Any] | None = next((found["settings"] for found in later if found is not None), None)
-        if evaluation_file(version.name, metric) in version.files:
+        valid: dict[str, Any] | None = next(
+            (found["settings"] for found in later if found is not None and has_numbers(found)), None
+        )
+        found = evaluations(directory, version).get(metric)
+        if found is not None and has_numbers(found):
             return valid
         own = own_settings(directory, version, metric)
         return own if valid is None or own == valid else None  # as read_records does

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from functools import cache
+from typing import Any
 
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
@@ -134,7 +135,7 @@ def paper_tokens(text: str) -> list[str]:
         >>> paper_tokens("It's 50% off: v1.2, C++!")
         ['It', "'", 's', '50%', 'off', ':', 'v1.2', ',', 'C++', '!']
     """
-    if _HAS_HAN.search(text):
+    if needs_jieba(text):
         return " ".join(_cut_chinese(text)).split()
     tokens: list[str] = []
     for number, block in enumerate(_BLOCK.split(text)):  # blocks stand at odd places
@@ -146,7 +147,27 @@ def paper_tokens(text: str) -> list[str]:
     return " ".join(tokens).split()
 
 
+def needs_jieba(text: str) -> bool:
+    """Whether :func:`paper_tokens` needs jieba for a text: whether it has Chinese characters."""
+    return _HAS_HAN.search(text) is not None
+
+
+def require_jieba() -> None:
+    """Refuses to cut Chinese text where jieba is not installed.
+
+    Raises:
+        ConfigError: It says how to install it.
+    """
+    _jieba()
+
+
 def _cut_chinese(text: str) -> list[str]:
+    jieba = _jieba()
+    jieba.setLogLevel(logging.WARNING)  # it tells stderr how long it took to load
+    return list(jieba.cut(text))
+
+
+def _jieba() -> Any:
     try:
         import jieba
     except ImportError as error:
@@ -154,8 +175,7 @@ def _cut_chinese(text: str) -> list[str]:
             "paper_rouge_l: found Chinese text and no jieba, which cuts it into words; "
             "`pip install 'lifealign[jieba]'`, or leave the metric out"
         ) from error
-    jieba.setLogLevel(logging.WARNING)  # it tells stderr how long it took to load
-    return list(jieba.cut(text))
+    return jieba
 
 
 def _ngrams(text: str, order: int) -> Counter[str]:

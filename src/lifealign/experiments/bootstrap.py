@@ -137,9 +137,13 @@ def cell_statistic(result: RunResult, metric: str, statistic: str) -> float | No
 
 
 def _has_every_outcome(result: RunResult, metric: str) -> bool:
-    """Whether the scores are means over examples, none of which is missing."""
-    rows = result.outcomes.get(metric)
-    return rows is not None and not any(None in outcomes for row in rows for outcomes in row.values())
+    """Whether the scores are means over examples, none of which is missing, and no score is."""
+    rows, matrix = result.outcomes.get(metric), result.scores[metric]
+    if rows is None or any(None in outcomes for row in rows for outcomes in row.values()):
+        return False
+    return all(
+        task in row for step, row in enumerate(matrix.rows) for task in matrix.tasks if step >= matrix.learnt_at[task]
+    )
 
 
 def _by_cell(results: Sequence[RunResult]) -> dict[tuple[str, int], RunResult]:

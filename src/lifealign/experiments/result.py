@@ -14,7 +14,6 @@ from lifealign import storage
 from lifealign.config_words import Fault, Faults, nearest, shown
 from lifealign.errors import LifeError, describe
 from lifealign.evaluation.metrics import METRICS
-from lifealign.manifest import BaseRecord
 from lifealign.step_files import Figures, General, Outcomes
 from lifealign.typed_json import Count, Number, Record, validated
 
@@ -49,6 +48,14 @@ class Summary(Record):
     base: Number | None
 
 
+class Hole(Record):
+    """A score that is not there: after which step (from 0), of which task, and why."""
+
+    step: Count
+    task: str
+    reason: str
+
+
 class Matrix(Record):
     """A metric on every task after every step.
 
@@ -58,6 +65,8 @@ class Matrix(Record):
         learnt_at: Step (from 0) in which each of them was learnt.
         base: Scores of the base model; a task of which none is known is absent.
         rows: Scores after each step; a task that was not scored then is absent.
+        counts: Of each row, how many held-out examples a score is made of; none at all where it was not counted.
+        holes: Scores that are missing though their task had been learnt.
         summary: Numbers read from the matrix.
     """
 
@@ -66,6 +75,8 @@ class Matrix(Record):
     learnt_at: dict[str, Count]
     base: Scores
     rows: list[Scores]
+    counts: list[dict[str, Count]]
+    holes: list[Hole]
     summary: Summary
 
     @model_validator(mode="after")
@@ -84,6 +95,26 @@ class Matrix(Record):
         for where, row in ((("base",), self.base), *((("rows", step), row) for step, row in enumerate(self.rows))):
             for task in sorted(set(row) - set(self.tasks)):
                 yield (*where, task), f"found a task that is not there, expected one of {_names(self.tasks)}"
+
+
+class Base(Record):
+    """The base model, as ``life.json`` describes it.
+
+    Attributes:
+        model_name_or_path: A hub id, or a folder or file.
+        fingerprint: Content hash of its weights.
+        tokenizer: Content hash of its tokenizer; None in files of early versions, which did not take it.
+        chat_template: The same of its chat template.
+        revision: Commit of the hub; None of a folder or file.
+        exact: What was proven exact on it, in words; nothing in files of early versions.
+    """
+
+    model_name_or_path: str
+    fingerprint: str
+    tokenizer: str | None
+    chat_template: str | None
+    revision: str | None
+    exact: dict[str, str]
 
 
 class LearntTask(Record):
@@ -180,6 +211,7 @@ class RunResult(Record):
         outcomes: Per metric and step, by task, what every held-out example counted for (None: a mark is missing). The
             score is their mean; a metric that is no mean over examples is absent, and all of them in lives of 0.1.
         general_text: Per step, loss and perplexity on general text; None where they were not measured.
+        general_text_holes: By the name of a step, why they are not there though they were asked for.
         cost: What the run took; None in files of 0.1, which did not say.
         steps: What each step took and did.
     """
@@ -189,11 +221,12 @@ class RunResult(Record):
     method: str
     settings: dict[str, JsonValue]
     environment: dict[str, str]
-    base: BaseRecord
+    base: Base
     one_model: bool
     scores: dict[str, Matrix]
     outcomes: dict[str, list[dict[str, Outcomes]]]
     general_text: list[General | None]
+    general_text_holes: dict[str, str]
     cost: Cost | None
     steps: list[StepResult]
 

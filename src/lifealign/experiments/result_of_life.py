@@ -7,7 +7,17 @@ from pathlib import Path
 from statistics import fmean
 
 from lifealign.errors import LifeError
-from lifealign.experiments.result import Cost, LearntTask, Matrix, RunResult, StageSummary, StepResult, write_result
+from lifealign.evaluation.metrics import PERPLEXITY
+from lifealign.experiments.result import (
+    Base,
+    Cost,
+    LearntTask,
+    Matrix,
+    RunResult,
+    StageSummary,
+    StepResult,
+    write_result,
+)
 from lifealign.life import Life
 from lifealign.manifest import Version
 from lifealign.step_files import Figures, General, consolidation, saved_method, time_taken, training
@@ -32,11 +42,16 @@ def result_of(life: Life, *, label: str | None = None, order: str | None = None)
         "method": method.key,
         "settings": life.config.model_dump(mode="json"),
         "environment": manifest.environment,
-        "base": manifest.base,
+        "base": Base(**manifest.base.model_dump()),
         "one_model": method.one_model,
         "scores": {metric: Matrix(**matrix.as_dict()) for metric, matrix in life.scores.items()},
         "outcomes": _outcomes(life),
         "general_text": [None if one.general is None else General(**one.general) for one in life.records],
+        "general_text_holes": {
+            version.name: why
+            for version, record in zip(life.steps, life.records, strict=True)
+            for why in record.holes.get(PERPLEXITY, {}).values()
+        },
         "cost": _cost(life),
         "steps": [_step(life, version) for version in life.steps],
     }

@@ -30,7 +30,9 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from lifealign.errors import ModelError
+from lifealign.model.chat_template import template_fingerprint
 from lifealign.model.proof import Proof, prove, require_causal
+from lifealign.model.template_check import TemplateFacts, require_usable_template
 
 if TYPE_CHECKING:
     from lifealign.config import ModelConfig
@@ -71,6 +73,7 @@ class Base:
         model: The model, every parameter frozen and no dropout in it.
         tokenizer: Its tokenizer, with a chat template and a padding token.
         identity: Content hashes of its parts.
+        template: What its chat template does.
         proofs: What was proven on it in this process, by adapted modules and length of rows.
     """
 
@@ -78,6 +81,7 @@ class Base:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     identity: Identity
+    template: TemplateFacts
     proofs: dict[tuple[object, ...], Proof] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -145,17 +149,24 @@ def load_base(config: ModelConfig) -> Base:
         options["attn_implementation"] = config.attn_implementation
     dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
     with _quiet(name):
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             where, dtype=dtype, output_loading_info=True, **_NO_CODE, **options
         )
-    _require_whole_weights(name, model, report)
+    model: PreTrainedModel = loaded[0]
+    _require_whole_weights(name, model, report=loaded[1])
     model.requires_grad_(False)
     model.eval()
     _switch_dropout_off(model)
-    require_causal(name, model, ordinary_tokens(name, model, tokenizer))
-    revision = getattr(settings, "_commit_hash", None) or config.revision
-    identity = Identity(fingerprint(model), tokenizer_fingerprint(model, tokenizer), _text_hash(tokenizer), revision)
-    return Base(EMBEDDED_HUB_ID if name == EMBEDDED else name, model, tokenizer, identity)
+    ordinary = ordinary_tokens(name, model, tokenizer)
+    facts = require_usable_template(tokenizer, name, embedding_rows=_embedding_rows(model))
+    require_causal(name, model, ordinary)
+    identity = Identity(
+        fingerprint(model),
+        tokenizer_fingerprint(model, tokenizer),
+        template_fingerprint(tokenizer),
+        getattr(settings, "_commit_hash", None) or config.revision,
+    )
+    return Base(EMBEDDED_HUB_ID if name == EMBEDDED else name, model, tokenizer, identity, facts)
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -193,8 +204,9 @@ def tokenizer_fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizer
     return xxhash.xxh3_128(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _text_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    return xxhash.xxh3_128(json.dumps(tokenizer.chat_template, sort_keys=True).encode()).hexdigest()
+def _embedding_rows(model: PreTrainedModel) -> int:
+    weight: Any = model.get_input_embeddings().weight
+    return int(weight.shape[0])
 
 
 def most_positions(model: PreTrainedModel) -> int | None:
@@ -210,7 +222,7 @@ def ordinary_tokens(name: str, model: PreTrainedModel, tokenizer: PreTrainedToke
     Raises:
         ModelError: If a token of the tokenizer has no row in the embedding.
     """
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = _embedding_rows(model)
     vocabulary = tokenizer.get_vocab()
     beyond = sorted((number, token) for token, number in vocabulary.items() if number >= rows)
     if beyond:

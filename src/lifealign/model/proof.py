@@ -181,9 +181,10 @@ def _float32_fits(causal: Any) -> bool:
         return bool(torch.cuda.mem_get_info(causal.device)[0] > needed)
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024 > needed
+        available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
     except (OSError, StopIteration, ValueError):
         return True
+    return bool(available > needed)
 
 
 def _probes(causal: Any, vocabulary: Sequence[int], max_length: int) -> list[TokenizedPair]:
@@ -196,9 +197,12 @@ def _probes(causal: Any, vocabulary: Sequence[int], max_length: int) -> list[Tok
         drawn = torch.randint(len(vocabulary), (count,), generator=generator)
         return tuple(vocabulary[index] for index in drawn.tolist())
 
-    sizes = [(longest, 11, 16), (min(6, longest), 13, 5)]
-    sizes = [(prompt, *(min(size, max(max_length - prompt, 1)) for size in answers)) for prompt, *answers in sizes]
-    return [TokenizedPair(f"probe {n}", "", *(tokens(size) for size in row)) for n, row in enumerate(sizes)]
+    pairs: list[TokenizedPair] = []
+    for prompt, chosen, rejected in ((longest, 11, 16), (min(6, longest), 13, 5)):
+        room = max(max_length - prompt, 1)
+        parts = tokens(prompt), tokens(min(chosen, room)), tokens(min(rejected, room))
+        pairs.append(TokenizedPair(f"probe {len(pairs)}", "", *parts))
+    return pairs
 
 
 def _plain(model: PeftModel, pairs: Sequence[TokenizedPair]) -> _Reading:
@@ -219,7 +223,8 @@ def _shared(
     model: PeftModel, pairs: Sequence[TokenizedPair], plain: _Reading, forms: Sequence[Sharing]
 ) -> tuple[Sharing | None, str]:
     """The first form of shared prompts that is exact, or None and why there is none."""
-    others = other_kinds(model.get_base_model().config.get_text_config(decoder=True))
+    causal: Any = model.get_base_model()
+    others = other_kinds(causal.config.get_text_config(decoder=True))
     reason = (
         f"no mask parts two answers in layers of the kind {', '.join(others)}" if others else "none is known for it"
     )
@@ -330,8 +335,8 @@ def _read(model: PeftModel, batch: Batch, form: Sharing | None) -> _Reading:
 
 
 def _batch(model: PeftModel, pairs: Sequence[TokenizedPair], *, shared: bool) -> Batch:
-    pad = pairs[0].prompt[0]
-    return collate(pairs, BOTH, pad_token_id=pad, share_prefix=shared).to(model.get_base_model().device)
+    causal: Any = model.get_base_model()
+    return collate(pairs, BOTH, pad_token_id=pairs[0].prompt[0], share_prefix=shared).to(causal.device)
 
 
 def _order(batch: Batch, pairs: Sequence[TokenizedPair]) -> Tensor:

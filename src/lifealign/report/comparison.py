@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
@@ -67,12 +67,24 @@ class Row:
 
 @dataclass(frozen=True)
 class MetricTable:
-    """One metric in one order of the tasks; the first row is the base model's."""
+    """One metric in one order of the tasks; the first row is the base model's.
+
+    Attributes:
+        metric: Its name.
+        higher_is_better: Its direction.
+        tasks: The tasks, in the order of the first result.
+        rows: The base model and the methods.
+        examples: By task, the fewest and the most held-out examples that it was scored on, as far as that is known.
+        holes: Which scores are missing and why, a line per result that lacks some. A number that would be a mean over
+            such a score is None, over the seeds too.
+    """
 
     metric: str
     higher_is_better: bool
     tasks: tuple[str, ...]
     rows: tuple[Row, ...]
+    examples: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    holes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,6 +123,7 @@ class OrderTables:
         general: A row for the base model and one per method; empty where general ability was not measured.
         costs: A row per method.
         missing: By label, the seeds of the comparison for which there is no result; only labels that miss some.
+        general_holes: Where general ability could not be measured, and why, a line per result.
     """
 
     order: str
@@ -118,6 +131,7 @@ class OrderTables:
     general: tuple[GeneralRow, ...]
     costs: tuple[CostRow, ...]
     missing: Mapping[str, tuple[int, ...]]
+    general_holes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,6 +182,11 @@ def compare_results(results: Sequence[RunResult], against: str | None) -> Compar
                 tuple(_general_rows(cells)),
                 tuple(_cost_row(label, cells[label]) for label in labels),
                 {label: absent for label, absent in missing.items() if absent},
+                tuple(
+                    f"{_place(one)}: after {step} ({why})"
+                    for one in here
+                    for step, why in one.general_text_holes.items()
+                ),
             )
         )
     return Comparison(tuple(orders), seeds, against)
@@ -192,12 +211,43 @@ def _metric_table(cells: Mapping[str, Sequence[RunResult]], metric: str, against
             Row(
                 label,
                 _seeds(results),
-                {name: Estimate.of(cell_statistic(one, metric, name) for one in results) for name in STATISTICS},
-                {task: Estimate.of(one.scores[metric].rows[-1].get(task) for one in results) for task in tasks},
+                {name: _whole(cell_statistic(one, metric, name) for one in results) for name in STATISTICS},
+                {task: _whole(one.scores[metric].rows[-1].get(task) for one in results) for task in tasks},
                 differences,
             )
         )
-    return MetricTable(metric, first.higher_is_better, tasks, tuple(rows))
+    everything = [result for results in cells.values() for result in results]
+    holes = tuple(f"{_place(one)}: {', '.join(found)}" for one in everything if (found := holes_of(one, metric)))
+    return MetricTable(metric, first.higher_is_better, tasks, tuple(rows), _examples(everything, metric, tasks), holes)
+
+
+def holes_of(result: RunResult, metric: str) -> list[str]:
+    """Scores of a metric that a result lacks, in words, with the reason where the result says it."""
+    matrix = result.scores[metric]
+    names = [step.name for step in result.steps]
+    reasons = {(hole.step, hole.task): f" ({hole.reason})" for hole in matrix.holes}
+    return [
+        f"{task} after {names[step]}{reasons.get((step, task), '')}"
+        for step, row in enumerate(matrix.rows)
+        for task in matrix.tasks
+        if step >= matrix.learnt_at[task] and task not in row
+    ]
+
+
+def _whole(values: Iterable[float | None]) -> Estimate | None:
+    """Mean over seeds of what every one of them has: with a hole it would be of other seeds than the one beside it."""
+    numbers = list(values)
+    return None if None in numbers else Estimate.of(numbers)
+
+
+def _examples(results: Iterable[RunResult], metric: str, tasks: Sequence[str]) -> dict[str, tuple[int, int]]:
+    rows = [row for result in results for row in result.scores[metric].counts]
+    found = {task: [row[task] for row in rows if task in row] for task in tasks}
+    return {task: (min(numbers), max(numbers)) for task, numbers in found.items() if numbers}
+
+
+def _place(result: RunResult) -> str:
+    return f"{result.label}, seed {result.seed}"
 
 
 def _general_rows(cells: Mapping[str, Sequence[RunResult]]) -> Iterator[GeneralRow]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from lifealign.evaluation.metrics import METRICS
 from lifealign.experiments.bootstrap import CONFIDENCE, RESAMPLES, Difference
 from lifealign.report.comparison import COMPARED, Comparison, Estimate, MetricTable, OrderTables
+from lifealign.report.terminal import examples_text
 
 COLUMNS = {"backward_transfer": "BWT", "last": "Last", "average": "AP", "learned": "Learn"}
 COST_COLUMNS = {"minutes": "minutes", "state_mb": "state MB", "adapter_mb": "adapter MB", "peak_memory_gb": "peak GB"}
@@ -51,12 +52,17 @@ def tables(comparison: Comparison) -> list[TextTable]:
     for order in comparison.orders:
         notes = tuple(_note(label, absent, comparison.seeds) for label, absent in order.missing.items())
         for table in order.metrics:
-            found.append(_scores(order.order, table, notes))
+            lacking = notes + tuple(f"Note: missing, so no mean is taken over it: {hole}." for hole in table.holes)
+            examples = examples_text(table.examples)
+            counted = (*lacking, f"Held-out examples: {examples}.") if examples else lacking
+            found.append(_scores(order.order, table, counted))
             if any(row.differences for row in table.rows):
-                found.append(_differences(order.order, table, str(comparison.against), notes))
-            found.append(_tasks(order.order, table, notes))
+                found.append(_differences(order.order, table, str(comparison.against), lacking))
+            found.append(_tasks(order.order, table, counted))
         if order.general:
-            found.append(_general(order, notes))
+            found.append(
+                _general(order, notes + tuple(f"Note: could not be measured: {hole}." for hole in order.general_holes))
+            )
         found.append(_costs(order, notes))
     return found
 

@@ -18,7 +18,7 @@ from lifealign.methods.base import Method, Paper
 from lifealign.model.base_model import EMBEDDED_HUB_ID
 from lifealign.report.loading import life_code, peft_code
 from lifealign.report.markdown import fenced, grid, listed, plain, portable
-from lifealign.report.terminal import general_line, number_text
+from lifealign.report.terminal import examples_text, general_line, number_text
 
 HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w([\w.-]{0,94}\w)?/\w([\w.-]{0,94}\w)?", re.ASCII)
 """An id on the hub, with its owner."""
@@ -54,6 +54,7 @@ class CardFacts:
         settings: The resolved settings, as JSON can hold them.
         environment: Versions of libraries.
         license: Licence of the adapter, or None where nobody said.
+        general_hole: Why there are no figures on general text though they were asked for.
     """
 
     version: str
@@ -70,6 +71,7 @@ class CardFacts:
     settings: Mapping[str, Any]
     environment: Mapping[str, str]
     license: str | None
+    general_hole: str | None = None
 
     @property
     def learnt_here(self) -> list[str]:
@@ -165,6 +167,8 @@ def _scores(matrix: ScoreMatrix, facts: CardFacts) -> dict[str, str]:
     if _can_forget(facts):
         summary += f", backward transfer {text(numbers['backward_transfer'], signed=True)}"
         summary += f", forgetting {text(numbers['forgetting'])}"
+    if examples := examples_text(matrix.examples):
+        summary += f"; {plain(examples)}"
     return {
         "label": METRICS[matrix.metric].label,
         "direction": "higher is better" if matrix.higher_is_better else "lower is better",
@@ -228,12 +232,24 @@ def _limits(facts: CardFacts) -> Iterator[str]:
         yield f"Asked for, but no task could be scored on it: {listed(without)}."
     for metric, matrix in facts.matrices.items():
         if matrix.holes:
-            holes = ", ".join(f"{plain(task)} after {plain(facts.steps[step])}" for step, task in matrix.holes)
+            holes = ", ".join(
+                f"{plain(task)} after {plain(facts.steps[step])}"
+                + (f" ({plain(why)})" if (why := matrix.reasons.get((step, task))) else "")
+                for step, task in matrix.holes
+            )
             yield f"Missing for {METRICS[metric].short}: {holes}. No mean is taken over what is missing."
+        if matrix.base_reasons:
+            lacking = ", ".join(f"{plain(task)} ({plain(why)})" for task, why in matrix.base_reasons.items())
+            yield f"Missing for {METRICS[metric].short} of the base model: {lacking}."
     for key, what in (("pairs", "held-out pairs"), ("prompts", "held-out prompts")):
         if (most := facts.settings["evaluation"][key]) is not None and facts.matrices:
             yield f"At most {most} {what} of each task were scored."
-    if facts.general is None:
+    if facts.general is None and facts.general_hole is not None:
+        yield (
+            f"General ability could not be measured ({plain(facts.general_hole)}), so what these tasks cost elsewhere "
+            "is not known."
+        )
+    elif facts.general is None:
         yield "General ability was not measured, so what these tasks cost elsewhere is not known."
     if facts.license is None:
         yield "Nobody has said under which licence this may be used; that of the base model applies to it as well."

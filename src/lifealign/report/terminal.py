@@ -22,6 +22,8 @@ SUMMARY = {
 
 COMPARED = {"last": "last", "learned": "learned", "backward_transfer": "backward"}
 """What methods are compared by, in columns narrow enough for a terminal of 80."""
+MOST_HOLES = 6
+"""Missing scores that a line names."""
 LEGEND = "last: mean of the row; learned: mean right after each task was learnt; backward: mean change since then"
 
 
@@ -49,12 +51,40 @@ def matrix_table(matrix: ScoreMatrix, steps: Sequence[str]) -> Table:
 
 
 def summary_line(matrix: ScoreMatrix) -> str:
-    """``last 84 %, ...`` in one line."""
+    """``last 84 %, ...`` in one line, with the number of held-out examples where it is known."""
     signed = {"backward_transfer"}
     values = matrix.summary()
-    return "   ".join(
+    numbers = "   ".join(
         f"{label} {number_text(matrix.metric, values[name], signed=name in signed)}" for name, label in SUMMARY.items()
     )
+    examples = examples_text(matrix.examples)
+    return f"{numbers}   {examples}" if examples else numbers
+
+
+def examples_text(examples: Mapping[str, tuple[int, int]]) -> str:
+    """On how many held-out examples tasks were scored; empty where it is not known.
+
+    Args:
+        examples: By task, the fewest and the most: they differ where some marks of a judge are missing.
+
+    Example:
+        >>> examples_text({"a": (24, 24), "b": (24, 24)}), examples_text({"a": (24, 24), "b": (22, 24)})
+        ('n = 24 per task', 'n = 24 (a), 22 to 24 (b)')
+    """
+    numbers = {task: f"{few}" if few == most else f"{few} to {most}" for task, (few, most) in examples.items()}
+    if len(set(numbers.values())) == 1:
+        return f"n = {next(iter(numbers.values()))} per task"
+    return "n = " + ", ".join(f"{number} ({task})" for task, number in numbers.items()) if numbers else ""
+
+
+def holes_text(matrix: ScoreMatrix, steps: Sequence[str]) -> str:
+    """Which scores of a matrix are missing, and why where that is known; empty where none is."""
+    found = [
+        f"{task} after {steps[step]}" + (f" ({why})" if (why := matrix.reasons.get((step, task))) else "")
+        for step, task in matrix.holes
+    ]
+    found += [f"{task}, base model ({why})" for task, why in matrix.base_reasons.items()]
+    return ", ".join(found[:MOST_HOLES]) + (f", and {len(found) - MOST_HOLES} more" if len(found) > MOST_HOLES else "")
 
 
 def comparison_table(runs: Mapping[str, ScoreMatrix]) -> Table:

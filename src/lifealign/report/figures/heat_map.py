@@ -83,7 +83,8 @@ def _box(x: int, y: int, **look: Any) -> Any:
 
 def _shades(matrix: ScoreMatrix, scores: Sequence[float]) -> Callable[[float], tuple[float, ...]]:
     """Colour of a score: the better the darker; shares on their whole scale, others between worst and best."""
-    low, high = (0.0, 1.0) if METRICS[matrix.metric].unit == "share" else (min(scores), max(scores))
+    whole = METRICS[matrix.metric].unit == "share" or not scores
+    low, high = (0.0, 1.0) if whole else (min(scores), max(scores))
 
     def shade(score: float) -> tuple[float, ...]:
         share = 0.0 if high == low else (score - low) / (high - low)

@@ -79,15 +79,16 @@ def _general(records: Sequence[Record], steps: Sequence[str]) -> dict[str, Any] 
     known = [record.general for record in records if record.general is not None]
     if not known:
         return None
+    holes = [", ".join(record.holes.get(PERPLEXITY, {}).values()) for record in records]
     base = known[0]["base"]["perplexity"]
     values = [None if record.general is None else record.general["perplexity"] for record in records]
     rows = []
     before: float | None = base
-    for step, value in zip(steps, values, strict=True):
+    for step, value, why in zip(steps, values, holes, strict=True):
         rows.append(
             {
                 "step": step,
-                "perplexity": "not measured" if value is None else f"{value:.2f}",
+                "perplexity": (why or "not measured") if value is None else f"{value:.2f}",
                 "from_before": "" if value is None or before is None else _percent(value / before - 1),
                 "from_base": "" if value is None else _percent(value / base - 1),
             }

@@ -139,6 +139,9 @@ def _values(metric: str, runs: Sequence[RunResult], values: Sequence[float | Non
     seeds = {run.seed: value for run, value in zip(runs, values, strict=True) if value is not None}
     if not seeds:
         return Values((), None, None, "no such number")
+    if len(seeds) < len(runs):
+        lacking = ", ".join(str(run.seed) for run in runs if run.seed not in seeds)
+        return Values((), None, None, f"missing for seed {lacking}, so there is no mean")
     there = list(seeds.values())
     mean, deviation = fmean(there), stdev(there) if len(there) > 1 else None
     text = shown(metric, mean, signed=signed)

@@ -13,7 +13,7 @@ from lifealign.report.page.bars import bar_charts
 from lifealign.report.page.charts import line_charts
 from lifealign.report.page.render import minus
 from lifealign.report.page.scales import level
-from lifealign.report.terminal import number_text
+from lifealign.report.terminal import examples_text, number_text
 
 UNITS = {"share": "per cent", "nats": "nats", "points": "points"}
 ZERO = re.compile(r"^[+-](?=[0.]+( |$))")
@@ -100,7 +100,8 @@ def metric_panel(matrix: ScoreMatrix, steps: Sequence[str], records: Sequence[Re
         "direction": "higher is better" if matrix.higher_is_better else "lower is better",
         "tasks": list(matrix.tasks),
         "rows": _heat_map(matrix, steps, records),
-        "holes": len(matrix.holes),
+        "holes": len(matrix.holes) + len(matrix.base_reasons),
+        "examples": examples_text(matrix.examples),
         "summary": {
             key: shown(name, value, signed=key == "backward_transfer") for key, value in matrix.summary().items()
         },
@@ -114,7 +115,7 @@ def _heat_map(matrix: ScoreMatrix, steps: Sequence[str], records: Sequence[Recor
     """Rows of the heat map, the base model's first; a cell knows what it is, its colour, and more words about it."""
     name, tasks = matrix.metric, matrix.tasks
     values = [*matrix.base.values(), *(score for row in matrix.rows for score in row.values())]
-    scale = (0.0, 1.0) if METRICS[name].unit == "share" else (min(values), max(values))
+    scale = (0.0, 1.0) if METRICS[name].unit == "share" or not values else (min(values), max(values))
 
     def cell(kind: str, score: float | None, where: str, more: str = "", reason: str = "") -> dict[str, Any]:
         if score is None:
@@ -123,7 +124,10 @@ def _heat_map(matrix: ScoreMatrix, steps: Sequence[str], records: Sequence[Recor
         tip = f"{where}: {exact(name, score)}{', ' if more else ''}{more}"
         return {"kind": kind, "text": shown(name, score), "level": level(score, *scale), "more": more, "tip": tip}
 
-    base = [cell("base", matrix.base.get(task), f"{task}, base model") for task in tasks]
+    base = [
+        cell("base", matrix.base.get(task), f"{task}, base model", reason=matrix.base_reasons.get(task, ""))
+        for task in tasks
+    ]
     rows = [{"label": "base model", "cells": base, "mean": shown(name, matrix.summary()["base"])}]
     for step, (label, row) in enumerate(zip(steps, matrix.rows, strict=True)):
         cells = []
