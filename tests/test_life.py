@@ -51,7 +51,7 @@ def everything(life: Path, cache: bool = True) -> dict[str, bytes]:
         if path.is_dir() or name.startswith(".lock") or path.name == "time.json":
             continue
         if name == "life.json":
-            manifest = json.loads(path.read_bytes())
+            manifest = json.loads(path.read_bytes()) | {"sha256": ""}
             for version in manifest["versions"]:
                 version["files"] = {key: value for key, value in version["files"].items() if "/time.json" not in key}
             content[name] = json.dumps(manifest).encode()
@@ -256,10 +256,29 @@ def test_open_refuses_another_format_version_and_says_which(copied: Path) -> Non
     [
         (lambda text: text[: len(text) // 2], r"life.json:\d+:\d+: found no valid JSON"),
         (lambda text: "[]", "format_version: found None"),
-        (lambda text: text.replace('"versions"', '"virsions"'), "versions: Field required; the manifest is damaged"),
-        (lambda text: text.replace('"size":', '"size": "much", "bytes":', 1), "the manifest is damaged"),
+        (lambda text: text.replace('"versions"', '"virsions"'), "does not match its own sha256"),
+        (lambda text: text.replace("\n", "\r\n"), "does not match its own sha256"),
+        (lambda text: "\n".join(line for line in text.splitlines() if '  "sha256": ' not in line[:14]), "own sha256"),
+        (lambda text: text.replace('"base": {', '"base": {}, "base": {', 1), "the key 'base' is there twice"),
+        (lambda text: "[" * 100_000, "nested more than 64 deep"),
+        (lambda text: text[:2] + '"deep": ' + "[" * 65 + "]" * 65 + "," + text[2:], "nested more than 64 deep"),
+        (lambda text: text.replace('"seed": 42', '"seed": NaN'), "NaN is no number in JSON"),
+        (lambda text: text.replace('"seed": 42', '"seed": 1e999'), "the number 1e999 is too large"),
+        (lambda text: text.replace('"seed": 42', '"seed": ' + "9" * 5000), "no valid JSON .*digits"),
     ],
-    ids=["cut short", "a list", "a key gone", "a wrong type"],
+    ids=[
+        "cut short",
+        "a list",
+        "a key gone",
+        "other line ends",
+        "no hash",
+        "a key twice",
+        "endless",
+        "deep",
+        "not a number",
+        "infinite",
+        "digits",
+    ],
 )
 def test_open_refuses_a_damaged_manifest(copied: Path, harm: Callable[[str], str], message: str) -> None:
     path = copied / "life.json"
