@@ -157,6 +157,44 @@ def test_an_interrupted_create_can_be_repeated(make_life: MakeLife, monkeypatch:
         assert everything(life.directory.path) == everything(whole)
 
 
+def test_a_create_that_was_killed_after_its_last_rename_is_finished_when_repeated(
+    make_life: MakeLife, tiny_folder: Path, tmp_path: Path
+) -> None:
+    life = make_life(name="bot")
+    folder = life.directory.path
+    (folder / "life.json.tmp-12-0123abcd").write_text("half")
+    before = everything(folder)
+    again = make_life(name="bot")
+    assert everything(folder) == before
+    assert again.directory.manifest == life.directory.manifest and again.steps == []
+    again.learn(ONE)
+    refused = pytest.raises(LifeError, match="bot: found a file or a directory with something in it, expected an empty")
+    with refused:
+        make_life(name="bot")  # it has learnt something
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda folder: (folder / "life.json").write_text('{"versions": []}'),
+        lambda folder: (folder / "versions/00-base/adapter_model.safetensors").write_bytes(b""),
+        lambda folder: (folder / "notes.txt").write_text("mine"),
+    ],
+    ids=["manifest", "adapter", "something else"],
+)
+def test_a_life_that_is_not_whole_or_not_this_one_is_not_taken_for_it(
+    make_life: MakeLife, harm: Callable[[Path], object]
+) -> None:
+    folder = make_life(name="bot").directory.path
+    for sections in ({"seed": 1}, {}):
+        if not sections:
+            harm(folder)
+        before = everything(folder)
+        with pytest.raises(LifeError, match="bot: found a file or a directory with something in it"):
+            make_life(name="bot", **sections)
+        assert everything(folder) == before
+
+
 def test_the_adapter_of_every_version_loads_with_plain_peft(learnt: Path, tiny_folder: Path) -> None:
     seen = []
     for version in ("00-base", "01-one", "02-two"):
@@ -445,6 +483,52 @@ def test_rollback_is_the_way_out_of_damage_done_later_but_not_earlier(copied: Pa
         Life.open(copied).rollback("02-two")
 
 
+LATER = {kind: name.replace("01-one", "02-two").replace("one.test", "two.test") for kind, name in FILES.items()}
+LATER |= {"later scores": "tasks/02-two/evaluation/rouge_l.json", "view": "scores.json"}
+del LATER["base adapter"]
+
+
+@pytest.mark.parametrize("to", ["01-one", "00-base"])
+def test_no_damage_to_what_goes_keeps_rollback_from_taking_it(copied: Path, learnt: Path, to: str) -> None:
+    life = Life.open(copied)
+    with life.directory.lock():
+        life.directory.extend("02-two", {LATER["later scores"]: {"metric": "rouge_l"}})
+    for number, name in enumerate(LATER.values()):  # all of them at once, each in another way
+        harm = (copied / name).read_bytes()
+        (copied / name).unlink()
+        if number % 3 == 0:
+            (copied / name).write_bytes(harm[:-1] + bytes([harm[-1] ^ 1]))
+        elif number % 3 == 1:
+            os.mkfifo(copied / name)
+    life = Life.open(copied)
+    with pytest.raises(LifeError):
+        life.write_scores()
+    life.rollback(to)
+    opened = Life.open(copied)
+    assert opened.directory.verify(opened.versions) == (16 if to == "01-one" else 2)
+    assert not [name for name in everything(copied, cache=False) if "two" in name]
+    view = json.loads((copied / "scores.json").read_text())
+    assert {metric: matrix["tasks"] for metric, matrix in view.items()} == (
+        {"preference_accuracy": ["one"], "margin": ["one"]} if to == "01-one" else {}
+    )
+    if to == "01-one":
+        opened.learn(TWO)
+        assert everything(copied) == everything(learnt)
+
+
+def test_a_view_that_cannot_be_replaced_is_a_warning_and_the_steps_are_gone(
+    copied: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (copied / "scores.json").unlink()
+    (copied / "scores.json").mkdir()
+    (copied / "result.json").symlink_to(copied / "config.yaml")
+    Life.open(copied).rollback("01-one")
+    assert "scores.json: could not be written: Is a directory" in caplog.text
+    assert "the life itself is at 01-one" in caplog.text
+    assert len(Life.open(copied).steps) == 1
+    assert not (copied / "result.json").is_symlink() and (copied / "config.yaml").is_file()
+
+
 # -- all or nothing ----------------------------------------------------------------------------------------------------
 
 
@@ -533,6 +617,7 @@ def test_leftovers_of_a_killed_run_are_cleared_and_nothing_else_is(copied: Path)
         "tasks/03-three/training.json",
         "tasks/02-two/surplus.json",
         "life.json.tmp-1234-0123abcd",
+        "report.html.tmp-1234-0123abcd",
         "cache/reference.safetensors.tmp-1234-0123abcd",
     ]
     for name in leftovers:

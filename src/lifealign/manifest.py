@@ -186,6 +186,6 @@ def _texts(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 def _first_fault(error: ValidationError) -> str:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = repr(".".join(str(part) for part in first["loc"]))[1:-1]  # it may be a key of somebody else's making
     found = "" if isinstance(first["input"], dict | list) else f" (found {repr(first['input'])[:80]})"
-    return f"{where}: {first['msg']}{found}"
+    return ": ".join(part for part in (where, first["msg"].removeprefix("Value error, ") + found) if part)

@@ -64,7 +64,7 @@ def _finite(text: str) -> float:
 def _is_deeper(value: Any) -> bool:
     """Whether something is nested too deep; level by level, since it must not need a deep stack itself."""
     level = [value]
-    for _ in range(DEEPEST + 1):
+    for _ in range(DEEPEST):
         level = [
             child
             for parent in level
