@@ -749,3 +749,29 @@ def test_a_consolidation_that_fails_never_falls_back_to_the_raw_update(
     assert all(torch.equal(now[name], adapter[name]) for name in adapter)
     life.learn(TWO)
     assert everything(copied) == everything(learnt)
+
+
+# -- inside ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cache", "cache/reference.safetensors", "cache/answers.json"])
+def test_a_cache_is_neither_read_nor_written_through_a_link(copied: Path, tmp_path: Path, name: str) -> None:
+    outside = Path(shutil.move(copied / name, tmp_path / "outside"))
+    (copied / name).symlink_to(outside)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    life = Life.open(copied)
+    with pytest.raises(LifeError, match=f"copied/{name}: found a symbolic link"):
+        _ = life.reference, life.answers
+    with pytest.raises(LifeError, match=f"copied/{name}: found a symbolic link"):
+        life.learn(letter_task("three", "e", "f"))
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert {path for path in before if before[path] != after.get(path)} <= {copied / storage.LOCK_HOLDER}
+    assert len(Life.open(copied).steps) == 2
+
+
+def test_a_life_that_somebody_has_renamed_into_the_open_is_refused_before_it_writes(copied: Path) -> None:
+    manifest = json.loads((copied / "life.json").read_text())
+    manifest["versions"][2]["name"] = "../../escaped"
+    storage.write_sealed_json(copied / "life.json", manifest)  # with a hash that fits
+    with pytest.raises(LifeError, match=r"versions\.2\.name: .*found '\.\./\.\./escaped'"):
+        Life.open(copied)

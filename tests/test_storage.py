@@ -250,17 +250,16 @@ def test_sealed_json_is_read_only_as_it_was_written(tmp_path: Path) -> None:
     whole = path.read_bytes()
     assert storage.read_sealed_json(path) == value
     for position in range(len(whole)):
-        for bit in range(8):
-            path.write_bytes(whole[:position] + bytes([whole[position] ^ 1 << bit]) + whole[position + 1 :])
-            with pytest.raises(LifeError):
-                storage.read_sealed_json(path)
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1 << position % 8]) + whole[position + 1 :])
+        with pytest.raises(LifeError):
+            storage.read_sealed_json(path)
     for content in (whole + b"\n", whole.replace(b"  ", b"\t"), whole.replace(b"1e-05", b"0.00001"), whole[:-1]):
         path.write_bytes(content)
         with pytest.raises(LifeError, match=r"a\.json: found content that does not match its own sha256"):
             storage.read_sealed_json(path)
     for other in ({}, value, [], 3, None):
         storage.write_json(path, other)
-        with pytest.raises(LifeError, match="does not match its own sha256|expected an object"):
+        with pytest.raises(LifeError, match=r"does not match its own sha256|expected an object"):
             storage.read_sealed_json(path)
     storage.write_sealed_json(path, json.loads(whole))  # a seal that is there already is replaced
     assert path.read_bytes() == whole
