@@ -764,9 +764,7 @@ def test_a_cache_is_neither_read_nor_written_through_a_link(copied: Path, tmp_pa
         _ = life.reference, life.answers
     with pytest.raises(LifeError, match=f"copied/{name}: found a symbolic link"):
         life.learn(letter_task("three", "e", "f"))
-    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert {path for path in before if before[path] != after.get(path)} <= {copied / storage.LOCK_HOLDER}
-    assert len(Life.open(copied).steps) == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_a_life_that_somebody_has_renamed_into_the_open_is_refused_before_it_writes(copied: Path) -> None:

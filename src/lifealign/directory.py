@@ -51,13 +51,16 @@ class LifeDirectory:
 
         Raises:
             LifeError: If another process holds it, with that process's id; if another process has changed the life
-                since this one opened it; or if one of its folders is a symbolic link. Nothing was touched then.
+                since this one opened it; or if one of its folders, or anything in its cache, is a symbolic link. Nothing
+                was touched then.
         """
         if self._locked:  # a stream holds the lock over many steps
             yield
             return
         for folder in (*OWNED, LOGS, CACHE):
             self.inside(folder)
+        for path in below(self.path / CACHE):  # now, and not when a trained step wants to use it
+            self.inside(path.relative_to(self.path).as_posix())
         with storage.exclusive_lock(self.path):
             there = os.path.lexists(self.path / MANIFEST) or self.manifest.versions
             if there and Manifest.read(self.path) != self.manifest:
