@@ -51,8 +51,8 @@ class LifeDirectory:
 
         Raises:
             LifeError: If another process holds it, with that process's id; if another process has changed the life
-                since this one opened it; or if one of its folders, or anything in its cache, is a symbolic link. Nothing
-                was touched then.
+                since this one opened it; or if one of its folders, or anything in its cache, is a symbolic link.
+                Nothing was touched then.
         """
         if self._locked:  # a stream holds the lock over many steps
             yield
