@@ -123,8 +123,7 @@ def read_sealed_json(path: str | Path, check_first: Callable[[Any], None] = lamb
     check_first(value)
     if not isinstance(value, dict):
         raise LifeError(f"{path}: found {describe(value)}, expected an object")
-    whole = _sealed(path, value)
-    if value.get(SEAL) != whole[SEAL] or content != _document(path, whole):
+    if content != _document(path, _sealed(path, value)):  # in the layout, too
         raise LifeError(
             f"{path}: found content that does not match its own {SEAL}, expected it as lifealign wrote it. The file "
             "was changed or damaged; restore it from a copy"
