@@ -257,7 +257,8 @@ def test_sealed_json_is_read_only_as_it_was_written(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(LifeError, match=r"a\.json: found content that does not match its own sha256"):
             storage.read_sealed_json(path)
-    for other in ({}, value, [], 3, None):
+    others: tuple[Any, ...] = ({}, value, [], 3, None)
+    for other in others:
         storage.write_json(path, other)
         with pytest.raises(LifeError, match=r"does not match its own sha256|expected an object"):
             storage.read_sealed_json(path)
