@@ -18,7 +18,7 @@ from rich.console import Console
 from tests.scripted_judge import scripted_judge
 from tests.tiny import letter_task, save_tiny
 
-from lifealign import cli, compare, learning, lifelong
+from lifealign import cli, compare, learning, lifelong, storage
 from lifealign.demo import show
 from lifealign.errors import LifeAlignError, LifeError
 from lifealign.life import Life
@@ -704,7 +704,7 @@ def test_a_life_whose_base_or_adapter_has_changed_is_refused(lifealign: Command,
     honest = manifest.read_text()
     named = json.loads(honest)
     named["config"]["model"]["model_name_or_path"] = str(other)
-    manifest.write_text(json.dumps(named))
+    storage.write_sealed_json(manifest, named)
     result = lifealign("learn", "bot", rows)
     assert result.code == 2
     assert re.search(r"bot: found base model .*other with fingerprint \w+, expected the one", one_line(result.err))

@@ -596,7 +596,7 @@ def test_a_state_that_another_configuration_has_saved_is_refused(
     life = cells[0].experiment.output_dir
     edited = json.loads((life / "life.json").read_text())
     edited["config"]["method"]["strength"] = 2.0  # somebody has helped a changed setting along
-    storage.write_json(life / "life.json", edited)
+    storage.write_sealed_json(life / "life.json", edited)
     before = content(life)
     message = (
         r"state of step 01-one saved by another configuration \(strength: 1\.0 there, 2\.0 here\), expected that of"

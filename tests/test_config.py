@@ -1,5 +1,6 @@
 """Settings: documented defaults, every mistake in a YAML file named by its place, and a dump that reads back."""
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -197,7 +198,9 @@ def test_a_file_that_is_no_experiment_is_refused(write: Write, content: bytes, m
 
 def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path) -> None:
     assert error_of(tmp_path / "none.yaml") == f"{tmp_path / 'none.yaml'}: could not be read: No such file or directory"
-    assert error_of(tmp_path) == f"{tmp_path}: could not be read: Is a directory"
+    assert error_of(tmp_path) == f"{tmp_path}: found a directory, expected a regular file"
+    os.mkfifo(tmp_path / "pipe")
+    assert error_of(tmp_path / "pipe") == f"{tmp_path / 'pipe'}: found a pipe, expected a regular file"
 
 
 @pytest.mark.parametrize("text", ["1e-4", "'1e-4'", "0.0001", "1.0e-4"])

@@ -118,7 +118,7 @@ def rewritten(life: Life, folder: Path, change: Callable[[str, dict[str, Any]], 
             change(name, written)
             storage.write_json(folder / file, written)
             version["files"][file] = storage.file_record(folder / file)
-    storage.write_json(folder / "life.json", manifest)
+    storage.write_sealed_json(folder / "life.json", manifest)
     return Life.open(folder)
 
 

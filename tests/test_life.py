@@ -51,7 +51,7 @@ def everything(life: Path, cache: bool = True) -> dict[str, bytes]:
         if path.is_dir() or name.startswith(".lock") or path.name == "time.json":
             continue
         if name == "life.json":
-            manifest = json.loads(path.read_bytes())
+            manifest = json.loads(path.read_bytes()) | {"sha256": ""}
             for version in manifest["versions"]:
                 version["files"] = {key: value for key, value in version["files"].items() if "/time.json" not in key}
             content[name] = json.dumps(manifest).encode()
@@ -157,6 +157,44 @@ def test_an_interrupted_create_can_be_repeated(make_life: MakeLife, monkeypatch:
         assert everything(life.directory.path) == everything(whole)
 
 
+def test_a_create_that_was_killed_after_its_last_rename_is_finished_when_repeated(
+    make_life: MakeLife, tiny_folder: Path, tmp_path: Path
+) -> None:
+    life = make_life(name="bot")
+    folder = life.directory.path
+    (folder / "life.json.tmp-12-0123abcd").write_text("half")
+    before = everything(folder)
+    again = make_life(name="bot")
+    assert everything(folder) == before
+    assert again.directory.manifest == life.directory.manifest and again.steps == []
+    again.learn(ONE)
+    refused = pytest.raises(LifeError, match="bot: found a file or a directory with something in it, expected an empty")
+    with refused:
+        make_life(name="bot")  # it has learnt something
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda folder: (folder / "life.json").write_text('{"versions": []}'),
+        lambda folder: (folder / "versions/00-base/adapter_model.safetensors").write_bytes(b""),
+        lambda folder: (folder / "notes.txt").write_text("mine"),
+    ],
+    ids=["manifest", "adapter", "something else"],
+)
+def test_a_life_that_is_not_whole_or_not_this_one_is_not_taken_for_it(
+    make_life: MakeLife, harm: Callable[[Path], object]
+) -> None:
+    folder = make_life(name="bot").directory.path
+    for sections in ({"seed": 1}, {}):
+        if not sections:
+            harm(folder)
+        before = everything(folder)
+        with pytest.raises(LifeError, match="bot: found a file or a directory with something in it"):
+            make_life(name="bot", **sections)
+        assert everything(folder) == before
+
+
 def test_the_adapter_of_every_version_loads_with_plain_peft(learnt: Path, tiny_folder: Path) -> None:
     seen = []
     for version in ("00-base", "01-one", "02-two"):
@@ -256,10 +294,29 @@ def test_open_refuses_another_format_version_and_says_which(copied: Path) -> Non
     [
         (lambda text: text[: len(text) // 2], r"life.json:\d+:\d+: found no valid JSON"),
         (lambda text: "[]", "format_version: found None"),
-        (lambda text: text.replace('"versions"', '"virsions"'), "versions: Field required; the manifest is damaged"),
-        (lambda text: text.replace('"size":', '"size": "much", "bytes":', 1), "the manifest is damaged"),
+        (lambda text: text.replace('"versions"', '"virsions"'), "does not match its own sha256"),
+        (lambda text: text.replace("\n", "\r\n"), "does not match its own sha256"),
+        (lambda text: "\n".join(line for line in text.splitlines() if '  "sha256": ' not in line[:14]), "own sha256"),
+        (lambda text: text.replace('"base": {', '"base": {}, "base": {', 1), "the key 'base' is there twice"),
+        (lambda text: "[" * 100_000, "nested more than 64 deep"),
+        (lambda text: text[:2] + '"deep": ' + "[" * 65 + "]" * 65 + "," + text[2:], "nested more than 64 deep"),
+        (lambda text: text.replace('"seed": 42', '"seed": NaN'), "NaN is no number in JSON"),
+        (lambda text: text.replace('"seed": 42', '"seed": 1e999'), "the number 1e999 is too large"),
+        (lambda text: text.replace('"seed": 42', '"seed": ' + "9" * 5000), "no valid JSON .*digits"),
     ],
-    ids=["cut short", "a list", "a key gone", "a wrong type"],
+    ids=[
+        "cut short",
+        "a list",
+        "a key gone",
+        "other line ends",
+        "no hash",
+        "a key twice",
+        "endless",
+        "deep",
+        "not a number",
+        "infinite",
+        "digits",
+    ],
 )
 def test_open_refuses_a_damaged_manifest(copied: Path, harm: Callable[[str], str], message: str) -> None:
     path = copied / "life.json"
@@ -426,6 +483,52 @@ def test_rollback_is_the_way_out_of_damage_done_later_but_not_earlier(copied: Pa
         Life.open(copied).rollback("02-two")
 
 
+LATER = {kind: name.replace("01-one", "02-two").replace("one.test", "two.test") for kind, name in FILES.items()}
+LATER |= {"later scores": "tasks/02-two/evaluation/rouge_l.json", "view": "scores.json"}
+del LATER["base adapter"]
+
+
+@pytest.mark.parametrize("to", ["01-one", "00-base"])
+def test_no_damage_to_what_goes_keeps_rollback_from_taking_it(copied: Path, learnt: Path, to: str) -> None:
+    life = Life.open(copied)
+    with life.directory.lock():
+        life.directory.extend("02-two", {LATER["later scores"]: {"metric": "rouge_l"}})
+    for number, name in enumerate(LATER.values()):  # all of them at once, each in another way
+        harm = (copied / name).read_bytes()
+        (copied / name).unlink()
+        if number % 3 == 0:
+            (copied / name).write_bytes(harm[:-1] + bytes([harm[-1] ^ 1]))
+        elif number % 3 == 1:
+            os.mkfifo(copied / name)
+    life = Life.open(copied)
+    with pytest.raises(LifeError):
+        life.write_scores()
+    life.rollback(to)
+    opened = Life.open(copied)
+    assert opened.directory.verify(opened.versions) == (16 if to == "01-one" else 2)
+    assert not [name for name in everything(copied, cache=False) if "two" in name]
+    view = json.loads((copied / "scores.json").read_text())
+    assert {metric: matrix["tasks"] for metric, matrix in view.items()} == (
+        {"preference_accuracy": ["one"], "margin": ["one"]} if to == "01-one" else {}
+    )
+    if to == "01-one":
+        opened.learn(TWO)
+        assert everything(copied) == everything(learnt)
+
+
+def test_a_view_that_cannot_be_replaced_is_a_warning_and_the_steps_are_gone(
+    copied: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (copied / "scores.json").unlink()
+    (copied / "scores.json").mkdir()
+    (copied / "result.json").symlink_to(copied / "config.yaml")
+    Life.open(copied).rollback("01-one")
+    assert "scores.json: could not be written: Is a directory" in caplog.text
+    assert "the life itself is at 01-one" in caplog.text
+    assert len(Life.open(copied).steps) == 1
+    assert not (copied / "result.json").is_symlink() and (copied / "config.yaml").is_file()
+
+
 # -- all or nothing ----------------------------------------------------------------------------------------------------
 
 
@@ -514,6 +617,7 @@ def test_leftovers_of_a_killed_run_are_cleared_and_nothing_else_is(copied: Path)
         "tasks/03-three/training.json",
         "tasks/02-two/surplus.json",
         "life.json.tmp-1234-0123abcd",
+        "report.html.tmp-1234-0123abcd",
         "cache/reference.safetensors.tmp-1234-0123abcd",
     ]
     for name in leftovers:
@@ -645,3 +749,27 @@ def test_a_consolidation_that_fails_never_falls_back_to_the_raw_update(
     assert all(torch.equal(now[name], adapter[name]) for name in adapter)
     life.learn(TWO)
     assert everything(copied) == everything(learnt)
+
+
+# -- inside ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cache", "cache/reference.safetensors", "cache/answers.json"])
+def test_a_cache_is_neither_read_nor_written_through_a_link(copied: Path, tmp_path: Path, name: str) -> None:
+    outside = Path(shutil.move(copied / name, tmp_path / "outside"))
+    (copied / name).symlink_to(outside)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    life = Life.open(copied)
+    with pytest.raises(LifeError, match=f"copied/{name}: found a symbolic link"):
+        _ = life.reference, life.answers
+    with pytest.raises(LifeError, match=f"copied/{name}: found a symbolic link"):
+        life.learn(letter_task("three", "e", "f"))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_life_that_somebody_has_renamed_into_the_open_is_refused_before_it_writes(copied: Path) -> None:
+    manifest = json.loads((copied / "life.json").read_text())
+    manifest["versions"][2]["name"] = "../../escaped"
+    storage.write_sealed_json(copied / "life.json", manifest)  # with a hash that fits
+    with pytest.raises(LifeError, match=r"versions\.2\.name: .*found '\.\./\.\./escaped'"):
+        Life.open(copied)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lifealign import storage
-from lifealign.errors import LifeError
+from lifealign.errors import LifeError, Unsynced
 
 HOLD = """
 import sys
@@ -148,6 +148,124 @@ def test_every_write_is_synced_before_and_after_the_rename(tmp_path: Path, monke
     assert calls == ["fsync", "replace", "fsync"]
 
 
+def failing_folder_sync(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """The second sync of a write fails: that of the folder, after the rename."""
+    real, calls = os.fsync, [0]
+
+    def second_fails(descriptor: int) -> None:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise OSError(code, os.strerror(code))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", second_fails)
+
+
+def test_a_folder_that_cannot_be_synced_after_the_rename_does_not_count_as_unchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "life.json"
+    storage.write_json(path, {"tasks": 1})
+    failing_folder_sync(monkeypatch, errno.EIO)
+    with pytest.raises(Unsynced) as caught:
+        storage.write_json(path, {"tasks": 2})
+    assert str(caught.value) == (
+        f"{path}: the new content is in place, but its folder could not be synced (Input/output error): "
+        "it may not survive a power loss"
+    )
+    assert storage.read_json(path) == {"tasks": 2} and files(tmp_path) == ["life.json"]
+
+
+def test_a_file_system_that_syncs_no_folders_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_folder_sync(monkeypatch, errno.EINVAL)
+    storage.write_json(tmp_path / "a.json", 1)
+    assert storage.read_json(tmp_path / "a.json") == 1
+
+
+@pytest.mark.parametrize("read", ["read_json", "read_rows", "read_tensors", "file_record", "read_sealed_json"])
+def test_a_pipe_or_a_device_is_refused_and_never_waited_for(tmp_path: Path, read: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((tmp_path / "pipe", "a pipe"), (Path("/dev/zero"), "a device"), (tmp_path, "a directory")):
+        with pytest.raises(LifeError, match=f"^{path}: found {kind}, expected a regular file$"):
+            getattr(storage, read)(path)
+
+
+def test_what_is_too_large_is_neither_read_nor_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "LARGEST_JSON", 6)
+    monkeypatch.setattr(storage, "LARGEST_ROWS", 4)
+    path = tmp_path / "a.json"
+    storage.write_json(path, "abc")  # quotes and a newline are counted
+    assert storage.read_json(path) == "abc"
+    with pytest.raises(LifeError, match=r"a\.json: found more than 6 bytes, expected at most so many"):
+        storage.write_json(path, "abcd")
+    assert storage.read_json(path) == "abc"
+    path.write_text('"abcd"\n')
+    with pytest.raises(LifeError, match=r"a\.json: found more than 6 bytes, expected at most so many"):
+        storage.read_json(path)
+    storage.write_rows(path, [1, 2])
+    assert storage.read_rows(path) == [1, 2]
+    with pytest.raises(LifeError, match=r"a\.json: found more than 4 bytes, expected at most so many"):
+        storage.write_rows(path, [1, 2, 3])
+    path.write_text("1\n2\n3\n")
+    with pytest.raises(LifeError, match=r"a\.json: found more than 4 bytes, expected at most so many"):
+        storage.read_rows(path)
+
+
+REFUSED = {
+    "endless nesting": ("[" * 100_000, "nested more than 64 deep"),
+    "deep nesting": ("[" * 65 + "]" * 65, "nested more than 64 deep"),
+    "deep objects": ('{"a": ' * 65 + "1" + "}" * 65, "nested more than 64 deep"),
+    "NaN": ('{"a": NaN}', "NaN is no number in JSON"),
+    "infinity": ("[-Infinity]", "-Infinity is no number in JSON"),
+    "too large": ("[1e999]", "the number 1e999 is too large"),
+    "thousands of digits": ("1" * 5000, "4300 digits"),
+    "a key twice": ('{"a": 1, "b": {"a": 1, "c": 1, "c": 2}}', "the key 'c' is there twice"),
+    "a key that rings": ('{"a\\u0007": 1}', r"the key 'a\x07' has control characters"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED.values(), ids=REFUSED)
+def test_json_that_is_no_json_of_ours_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a.json"
+    for content, read, place in ((text, storage.read_json, ""), (f"1\n{text}\n", storage.read_rows, ":2")):
+        path.write_text(content)
+        with pytest.raises(LifeError) as caught:
+            read(path)
+        said = str(caught.value)
+        assert said.startswith(f"{path}{place}: found no valid JSON (") and message in said and said.isprintable()
+
+
+def test_json_as_deep_as_allowed_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[" * 64 + "1" + "]" * 64)
+    value = storage.read_json(tmp_path / "a.json")
+    for _ in range(64):
+        (value,) = value
+    assert value == 1
+
+
+def test_sealed_json_is_read_only_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    value = {"b": 1e-05, "a": "ü", "lone": "\ud800"}
+    storage.write_sealed_json(path, value)
+    whole = path.read_bytes()
+    assert storage.read_sealed_json(path) == value
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1 << position % 8]) + whole[position + 1 :])
+        with pytest.raises(LifeError):
+            storage.read_sealed_json(path)
+    for content in (whole + b"\n", whole.replace(b"  ", b"\t"), whole.replace(b"1e-05", b"0.00001"), whole[:-1]):
+        path.write_bytes(content)
+        with pytest.raises(LifeError, match=r"a\.json: found content that does not match its own sha256"):
+            storage.read_sealed_json(path)
+    others: tuple[Any, ...] = ({}, value, [], 3, None)
+    for other in others:
+        storage.write_json(path, other)
+        with pytest.raises(LifeError, match=r"does not match its own sha256|expected an object"):
+            storage.read_sealed_json(path)
+    storage.write_sealed_json(path, json.loads(whole))  # a seal that is there already is replaced
+    assert path.read_bytes() == whole
+
+
 def test_a_folder_or_a_missing_file_is_an_error_with_its_path(tmp_path: Path) -> None:
     for name in ("read_json", "read_rows", "read_tensors", "file_record"):
         for path in (tmp_path, tmp_path / "missing"):
@@ -207,6 +325,19 @@ def test_a_second_time_in_this_process_is_refused(tmp_path: Path) -> None:
             with pytest.raises(LifeError, match=f"in use by process {os.getpid()}"), storage.exclusive_lock(directory):
                 pass
         (tmp_path / storage.LOCK_HOLDER).unlink()
+        junk = ["", "{", "[" * 100_000, "[]", "3", "{}", '{"pid": "1", "host": "h"}', '{"pid": 1, "host": 2}']
+        junk += [
+            '{"pid": 1, "host": "\\u001b[2J"}',
+            '{"pid": 1, "host": "a b"}',
+            '{"pid": 1, "host": "' + "h" * 256 + '"}',
+        ]
+        for content in (None, *junk):
+            if content is not None:
+                (tmp_path / storage.LOCK_HOLDER).write_text(content)
+            with pytest.raises(LifeError, match="in use by another process"), storage.exclusive_lock(tmp_path):
+                pass
+        (tmp_path / storage.LOCK_HOLDER).unlink()
+        os.mkfifo(tmp_path / storage.LOCK_HOLDER)
         with pytest.raises(LifeError, match="in use by another process"), storage.exclusive_lock(tmp_path):
             pass
 

@@ -13,9 +13,12 @@ from pydantic import BaseModel, ValidationError
 from lifealign.config import DEFAULT_METHOD
 from lifealign.config_experiment import ExperimentConfig
 from lifealign.config_words import Place, dotted, explain
-from lifealign.errors import ConfigError, describe
+from lifealign.errors import ConfigError, LifeError, describe
+from lifealign.regular_file import read_bytes
 
 Kind = TypeVar("Kind", bound=BaseModel)
+LARGEST = 2**23
+"""Most bytes of a file of settings."""
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -35,11 +38,11 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 def load_config(path: str | Path, kind: type[Kind], overrides: Sequence[str] = ()) -> Kind:
     """Reads settings of any kind; arguments and errors as :func:`load_experiment`."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = read_bytes(path, LARGEST).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: found a byte that is not UTF-8 at offset {error.start}, expected YAML") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: could not be read: {error.strerror}") from error
+    except LifeError as error:
+        raise ConfigError(str(error)) from error
     sources: dict[Place, str] = {}
     values = _parse(text, str(path), sources)
     if not isinstance(values, dict):

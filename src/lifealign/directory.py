@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import shutil
+import logging
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from torch import Tensor
 
 from lifealign import storage
-from lifealign.errors import LifeError
-from lifealign.manifest import MANIFEST, FileRecord, Manifest, TaskRecord, Version
+from lifealign.errors import LifeError, Unsynced, describe
+from lifealign.inside import below, inside, remove
+from lifealign.manifest import MANIFEST, OWNED, FileRecord, Manifest, TaskRecord, Version
 
-OWNED = ("versions", "memory", "replay", "tasks")
-"""Folders in which only what the manifest names exists."""
+logger = logging.getLogger(__name__)
 
-LOGS = "logs"
-"""Folder of what trackers write, one folder a step."""
+LOGS, CACHE = "logs", "cache"
+"""Folder of what trackers write, one folder a step; folder of what is computed again where it is missing."""
 
 Content = Mapping[str, Any] | Sequence[Any] | str
 
 
 class LifeDirectory:
-    """Files of a life, as its manifest names them.
+    """Files of a life, as its manifest names them; no symbolic link below its directory is ever followed.
 
     Args:
         path: The directory.
@@ -36,19 +37,33 @@ class LifeDirectory:
         self.manifest = manifest
         self._locked = False
 
+    def inside(self, name: str) -> Path:
+        """The path of a file or folder of the life.
+
+        Raises:
+            LifeError: If it, or a folder on the way to it, is a symbolic link.
+        """
+        return inside(self.path, name)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the directory for writing, after clearing away what an interrupted run left behind.
 
         Raises:
-            LifeError: If another process holds it, with that process's id; or if another process has changed the life
-                since this one opened it.
+            LifeError: If another process holds it, with that process's id; if another process has changed the life
+                since this one opened it; or if one of its folders, or anything in its cache, is a symbolic link.
+                Nothing was touched then.
         """
         if self._locked:  # a stream holds the lock over many steps
             yield
             return
+        for folder in (*OWNED, LOGS, CACHE):
+            self.inside(folder)
+        for path in below(self.path / CACHE):  # now, and not when a trained step wants to use it
+            self.inside(path.relative_to(self.path).as_posix())
         with storage.exclusive_lock(self.path):
-            if (self.path / MANIFEST).exists() and Manifest.read(self.path) != self.manifest:
+            there = os.path.lexists(self.path / MANIFEST) or self.manifest.versions
+            if there and Manifest.read(self.path) != self.manifest:
                 raise LifeError(f"{self.path}: changed by another process since it was opened; open it again")
             self.clear_leftovers()
             self._locked = True
@@ -61,7 +76,9 @@ class LifeDirectory:
         """Makes a version part of the life: all of it, or nothing.
 
         Every file is written and synced first; then one manifest is replaced. A crash in between leaves files that no
-        manifest names, which the next holder of the lock deletes.
+        manifest names, which the next holder of the lock deletes. Where the system could replace the manifest but not
+        promise that it survives a power loss, the version is committed, and a warning says so: whichever manifest is
+        there afterwards, the files that it names are whole.
 
         Args:
             name: Name of the version.
@@ -95,7 +112,10 @@ class LifeDirectory:
         self.clear_leftovers()
 
     def rollback(self, to: str) -> None:
-        """Forgets every version after ``to``, whose own files and those before it are verified first."""
+        """Forgets every version after ``to``, whose own files and those before it are verified first.
+
+        What goes is not read: it may be what is damaged.
+        """
         kept = self.manifest.versions[: self.index(to) + 1]
         self.verify(kept)
         self._replace_versions(kept)
@@ -131,8 +151,9 @@ class LifeDirectory:
         """
         for version in self.manifest.versions:
             if name in version.files:
-                storage.verify_file(self.path / name, version.files[name].model_dump())
-                return self.path / name
+                path = self.inside(name)
+                storage.verify_file(path, version.files[name].model_dump())
+                return path
         raise LifeError(f"{self.path}: found no {name} in the manifest, expected one; the life is damaged")
 
     def tensors(self, name: str) -> dict[str, Tensor]:
@@ -140,46 +161,75 @@ class LifeDirectory:
         return storage.read_tensors(self.verified(name))
 
     def rows(self, name: str) -> list[Any]:
-        """Reads a committed ``.jsonl`` file."""
-        return storage.read_rows(self.verified(name))
+        """Reads a committed ``.jsonl`` file, each row of which is an object."""
+        rows = storage.read_rows(self.verified(name))
+        for number, row in enumerate(rows, start=1):
+            if not isinstance(row, dict):
+                raise LifeError(f"{self.path / name}:{number}: found {describe(row)}, expected an object")
+        return rows
 
     def json(self, name: str) -> Any:
-        """Reads a committed ``.json`` file."""
-        return storage.read_json(self.verified(name))
+        """Reads a committed ``.json`` file, which holds an object."""
+        content = storage.read_json(self.verified(name))
+        if not isinstance(content, dict):
+            raise LifeError(f"{self.path / name}: found {describe(content)}, expected an object")
+        return content
 
     def clear_leftovers(self) -> None:
         """Deletes what the manifest does not name from the folders that are the life's own.
 
         Trackers' logs go with their step: one that is learnt again would continue the curves of the one that is gone.
+        What cannot be deleted is a warning: it harms nothing, and the next holder of the lock tries again.
         """
-        storage.remove_leftovers(self.path)
-        named = {self.path / name for version in self.manifest.versions for name in version.files}
-        for folder in OWNED:
-            for path in sorted((self.path / folder).rglob("*"), reverse=True):
-                if path.is_dir() and not path.is_symlink():
-                    if not any(path.iterdir()):
-                        path.rmdir()
-                elif path not in named:
-                    path.unlink()
+        failed = []
+        try:
+            # What the manifest before this one named may go once it cannot come back with a power loss.
+            storage.sync_folder(self.path, f"{self.path}: {MANIFEST} is in place")
+            for path in self._leftovers():
+                try:
+                    remove(self.path, path)
+                except LifeError as error:
+                    failed.append(str(error))
+        except LifeError as error:
+            failed.append(str(error))
+        if failed:
+            more = f", and {len(failed) - 3} more" if len(failed) > 3 else ""
+            logger.warning(
+                "%s: what an earlier step or run left behind is not all cleared (%s%s); nothing that is committed is "
+                "touched by it, and the next command that writes to this life tries again",
+                self.path,
+                "; ".join(failed[:3]),
+                more,
+            )
+
+    def _leftovers(self) -> list[Path]:
+        """What :meth:`clear_leftovers` deletes, what is in a folder before the folder itself."""
         steps = {version.name for version in self.manifest.versions}
-        logs = self.path / LOGS
-        for run in sorted(logs.iterdir()) if logs.is_dir() else ():
-            if run.name not in steps and run.is_dir() and not run.is_symlink():
-                shutil.rmtree(run)
+        kept = {PurePosixPath(name) for version in self.manifest.versions for name in version.files}
+        kept |= {folder for name in kept for folder in name.parents}  # a link in their place is damage, not a leftover
+
+        def is_left_over(path: Path) -> bool:
+            name = PurePosixPath(path.relative_to(self.path).as_posix())
+            if storage.is_temporary(path):
+                return True
+            if len(name.parts) == 1:
+                return False
+            if name.parts[0] == LOGS:
+                run = self.path / LOGS / name.parts[1]
+                return name.parts[1] not in steps and (run.is_symlink() or run.is_dir())
+            return name.parts[0] in OWNED and name not in kept
+
+        return [path for path in reversed(below(self.path)) if is_left_over(path)]
 
     def _write(self, files: Mapping[str, Content]) -> dict[str, FileRecord]:
         """Writes files, each after its suffix, and returns what a manifest says of them."""
         records = {}
         for file, content in files.items():
-            path = self.path / file
-            if path.suffix == ".safetensors":
-                storage.write_tensors(path, content)  # type: ignore[arg-type]
-            elif path.suffix == ".jsonl":
-                storage.write_rows(path, content)
-            elif path.suffix == ".md":
-                storage.write_text(path, str(content))
-            else:
-                storage.write_json(path, content)
+            path = self.inside(file)
+            try:
+                _write_by_suffix(path, content)
+            except Unsynced as error:
+                raise LifeError(f"{error}; nothing was committed") from error
             records[file] = FileRecord(**storage.file_record(path))
         return records
 
@@ -194,5 +244,20 @@ class LifeDirectory:
 
     def _replace_versions(self, versions: list[Version]) -> None:
         manifest = self.manifest.model_copy(update={"versions": versions})
-        manifest.save(self.path)  # the one moment in which versions come and go
+        try:
+            manifest.save(self.path)  # the one moment in which versions come and go
+        except Unsynced as error:
+            logger.warning("%s", error)
         self.manifest = manifest
+
+
+def _write_by_suffix(path: Path, content: Content) -> None:
+    match path.suffix:
+        case ".safetensors":
+            storage.write_tensors(path, content)  # type: ignore[arg-type]
+        case ".jsonl":
+            storage.write_rows(path, content)
+        case ".md":
+            storage.write_text(path, str(content))
+        case _:
+            storage.write_json(path, content)

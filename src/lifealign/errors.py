@@ -7,6 +7,7 @@
     ├── ConfigError               an unknown key, a value out of range, an unknown method
     ├── ModelError                a model or adapter that is not there or does not fit
     ├── LifeError                 a directory that is not a life, of another format, damaged or in use
+    │   └── Unsynced              a file is in place, and may not survive a power loss
     ├── TrainingError             numbers that went wrong while training or consolidating (exit code 1)
     ├── Unscored                  scores that could not be measured; what was learnt is kept (exit code 1)
     └── Unfinished                cells of a comparison that failed; the others are finished (exit code 1)
@@ -59,6 +60,10 @@ class ModelError(LifeAlignError):
 
 class LifeError(LifeAlignError):
     """A directory that is not a life, has another format version, is damaged, or is in use by another process."""
+
+
+class Unsynced(LifeError):
+    """A file has been replaced, but the system could not promise that its name survives a power loss."""
 
 
 class TrainingError(LifeAlignError):

@@ -105,7 +105,7 @@ class Learning:
             life.report_to,
             life=life.directory.path.absolute().name,
             step=step.name,
-            folder=life.directory.path / LOGS,
+            folder=life.directory.inside(f"{LOGS}/{step.name}").parent,
             settings=life.config.model_dump(mode="json"),
         )
         self.started, self.seconds = time.monotonic(), 0.0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,13 @@ from lifealign.config_file import build_config, dump_config
 from lifealign.config_words import differences
 from lifealign.data.replay import ReplayBuffer
 from lifealign.data.task import Pair, Task
-from lifealign.directory import LifeDirectory
+from lifealign.directory import CACHE, LifeDirectory
 from lifealign.errors import ConfigError, LifeError, ModelError
 from lifealign.evaluation.adherence import AnswerCheck
 from lifealign.evaluation.evaluate import Evaluator, HeldOut
 from lifealign.evaluation.matrix import ScoreMatrix, matrices
-from lifealign.manifest import FORMAT_VERSION, BaseRecord, Manifest, Version
+from lifealign.inside import remove
+from lifealign.manifest import FORMAT_VERSION, MANIFEST, BaseRecord, Manifest, Version
 from lifealign.memory.long_term import LongTermMemory
 from lifealign.memory.update import Adapter
 from lifealign.methods.base import Method, MethodState
@@ -42,6 +44,8 @@ from lifealign.step_files import saved_method
 
 if TYPE_CHECKING:
     from lifealign.training.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 ADAPTER_FILE, POOL_FILE = "adapter_model.safetensors", "prompt_pool.safetensors"
 REFERENCE_FILE, ANSWERS_FILE, JUDGE_FILE = "reference.safetensors", "answers.json", "judge.sqlite"
@@ -87,7 +91,8 @@ class Life:
         """Makes a new life on a base model.
 
         Args:
-            path: Directory to make; must not exist, or be empty.
+            path: Directory to make; must not exist, or be empty, or hold what an interrupted call has left of this very
+                life. One that is whole and has learnt nothing is taken as it is.
             config: All settings; or give ``model`` and single sections instead.
             model: The base: ``smollm2-135m``, a folder, a ``.gguf`` file or a hub id.
             base: The base, as :func:`~lifealign.model.base_model.load_base` has loaded it with the same settings, to
@@ -105,8 +110,10 @@ class Life:
             config = build_config(LifeConfig, named | sections)
         elif model or sections:
             raise ConfigError("Life.create: give either config or single sections, not both")
-        _require_free(path)
+        finished = _require_free(path, config)
         base = load_base(config.model) if base is None else base.copied()
+        if finished:
+            return cls.open(path, base=base)
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             base=BaseRecord(model_name_or_path=base.name, **asdict(base.identity), exact={}),
@@ -171,18 +178,28 @@ class Life:
     def rollback(self, to: str) -> None:
         """Forgets every step after a version, with its replay rows and scores; ``00-base`` forgets all.
 
+        What goes is not read, so this is the way out of damage to it. A view that cannot be brought up to date is a
+        warning: the steps are gone all the same.
+
         Args:
             to: Name of the version that becomes the last one.
 
         Raises:
-            LifeError: If there is no such version, it is damaged, or another process holds the life.
+            LifeError: If there is no such version, it or one before it is damaged, or another process holds the life.
         """
-        with self.writing():
+        with self.directory.lock():
             self.directory.rollback(to)
-            for view in ("result.json", "report.html"):
-                (self.directory.path / view).unlink(missing_ok=True)  # it tells of steps that are gone
             self.forget_loaded()
-            self.write_scores()
+            for view in ("result.json", "report.html"):  # they tell of steps that are gone
+                self._tried(partial(remove, self.directory.path, self.directory.path / view))
+            self._tried(self.write_scores)
+
+    def _tried(self, work: Callable[[], None]) -> None:
+        """Does what must not keep something else from being true: a failure is a warning."""
+        try:
+            work()
+        except LifeError as error:
+            logger.warning("%s; the life itself is at %s", error, self.versions[-1].name)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -342,12 +359,12 @@ class Life:
     @cached_property
     def reference(self) -> ReferenceCache:
         """Reference log-probabilities, kept for the life."""
-        return ReferenceCache(self.directory.path / "cache" / REFERENCE_FILE)
+        return ReferenceCache(self.directory.inside(f"{CACHE}/{REFERENCE_FILE}"))
 
     @cached_property
     def answers(self) -> AnswerCache:
         """Generated answers, kept for the life."""
-        return AnswerCache(self.directory.path / "cache" / ANSWERS_FILE)
+        return AnswerCache(self.directory.inside(f"{CACHE}/{ANSWERS_FILE}"))
 
     def evaluator(self, settings: EvaluationConfig | None = None) -> Evaluator:
         """Scores the life's model as it is now; by default under the life's own settings."""
@@ -404,11 +421,32 @@ class Life:
             install_adapter(self.runtime.model, self.adapter())
 
 
-def _require_free(path: Path) -> None:
-    """Refuses a place where something is, except what an interrupted ``create`` has left there."""
-    if not path.exists():
-        return
-    found = {entry.name for entry in path.iterdir() if ".tmp-" not in entry.name} if path.is_dir() else {path.name}
-    ours = {".lock", ".lock-holder.json", "config.yaml", "versions"}
-    if found and not (".lock" in found and found <= ours):
-        raise LifeError(f"{path}: found a file or a directory with something in it, expected an empty or new one")
+def _require_free(path: Path, config: LifeConfig) -> bool:
+    """Refuses a place where something is, except what an interrupted ``create`` of the same life has left there.
+
+    Returns:
+        Whether that is the finished life: the process ended after the last rename, before it could say so.
+    """
+    try:
+        found = {entry for entry in os.listdir(path) if not storage.TEMPORARY.search(entry)}
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        found = {path.name}
+    except OSError as error:
+        raise LifeError(f"{path}: could not be read: {error.strerror}") from error
+    ours = {storage.LOCK, storage.LOCK_HOLDER, "config.yaml", "versions"}
+    if not found or (storage.LOCK in found and found <= ours):
+        return False
+    if MANIFEST in found and found <= {*ours, MANIFEST, CACHE} and _is_finished(path, config):
+        return True
+    raise LifeError(f"{path}: found a file or a directory with something in it, expected an empty or new one")
+
+
+def _is_finished(path: Path, config: LifeConfig) -> bool:
+    """Whether a life is there that has these settings, has learnt nothing, and is whole."""
+    with suppress(LifeError, ConfigError):
+        life = Life.open(path)
+        life.directory.verify(life.versions)
+        return life.config == config and not life.steps
+    return False

@@ -3,17 +3,20 @@
 Every write goes the same way: a temporary file in the same directory, flush, fsync, rename over the old name, fsync of
 the directory. Whenever the process dies, a reader finds the old content or the new one. The same value gives the same
 bytes in every run, so two runs can be compared file by file.
+
+What is read is a regular file (a pipe would be waited for) of a limited size; nothing larger is written.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import secrets
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,10 +27,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from lifealign.errors import LifeError
+from lifealign.errors import LifeError, Unsynced, describe
+from lifealign.inside import below, inside, remove
+from lifealign.regular_file import limited, named, open_regular, read_bytes, require_regular
+from lifealign.strict_json import parse_json
 
 TEMPORARY = re.compile(r"\.tmp-\d+-[0-9a-f]{8}$")  # what write_bytes appends: the writer's process id and a random word
 LOCK, LOCK_HOLDER = ".lock", ".lock-holder.json"
+HOST = re.compile(r"[\w.:-]{1,255}")
+SEAL = "sha256"
+"""Key under which a sealed JSON file keeps the SHA-256 of its other content."""
+
+LARGEST_JSON, LARGEST_ROWS = 256 * 2**20, 2**30
+"""Most bytes of a JSON file, and of one with rows; years of a life have less, and a machine can hold as much."""
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -35,10 +47,12 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
     Raises:
         LifeError: If the system refuses (disk full, no permission, ...); the old content is then still there.
+        Unsynced: If only the last step failed, the sync of the folder: the new content is there, and may not survive a
+            power loss.
     """
     path = Path(path)
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
-    with _named(path, "written", "What was there before is unchanged"):
+    with named(path, "written", "What was there before is unchanged"):
         _make_folder(path.parent)
         try:
             with temporary.open("xb") as file:
@@ -50,7 +64,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
             with suppress(OSError):  # the first error is the one to report; remove_leftovers comes by later
                 temporary.unlink()
             raise
-        _sync_folder(path.parent)
+    sync_folder(path.parent, f"{path}: the new content is in place")
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -62,41 +76,77 @@ def write_json(path: str | Path, value: Any) -> None:
     """Replaces a file by JSON that a person can read and compare: indented, keys sorted.
 
     Raises:
-        LifeError: If the value holds NaN or infinity, which JSON has no words for, or as :func:`write_bytes` does.
+        LifeError: If the value holds NaN or infinity, which JSON has no words for, is larger than ``LARGEST_JSON``, or
+            as :func:`write_bytes` does.
     """
-    write_bytes(path, _json(path, value, indent=2) + b"\n")
+    write_bytes(path, limited(path, _document(path, value), LARGEST_JSON))
 
 
 def read_json(path: str | Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        LifeError: If the file is missing, unreadable or not JSON; the message has file, line and column.
+        LifeError: If the file is missing, not a regular file, larger than ``LARGEST_JSON``, or not JSON as
+            :func:`~lifealign.strict_json.parse_json` takes it; the message has the file, and where it can, line and
+            column.
     """
-    content = _read(path)
-    try:
-        return json.loads(content)
-    except json.JSONDecodeError as error:
-        raise LifeError(f"{path}:{error.lineno}:{error.colno}: found no valid JSON ({error.msg})") from error
-    except UnicodeDecodeError as error:
-        raise LifeError(f"{path}: found a byte that is not UTF-8 at offset {error.start}, expected JSON") from error
+    return _parsed(path, read_bytes(path, LARGEST_JSON))
+
+
+def write_sealed_json(path: str | Path, value: Mapping[str, Any]) -> None:
+    """Replaces a file by a JSON object that carries a hash of itself.
+
+    Under ``sha256`` stands the SHA-256 of the file as :func:`write_json` would write it without that key.
+
+    Args:
+        path: The file.
+        value: The object; a seal that it has already is replaced.
+
+    Raises:
+        LifeError: As :func:`write_json`.
+    """
+    write_json(path, _sealed(path, value))
+
+
+def read_sealed_json(path: str | Path, check_first: Callable[[Any], None] = lambda value: None) -> dict[str, Any]:
+    """Reads what :func:`write_sealed_json` wrote, without the seal.
+
+    Args:
+        path: The file.
+        check_first: Called with the value before its seal is looked at, to refuse what was written by other rules.
+
+    Raises:
+        LifeError: If any byte is another than was written, or as :func:`read_json`.
+    """
+    content = read_bytes(path, LARGEST_JSON)
+    value = _parsed(path, content)
+    check_first(value)
+    if not isinstance(value, dict):
+        raise LifeError(f"{path}: found {describe(value)}, expected an object")
+    if content != _document(path, _sealed(path, value)):  # in the layout, too
+        raise LifeError(
+            f"{path}: found content that does not match its own {SEAL}, expected it as lifealign wrote it. The file "
+            "was changed or damaged; restore it from a copy"
+        )
+    return {key: part for key, part in value.items() if key != SEAL}
 
 
 def write_rows(path: str | Path, rows: Iterable[Any]) -> None:
-    """Replaces a file by JSONL, one value a line; raises as :func:`write_json` does."""
-    write_bytes(path, b"".join(_json(path, row) + b"\n" for row in rows))
+    """Replaces a file by JSONL, one value a line; raises as :func:`write_json` does, beyond ``LARGEST_ROWS``."""
+    write_bytes(path, limited(path, b"".join(_json(path, row) + b"\n" for row in rows), LARGEST_ROWS))
 
 
 def read_rows(path: str | Path) -> list[Any]:
     """Reads a JSONL file.
 
     Raises:
-        LifeError: If the file is missing, unreadable, or a line of it is not JSON; the message has the line.
+        LifeError: If the file is missing, not a regular file, larger than ``LARGEST_ROWS``, or a line of it is not
+            JSON; the message has the line.
     """
     rows = []
-    for number, line in enumerate(_read(path).splitlines(), start=1):  # bytes split at newlines only, unlike str
+    for number, line in enumerate(read_bytes(path, LARGEST_ROWS).splitlines(), start=1):  # bytes: at newlines only
         try:
-            rows.append(json.loads(line))
+            rows.append(parse_json(line))
         except ValueError as error:
             raise LifeError(f"{path}:{number}: found no valid JSON ({error})") from error
     return rows
@@ -130,7 +180,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     Raises:
         LifeError: If the file is missing, unreadable or damaged.
     """
-    with _named(path, "read"):
+    with open_regular(path), named(path, "read"):
         try:
             return load_file(path)
         except SafetensorError as error:
@@ -143,7 +193,7 @@ def file_record(path: str | Path) -> dict[str, Any]:
     Raises:
         LifeError: If the file is missing or unreadable.
     """
-    with _named(path, "read"), Path(path).open("rb") as file:
+    with open_regular(path) as file, named(path, "read"):
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {"size": file.tell(), "sha256": digest}
 
@@ -170,12 +220,15 @@ def exclusive_lock(directory: str | Path) -> Iterator[None]:
     The system releases the lock when its holder ends, however it ends, so there are no stale locks to clear.
 
     Raises:
-        LifeError: If the directory is held; the message names the process that holds it, and where it runs.
+        LifeError: If the directory is held; the message names the process that holds it, and where it runs. If the
+            lock file is a link or no file at all.
     """
     directory = Path(directory)
-    lock = FileLock(directory / LOCK, timeout=0, thread_local=False)
-    with _named(directory, "locked"):
+    lock = FileLock(inside(directory, LOCK), timeout=0, thread_local=False)
+    with named(directory, "locked"):
         _make_folder(directory)
+        if (directory / LOCK).exists():
+            require_regular(directory / LOCK, os.stat(directory / LOCK))
         try:
             lock.acquire()
         except Timeout:
@@ -199,22 +252,43 @@ def remove_leftovers(directory: str | Path) -> list[Path]:
     Raises:
         LifeError: If the system refuses.
     """
-    with _named(directory, "cleaned"):
-        found = sorted(
-            path for path in Path(directory).rglob("*.tmp-*") if TEMPORARY.search(path.name) and path.is_file()
-        )
-        for path in found:
-            path.unlink()
+    directory = Path(directory)
+    found = [path for path in below(directory) if is_temporary(path)]
+    for path in found:
+        remove(directory, path)
     return found
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a path is a temporary file of :func:`write_bytes`."""
+    return bool(TEMPORARY.search(path.name)) and (path.is_symlink() or not path.is_dir())
+
+
+def sync_folder(folder: Path, what: str) -> None:
+    """Makes the names in a folder safe against power loss.
+
+    Args:
+        folder: The folder.
+        what: What has been done to it, for the message.
+
+    Raises:
+        Unsynced: If the system refuses.
+    """
+    try:
+        _sync_folder(folder)
+    except OSError as error:
+        raise Unsynced(
+            f"{what}, but its folder could not be synced ({error.strerror}): it may not survive a power loss"
+        ) from error
 
 
 def _holder(directory: Path) -> str:
     """The process that holds a directory, in words; it may have taken it this moment and not have signed yet."""
-    try:
-        holder = read_json(directory / LOCK_HOLDER)
-        return f"process {holder['pid']} on {holder['host']}"
-    except (LifeError, KeyError, TypeError):
-        return "another process"
+    with suppress(LifeError):
+        match read_json(inside(directory, LOCK_HOLDER)):
+            case {"pid": int(pid), "host": str(host)} if HOST.fullmatch(host):
+                return f"process {pid} on {host}"
+    return "another process"
 
 
 def _json(path: str | Path, value: Any, indent: int | None = None) -> bytes:
@@ -231,19 +305,24 @@ def _json(path: str | Path, value: Any, indent: int | None = None) -> bytes:
         ) from error
 
 
-def _read(path: str | Path) -> bytes:
-    with _named(path, "read"):
-        return Path(path).read_bytes()
+def _document(path: str | Path, value: Any) -> bytes:
+    return _json(path, value, indent=2) + b"\n"
 
 
-@contextmanager
-def _named(path: str | Path, done: str, comfort: str = "") -> Iterator[None]:
-    """Turns an error of the system into one line with the path."""
+def _sealed(path: str | Path, value: Mapping[str, Any]) -> dict[str, Any]:
+    rest = {key: part for key, part in value.items() if key != SEAL}
+    return rest | {SEAL: hashlib.sha256(_document(path, rest)).hexdigest()}
+
+
+def _parsed(path: str | Path, content: bytes) -> Any:
     try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)  # safetensors' own OSErrors have no strerror
-        raise LifeError(f"{path}: could not be {done}: {reason}{'. ' + comfort if comfort else ''}") from error
+        return parse_json(content)
+    except json.JSONDecodeError as error:
+        raise LifeError(f"{path}:{error.lineno}:{error.colno}: found no valid JSON ({error.msg})") from error
+    except UnicodeDecodeError as error:
+        raise LifeError(f"{path}: found a byte that is not UTF-8 at offset {error.start}, expected JSON") from error
+    except ValueError as error:
+        raise LifeError(f"{path}: found no valid JSON ({error})") from error
 
 
 def _make_folder(folder: Path) -> None:
@@ -260,5 +339,8 @@ def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have no such call either
+            raise
     finally:
         os.close(descriptor)

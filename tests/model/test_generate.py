@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from lifealign import storage
 from lifealign.data.task import Message
 from lifealign.model import generate
 from lifealign.model.generate import AnswerCache, Prompt, Sampling, generate_answers
@@ -131,7 +132,36 @@ def test_a_damaged_cache_only_costs_time(
     runtime, options = make_runtime(), {"max_new_tokens": 4, "batch_size": 2}
     found = AnswerCache(path).answers(runtime, PROMPTS, "policy", **options)
     assert found == AnswerCache().answers(runtime, PROMPTS, "policy", **options)
-    assert set(json.loads(path.read_text()).values()) >= set(found.values())
+    assert set(json.loads(path.read_text())["answers"].values()) >= set(found.values())
+
+
+def test_one_letter_changed_in_the_cache_is_seen_and_the_answers_generated_again(
+    make_runtime: MakeRuntime, generated: list[Prompt], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "answers.json"
+    runtime, options = make_runtime(), {"max_new_tokens": 4, "batch_size": 2}
+    first = AnswerCache(path).answers(runtime, PROMPTS, "policy", **options)
+    whole = path.read_bytes()
+    answers = json.loads(whole)["answers"]
+    key, answer = next((key, answer) for key, answer in answers.items() if answer)
+    for changed in ({key: answer[:-1] + chr(ord(answer[-1]) ^ 1)}, {key: ""}, {"another": answer}, {key: 7}):
+        storage.write_json(path, json.loads(whole) | {"answers": answers | changed})  # with the hash of before
+        generated.clear(), caplog.clear()
+        assert AnswerCache(path).answers(runtime, PROMPTS, "policy", **options) == first
+        assert sorted(generated) == sorted(PROMPTS)
+        assert f"{path}: damaged; ignored, answers are generated again" in caplog.text
+        assert path.read_bytes() == whole
+    storage.write_sealed_json(path, {"answers": {key: 7}})  # as written by somebody else
+    assert AnswerCache(path).answers(runtime, PROMPTS, "policy", **options) == first
+
+
+def test_a_cache_that_cannot_be_kept_costs_no_answer(
+    make_runtime: MakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(storage, "LARGEST_JSON", 10)
+    cache = AnswerCache(tmp_path / "answers.json")
+    assert len(cache.answers(make_runtime(), PROMPTS, "policy", max_new_tokens=4, batch_size=2)) == len(PROMPTS)
+    assert "answers.json: found more than 10 bytes" in caplog.text and not (tmp_path / "answers.json").exists()
 
 
 # -- drawn answers -----------------------------------------------------------------------------------------------------

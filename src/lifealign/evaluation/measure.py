@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lifealign.directory import CACHE
 from lifealign.errors import ConfigError
 from lifealign.evaluation.against import compare_versions
 from lifealign.evaluation.judge import Judge, JudgeConfig, TaskJudge, load_rubric
@@ -63,7 +64,7 @@ def measure(
         return None
     told = None if rubric is None else load_rubric(rubric)
     wanted = tuple(metrics) if against is not None else tuple(dict.fromkeys([*metrics, JUDGE]))
-    with Judge(judge, life.directory.path / "cache" / JUDGE_FILE) as asked:
+    with Judge(judge, life.directory.inside(f"{CACHE}/{JUDGE_FILE}")) as asked:
         if wanted:
             marker = TaskJudge(asked, told) if JUDGE in wanted else None
             _measure(life, wanted, overrides, marker, replace, as_of, say)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from lifealign.model.chat_codec import chat_codec_of
 from lifealign.model.prompt_pool import active_pool
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import prompt_ids
+
+logger = logging.getLogger(__name__)
 
 Prompt = tuple[Message, ...]
 
@@ -186,6 +189,8 @@ def _read_by(runtime: Runtime, ids: Tensor, mask: Tensor, prompts: Sequence[tupl
 class AnswerCache:
     """Generated answers by content hash of policy, prompt, length limit and sampling; the file is safe to delete.
 
+    It carries a hash of itself. One that is damaged is ignored, with a warning, and written anew.
+
     Args:
         path: File of the cache, or None to keep it in memory.
     """
@@ -195,9 +200,9 @@ class AnswerCache:
         self._answers: dict[str, str] = {}
         if path is not None and path.exists():
             try:
-                self._answers = {str(key): str(text) for key, text in storage.read_json(path).items()}
-            except (LifeError, AttributeError):
-                self._answers = {}  # it only saves time: what is missing is generated again
+                self._answers = _checked(storage.read_sealed_json(path).get("answers"))
+            except (LifeError, TypeError) as error:
+                logger.warning("%s: damaged; ignored, answers are generated again (%s)", path, error)
 
     def answers(
         self,
@@ -234,9 +239,20 @@ class AnswerCache:
         self._answers |= other._answers
 
     def save(self) -> None:
-        """Writes the file, if the cache has one."""
-        if self.path is not None:
-            storage.write_json(self.path, self._answers)
+        """Writes the file, if the cache has one; where it cannot be kept, a warning says so: it only saves time."""
+        if self.path is None:
+            return
+        try:
+            storage.write_sealed_json(self.path, {"answers": self._answers})
+        except LifeError as error:
+            logger.warning("%s; these answers are generated again where they are needed later", error)
+
+
+def _checked(answers: Any) -> dict[str, str]:
+    """The answers of a file, if they are answers by key."""
+    if not isinstance(answers, dict) or not all(isinstance(text, str) for text in answers.values()):
+        raise TypeError("found no answers by key")
+    return answers
 
 
 def _key(runtime: Runtime, prompt: Prompt, policy: str, max_new_tokens: int, sampling: Sampling | None) -> str:

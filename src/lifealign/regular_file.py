@@ -1,0 +1,84 @@
+"""Regular files, opened for reading: anything else is refused at once, and what is too large is not read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+
+from lifealign.errors import LifeError
+
+KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
+@contextmanager
+def open_regular(path: str | Path) -> Iterator[BufferedReader]:
+    """Opens a regular file; a pipe, for which one would wait, is none.
+
+    Raises:
+        LifeError: If the file is missing or unreadable, or is a directory, pipe, device or socket.
+    """
+    with named(path, "read"):
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            require_regular(path, os.fstat(descriptor))
+        except BaseException:
+            os.close(descriptor)
+            raise
+    with os.fdopen(descriptor, "rb") as file:
+        yield file
+
+
+def read_bytes(path: str | Path, largest: int) -> bytes:
+    """Content of a regular file of at most so many bytes.
+
+    Raises:
+        LifeError: If it is larger, or as :func:`open_regular`.
+    """
+    with open_regular(path) as file, named(path, "read"):
+        size = os.fstat(file.fileno()).st_size
+        return limited(path, file.read(min(size, largest) + 1), largest)  # one more, should it be growing
+
+
+def limited(path: str | Path, content: bytes, largest: int) -> bytes:
+    """The content, unless it is too large for a file of its kind.
+
+    Raises:
+        LifeError: If it is.
+    """
+    if len(content) > largest:
+        raise LifeError(f"{path}: found more than {largest} bytes, expected at most so many in a file of its kind")
+    return content
+
+
+def require_regular(path: str | Path, status: os.stat_result) -> None:
+    """Refuses what is not a regular file.
+
+    Raises:
+        LifeError: It says what the path is instead.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        kind = KINDS.get(stat.S_IFMT(status.st_mode), "a device")
+        raise LifeError(f"{path}: found {kind}, expected a regular file")
+
+
+@contextmanager
+def named(path: str | Path, done: str, comfort: str = "") -> Iterator[None]:
+    """Turns an error of the system into one line with the path.
+
+    Args:
+        path: What was worked on.
+        done: What could not be done to it.
+        comfort: A sentence about what that means.
+
+    Raises:
+        LifeError: In place of an ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)  # safetensors' own OSErrors have no strerror
+        raise LifeError(f"{path}: could not be {done}: {reason}{'. ' + comfort if comfort else ''}") from error
