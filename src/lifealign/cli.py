@@ -285,7 +285,10 @@ def report(
     ] = None,
     figures: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Also figures for papers, as SVG and PNG; needs lifealign\\[plot]."),
+        typer.Option(
+            metavar="DIR",
+            help="Also figures for papers, as SVG and PNG; needs lifealign\\[plot].",  # help is read as markup
+        ),
     ] = None,
 ) -> None:
     """Show a life, or several runs side by side, on one page that needs no network."""

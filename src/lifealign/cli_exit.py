@@ -40,8 +40,7 @@ LONGEST = 400
 PATHS = {errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP}
 """What the system says of a path that cannot be used; anything else it says is of the machine, such as a full disk."""
 
-UsageError = typer.BadParameter.__base__  # typer's own, or click's in earlier versions
-assert UsageError is not None and issubclass(UsageError, Exception)
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer's own, or click's in earlier versions
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> NoReturn:
@@ -63,7 +62,8 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> NoReturn:
         sys.excepthook = _print_traceback
     try:
         code = _code(app, [*(option for option in options if option != "--debug"), *rest], debug)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         forget_output()
         code = CLOSED_PIPE
@@ -73,7 +73,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> NoReturn:
 def _code(app: typer.Typer, arguments: list[str], debug: bool) -> int:
     try:
         refuse_empty(arguments)
-        code = app(arguments or ["--help"], standalone_mode=False)
+        code = int(app(arguments or ["--help"], standalone_mode=False) or 0)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:
@@ -87,7 +87,7 @@ def _code(app: typer.Typer, arguments: list[str], debug: bool) -> int:
     if code == INTERRUPTED:  # typer's word for Ctrl-C
         say(Terminal(stderr=True), "interrupted; what was finished before is kept")
         return code
-    return code or (0 if arguments else 2)
+    return code if arguments else 2
 
 
 def refuse_empty(arguments: Sequence[str]) -> None:
@@ -122,10 +122,10 @@ def explained(error: Exception) -> tuple[list[str], int]:
 
 
 def cut(text: str) -> str:
-    """The text in one line of a sensible length.
+    r"""The text in one line of a sensible length.
 
     Example:
-        >>> cut("two\\nlines"), len(cut(1000 * "x"))
+        >>> cut("two\nlines"), len(cut(1000 * "x"))
         ('two lines', 400)
     """
     line = " ".join(text.split())

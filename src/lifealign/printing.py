@@ -1,4 +1,4 @@
-"""Text on a terminal, shown as it is: nothing in a name, a path or an answer is markup, and nothing commands a terminal.
+"""Text on a terminal, shown as it is: nothing in a name, a path or an answer is markup or commands the terminal.
 
 Whatever is printed goes through :func:`say` (lines), :func:`show` (tables, with :func:`plain` cells) or
 :class:`PlainFormatter` (logs).

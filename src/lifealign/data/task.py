@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit"
 ENDINGS = re.compile(r"(\.(jsonl|json|csv|tsv|parquet|gz))+$", re.IGNORECASE)
-NAMELESS = ("/dev/", "/proc/")
-"""Where pipes are, such as ``/dev/stdin`` and ``/dev/fd/63``."""
+PIPES = ("/dev/stdin", "/dev/fd/", "/proc/")
 
 
 class Message(NamedTuple):
@@ -149,13 +148,10 @@ def name_of_task(file: str) -> str:
         >>> name_of_task("data/v1.2-tone.jsonl.gz"), name_of_task("Tone.CSV"), name_of_task("hub:owner/tone-v1.2:test")
         ('v1.2-tone', 'Tone', 'tone-v1.2')
     """
-    if file.startswith(NAMELESS):
+    if file.startswith(PIPES):
         raise ConfigError(f"{file}: data from a pipe needs a name for its task; add --name NAME")
-    name = file.rsplit("/", 1)[-1]
-    if file.startswith("hub:"):
-        name = name.removeprefix("hub:").partition(":")[0]
-    else:
-        name = ENDINGS.sub("", name)
+    last = file.removeprefix("hub:").rsplit("/", 1)[-1]
+    name = last.partition(":")[0] if file.startswith("hub:") else ENDINGS.sub("", last)
     if not TASK_NAME.fullmatch(name):
         raise ConfigError(f"{file}: found {name!r} for the name of the task, expected {NAME_RULE}; add --name NAME")
     return name
