@@ -22,6 +22,7 @@ from lifealign import cli, compare, learning, lifelong
 from lifealign.demo import show
 from lifealign.errors import LifeAlignError, LifeError
 from lifealign.life import Life
+from lifealign.printing import Terminal
 
 
 class Result(NamedTuple):
@@ -37,8 +38,7 @@ Command = Callable[..., Result]
 def lifealign(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Command]:
     """Runs the command line in this process, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    wide = Console(width=160)
-    monkeypatch.setattr(cli, "console", wide)
+    monkeypatch.setattr(cli, "console", Terminal(width=160))
     levels = {name: logging.getLogger(name).level for name in ("py.warnings", "lifealign")}
 
     def command(*arguments: object) -> Result:

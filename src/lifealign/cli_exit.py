@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import NoReturn
 
 import typer
+from rich.text import Text
 
 from lifealign.errors import ConfigError, LifeAlignError, Unfinished
 from lifealign.printing import (
@@ -147,7 +148,7 @@ def _usage(error: Exception) -> str:
 
 def _print_error(lines: Sequence[str]) -> None:
     first, *others = lines
-    say(Terminal(stderr=True), plain("error:", "bold red") + plain(f" {one_line(first)}"), *others)
+    say(Terminal(stderr=True), Text.assemble(plain("error:", "bold red"), plain(f" {one_line(first)}")), *others)
 
 
 def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

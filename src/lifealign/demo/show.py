@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from lifealign import storage
 from lifealign.config_experiment import ExperimentConfig
@@ -45,7 +46,7 @@ def run_demo(console: Console, out: Path, *, full: bool, seed: int) -> dict[str,
     for method in ("seqft", *(["er"] if full else []), "lifealign"):
         experiment = demo_experiment(method, out, seed)
         title = experiment.method.title
-        say(console, "", plain(title, "bold") + plain(one_line(f", into {experiment.output_dir}")))
+        say(console, "", Text.assemble(plain(title, "bold"), plain(one_line(f", into {experiment.output_dir}"))))
         with Progress(console) as progress:
             lives[title] = run_experiment(experiment, progress)
     _show(console, lives)

@@ -93,7 +93,7 @@ def answers_table(answers: Mapping[str, tuple[str, Mapping[str, bool]]]) -> Tabl
     table.add_column("rules", no_wrap=True)
     for name, (answer, holds) in answers.items():
         rules = Text("\n").join(
-            plain("yes" if kept else "no ", "green" if kept else "red") + plain(f" {rule}")
+            Text.assemble(plain("yes" if kept else "no ", "green" if kept else "red"), plain(f" {rule}"))
             for rule, kept in holds.items()
         )
         table.add_row(plain(name), plain(answer or "(empty)"), rules)
