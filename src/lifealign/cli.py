@@ -55,7 +55,7 @@ def init(
 
     overrides = [*(set_ or ())]
     if model is not None:
-        overrides.append(f"model.model_name_or_path={model}")
+        overrides.append(f"model.model_name_or_path={json.dumps(model)}")  # a name, whatever YAML would make of it
     if method is not None:
         overrides.append(f"method={method}")
     settings = load_overrides(LifeConfig, config, overrides)
