@@ -74,7 +74,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> NoReturn:
 def _code(app: typer.Typer, arguments: list[str], debug: bool) -> int:
     try:
         refuse_empty(arguments)
-        code = int(app(arguments or ["--help"], standalone_mode=False) or 0)
+        code = int(app(arguments or ["--help"], prog_name="lifealign", standalone_mode=False) or 0)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:
@@ -116,7 +116,7 @@ def explained(error: Exception) -> tuple[list[str], int]:
     name = type(error).__name__
     if isinstance(error, OSError) and error.errno is not None:
         where = f"{error.filename!s}: " if error.filename is not None else ""
-        return [cut(f"{where}{error.strerror}")], 2 if error.errno in PATHS else 1
+        return [f"{where}{error.strerror}"], 2 if error.errno in PATHS else 1
     if isinstance(error, MemoryError) or name == "OutOfMemoryError" or "can't allocate memory" in text:
         return [cut(f"out of memory: {text or name}")], 1
     return [f"{cut(f'{name}: {text}' if text else name)}: this is a bug; run again with --debug"], BUG
