@@ -1,5 +1,6 @@
 """The command line as a person uses it: what the verbs print, and one line and exit code 2 for whatever is wrong."""
 
+import errno
 import json
 import logging
 import os
@@ -13,15 +14,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 import yaml
 from rich.console import Console
 from tests.scripted_judge import scripted_judge
 from tests.tiny import letter_task, save_tiny
 
 from lifealign import cli, compare, learning, lifelong, storage
+from lifealign.data.task import name_of_task
 from lifealign.demo import show
 from lifealign.errors import LifeAlignError, LifeError
 from lifealign.life import Life
+from lifealign.printing import Terminal
 
 
 class Result(NamedTuple):
@@ -37,8 +41,7 @@ Command = Callable[..., Result]
 def lifealign(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Command]:
     """Runs the command line in this process, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    wide = Console(width=160)
-    monkeypatch.setattr(cli, "console", wide)
+    monkeypatch.setattr(cli, "console", Terminal(width=160))
     levels = {name: logging.getLogger(name).level for name in ("py.warnings", "lifealign")}
 
     def command(*arguments: object) -> Result:
@@ -873,3 +876,264 @@ def test_the_recipe_of_the_demo_is_a_valid_experiment(tmp_path: Path) -> None:
         experiment = show.demo_experiment(method, tmp_path, 7)
         assert (experiment.method.key, experiment.seed, experiment.suite) == (method, 7, "support-desk")
         assert experiment.output_dir == tmp_path / method
+
+
+# -- names, paths and whatever else is printed -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("v1.2-x.jsonl", "v1.2-x"),
+        ("data/v1.3-x.jsonl", "v1.3-x"),
+        ("Tone.JSONL.GZ", "Tone"),
+        ("a.tsv", "a"),
+        ("a.b.csv", "a.b"),
+        ("a.parquet", "a"),
+        ("a.Json", "a"),
+        ("a", "a"),
+        ("a.jsonl.bak", "a.jsonl.bak"),
+        ("/dev/shm/tone.jsonl", "tone"),
+        ("hub:owner/v1.2-x", "v1.2-x"),
+        ("hub:owner/v1.json:test_sft", "v1.json"),
+    ],
+)
+def test_a_task_is_named_after_its_file_without_the_kind(file: str, name: str) -> None:
+    assert name_of_task(file) == name
+
+
+@pytest.mark.parametrize(
+    ("file", "found"),
+    [
+        ("ä.jsonl", "ä.jsonl: found 'ä' for the name of the task, expected 1 to 64 letters"),
+        (".jsonl", ".jsonl: found '' for the name of the task"),
+        ("my tone.jsonl", "my tone.jsonl: found 'my tone' for"),
+        ("-", "-: found '-' for the name of the task"),
+        ("x" * 65, "xxxx: found 'xxxx"),
+        ("/dev/stdin", "/dev/stdin: data from a pipe needs a name for its task"),
+        ("/dev/fd/63", "/dev/fd/63: data from a pipe needs"),
+        ("/proc/self/fd/0", "/proc/self/fd/0: data from a pipe needs"),
+    ],
+)
+def test_a_file_that_names_no_task_asks_for_a_name(lifealign: Command, bot: Path, file: str, found: str) -> None:
+    before = content(bot)
+    result = lifealign("learn", "bot", "--", file)
+    assert result.code == 2 and found in one_line(result.err) and result.err.endswith("add --name NAME\n")
+    assert content(bot) == before
+
+
+def test_learn_takes_the_name_of_the_file_or_the_one_that_was_given(
+    lifealign: Command, bot: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt: list[str] = []
+
+    def learn(life: Life, task: Any, _progress: Any) -> Any:
+        learnt.append(task.name)
+        return life.versions[-1]
+
+    monkeypatch.setattr(Life, "learn", learn)
+    for name in ("v1.2-x", "v1.3-x"):
+        shutil.copy(made.parent / "one.jsonl", f"{name}.jsonl")
+        assert lifealign("learn", "bot", f"{name}.jsonl").code == 0
+    assert lifealign("learn", "bot", "v1.2-x.jsonl", "--name", "tone").code == 0
+    assert learnt == ["v1.2-x", "v1.3-x", "tone"]
+
+
+def test_a_name_that_is_taken_says_how_to_choose_another(lifealign: Command, bot: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text(json.dumps(GOOD))
+    result = lifealign("learn", "bot", "one.jsonl")
+    assert result.code == 2 and "--name" in one_line(result.err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["learn", "bot", "one.jsonl", "--name", ""], "--name"),
+        (["learn", "bot", "one.jsonl", "--name="], "--name"),
+        (["learn", "bot", "one.jsonl", "--test", " "], "--test"),
+        (["learn", "bot", "one.jsonl", "--lacks", ""], "--lacks"),
+        (["learn", "", "one.jsonl"], "argument 2"),
+        (["evaluate", "bot", "--as-of", ""], "--as-of"),
+        (["evaluate", "bot", "--judge-model", ""], "--judge-model"),
+        (["evaluate", "bot", "--against="], "--against"),
+        (["rollback", "bot", "--to", ""], "--to"),
+        (["init", "bot", "--model", ""], "--model"),
+        (["init", "bot", "--method", ""], "--method"),
+        (["init", "bot", "--config", ""], "--config"),
+        (["run", "x.yaml", "--data", ""], "--data"),
+        (["report", "bot", "--out", ""], "--out"),
+        (["check", "one.jsonl", "--model", ""], "--model"),
+    ],
+)
+def test_an_empty_value_is_refused_and_not_ignored(lifealign: Command, arguments: list[str], named: str) -> None:
+    result = lifealign(*arguments)
+    expected = f"{named}: found an empty value, expected one; leave it out for its default"
+    assert (result.code, result.out, one_line(result.err)) == (2, "", expected)
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", LONG],
+        ["learn", "bot", LONG, "--name", "x"],
+        ["learn", "bot", "one.jsonl", "--test", LONG],
+        ["learn", LONG, "one.jsonl"],
+        ["status", LONG],
+        ["evaluate", LONG],
+        ["evaluate", "bot", "--judge-model", "m", "--rubric", LONG],
+        ["rollback", LONG, "--to", "00-base"],
+        ["report", LONG],
+        ["report", LONG, LONG],
+        ["report", "bot", "--out", LONG],
+        ["run", LONG],
+        ["compare", LONG],
+        ["init", LONG],
+        ["init", "new", "--model", LONG],
+        ["init", "new", "--config", LONG],
+    ],
+)
+def test_a_path_that_is_too_long_is_one_line(lifealign: Command, bot: Path, made: Path, arguments: list[str]) -> None:
+    shutil.copy(made.parent / "one.jsonl", "one.jsonl")
+    result = lifealign(*arguments)
+    assert result.code == 2 and LONG in one_line(result.err) and "bug" not in result.err
+    assert "File name too long" in result.err
+
+
+def test_brackets_and_control_characters_in_paths_are_printed_as_they_are(
+    lifealign: Command, made: Path, tmp_path: Path
+) -> None:
+    name = "w[v2]/[/old]/[bold]\x1b[31m\x07\u202eb"
+    shown = r"w[v2]/[/old]/[bold]\x1b[31m\x07\u202eb"
+    shutil.copytree(made, tmp_path / name)
+    status = lifealign("status", name)
+    assert (status.code, status.err) == (0, "")
+    assert f"{shown}: 1 learnt on " in status.out and status.out.endswith(f"\nadapter: {shown}/versions/01-one\n")
+    assert f"report: {shown}/p[/x].html\n" == lifealign("report", name, "--out", f"{name}/p[/x].html").out
+    again = lifealign("learn", name, made.parent / "one.jsonl", "--test", made.parent / "one-test.jsonl")
+    assert again.code == 0 and again.out.endswith(f"\nadapter: {shown}/versions/01-one\n")
+    assert f"{shown}: found no version '07', expected" in one_line(lifealign("rollback", name, "--to", "07").err)
+    assert f"{shown}: back at 00-base; forgot 01-one\n" == lifealign("rollback", name, "--to", "00-base").out
+    made_new = lifealign("init", "n[/ew]\x1b", "--model", Life.open(tmp_path / name).config.model.model_name_or_path)
+    assert made_new.code == 0 and r"next: lifealign learn n[/ew]\x1b TASK.jsonl" in made_new.out
+
+
+def test_a_model_in_a_folder_with_a_name_that_yaml_would_read_otherwise(
+    lifealign: Command, tiny_folder: Path, tmp_path: Path
+) -> None:
+    for number, name in enumerate(("[v2]", "a: b", "# c", "2024-01-01", "1e3", "null")):
+        (tmp_path / name).symlink_to(tiny_folder)
+        assert lifealign("init", f"bot{number}", "--model", name).code == 0
+        assert Life.open(f"bot{number}").config.model.model_name_or_path == str(tmp_path / name)
+
+
+def test_the_extra_that_a_verb_needs_is_named_in_its_help(lifealign: Command) -> None:
+    assert "lifealign[plot]" in lifealign("report", "--help").out
+
+
+# -- how the command ends ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (KeyError("x\x1b[31m"), 70, r"error: KeyError: 'x\x1b[31m': this is a bug; run again with --debug"),
+        (ValueError(), 70, "error: ValueError: this is a bug; run again with --debug"),
+        (RuntimeError("a\nb  c"), 70, "error: RuntimeError: a b c: this is a bug; run again with --debug"),
+        (RecursionError("deep"), 70, "error: RecursionError: deep: this is a bug; run again with --debug"),
+        (MemoryError(), 1, "error: out of memory: MemoryError"),
+        (torch.OutOfMemoryError("CUDA out of memory."), 1, "error: out of memory: CUDA out of memory."),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "error: out of memory: Default"),
+        (OSError(errno.ENOSPC, "No space left on device", "a[/b]"), 1, "error: a[/b]: No space left on device"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "error: No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied", "x\r"), 2, r"error: x\r: Permission denied"),
+        (OSError("no number"), 70, "error: OSError: no number: this is a bug; run again with --debug"),
+        (KeyboardInterrupt(), 130, "interrupted; what was finished before is kept"),
+        (LifeError("bot\x1b[2J\nerror: x[/y]"), 2, r"error: bot\x1b[2J\nerror: x[/y]"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_whatever_goes_wrong_is_one_line(
+    lifealign: Command, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, line: str
+) -> None:
+    def fail(_path: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(Life, "open", fail)
+    result = lifealign("status", "bot")
+    assert (result.code, result.out) == (code, "")
+    assert len(result.err.splitlines()) == 1 and result.err.startswith(line), result.err
+
+
+def test_the_message_of_a_foreign_error_is_cut(lifealign: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Life, "open", lambda _path: {}["x" * 10_000])
+    assert len(lifealign("status", "bot").err) < 500
+
+
+def test_a_wrong_option_is_one_line_and_names_the_help(lifealign: Command) -> None:
+    for arguments, message in [
+        (["status"], "Missing argument 'LIFE'. See `lifealign status --help`."),
+        (["no[/x]\x1b"], r"No such command 'no[/x]\x1b'. See `lifealign --help`."),
+        (["status", "a", "e\x1b[2Jvil"], r"unexpected extra argument (e\x1b[2Jvil)"),
+        (["demo", "--seed", "-1"], "--seed"),
+    ]:
+        result = lifealign(*arguments)
+        assert (result.code, result.out) == (2, "") and message in one_line(result.err)
+    alone = lifealign()
+    assert alone.code == 2 and "Usage: lifealign [OPTIONS] COMMAND" in alone.out and alone.err == ""
+
+
+def test_debug_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch, lifealign: Command, tmp_path: Path) -> None:
+    hook = sys.excepthook
+    for arguments in (["--debug", "status", "gone"], ["status", "--debug", "gone"], ["status", "gone", "--debug"]):
+        monkeypatch.setattr(sys, "argv", ["lifealign", *arguments])
+        with pytest.raises(LifeError):
+            cli.main()
+    monkeypatch.setattr(sys, "excepthook", hook)
+    assert "--debug: found no such file" in one_line(lifealign("check", "--", "--debug").err)
+
+
+@pytest.mark.parametrize("module", ["rich.console", "torch.nn", "lifealign.life"])
+def test_ctrl_c_while_modules_are_imported_is_one_line(module: str, tmp_path: Path) -> None:
+    code = f"""
+import importlib.abc, os, signal, sys
+
+class Interrupting(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+from lifealign.__main__ import main
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", code, "status", "bot"], capture_output=True, text=True, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "interrupted\n")
+
+
+def test_in_a_terminal_that_knows_ascii_only_and_of_files_that_are_not_utf_8(tmp_path: Path) -> None:
+    for name in (b"\xc3\xa4.jsonl", b"\xe4.jsonl"):
+        (tmp_path / os.fsdecode(name)).write_text(json.dumps(GOOD) + "\n" + json.dumps(GOOD | {"chosen": "ä"}))
+    plain_c = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    for file, settings, shown in [
+        (b"\xc3\xa4.jsonl", plain_c, rb"\udcc3\udca4.jsonl"),
+        (b"\xe4.jsonl", {}, rb"\udce4.jsonl"),
+    ]:
+        command = [sys.executable.encode(), b"-m", b"lifealign", b"check", file]
+        environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])} | settings
+        ended = subprocess.run(command, capture_output=True, env=environment, cwd=tmp_path)
+        assert (ended.returncode, ended.stderr) == (0, b"")
+        assert ended.stdout.startswith(shown + b": 2 usable pairs of 2 rows") and ended.stdout.isascii()
+
+
+def test_nobody_reads_on_is_no_error(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [GOOD])
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    command = [sys.executable, "-m", "lifealign", "check", str(rows)]
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, env=environment)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, "")

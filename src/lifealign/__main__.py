@@ -1,6 +1,47 @@
-"""``python -m lifealign``: the command line."""
+"""The door of the command line, for ``lifealign`` and ``python -m lifealign``: Ctrl-C is one line from here on."""
 
-from lifealign.cli import main
+import os
+import signal
+import sys
+from types import FrameType
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as a shell has it of any other program."""
+
+
+def main() -> None:
+    """Runs the command line and ends the process; see :func:`lifealign.cli.main`."""
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # whoever has it ignored keeps that
+    if ours:
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        from lifealign.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(_say_so())
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # the interpreter's own end is nothing to tell of
+
+
+def _interrupt(_number: int, frame: FrameType | None) -> None:
+    """Raises KeyboardInterrupt, unless modules are being imported: then the process ends here.
+
+    An import that is cut short leaves libraries half loaded, and these print pages of it on their way out. Nothing is
+    lost: what a life holds on disk is whole at any moment.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            os._exit(_say_so())
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def _say_so() -> int:
+    os.write(2, b"interrupted\n")  # not through sys.stderr, which an import may have in use
+    return INTERRUPTED
+
 
 if __name__ == "__main__":
     main()

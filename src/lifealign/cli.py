@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import logging
-import re
 import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from lifealign.errors import ConfigError, LifeAlignError, Unfinished, Unscored
+from lifealign.errors import ConfigError, Unfinished, Unscored
+from lifealign.printing import Terminal, plain, say, show
 
 # Each verb imports what it needs: `lifealign check` should not wait for torch.
 app = typer.Typer(
@@ -23,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
+console = Terminal()
 
 LifePath = Annotated[Path, typer.Argument(metavar="LIFE", help="Directory of the life.")]
 DataFolder = Annotated[
@@ -59,16 +56,14 @@ def init(
 
     overrides = [*(set_ or ())]
     if model is not None:
-        overrides.append(f"model.model_name_or_path={model}")
+        overrides.append(f"model.model_name_or_path={json.dumps(model)}")  # a name, whatever YAML would make of it
     if method is not None:
         overrides.append(f"method={method}")
     settings = load_overrides(LifeConfig, config, overrides)
     made = Life.create(life, settings)
     base = made.directory.manifest.base
-    console.print(
-        f"{life}: a new life on {base.model_name_or_path}, method {made.config.method.title}", highlight=False
-    )
-    console.print(f"next: lifealign learn {life} TASK.jsonl --test TASK-test.jsonl", highlight=False)
+    _say(f"{life}: a new life on {base.model_name_or_path}, method {made.config.method.title}")
+    _say(f"next: lifealign learn {life} TASK.jsonl --test TASK-test.jsonl")
 
 
 @app.command()
@@ -88,8 +83,8 @@ def check(
 
         tokenizer = load_tokenizer(model)
     elif max_length is not None:
-        raise typer.BadParameter("needs --model, whose tokenizer counts the tokens", param_hint="--max-length")
-    console.print(inspect(file, tokenizer, max_length).render(), highlight=False, markup=False, soft_wrap=True)
+        raise ConfigError("--max-length needs --model, whose tokenizer counts the tokens")
+    _say(*inspect(file, tokenizer, max_length).render().split("\n"))
 
 
 @app.command()
@@ -107,21 +102,21 @@ def learn(
     Exit code 1 with a version learnt means that some of its scores could not be measured; `lifealign evaluate` does it.
     """
     from lifealign.config_file import build_config
-    from lifealign.data.task import Task
+    from lifealign.data.task import Task, name_of_task
     from lifealign.evaluation.adherence import AnswerCheck
     from lifealign.life import Life
     from lifealign.training.progress import Progress
 
+    task_name = name_of_task(file) if name is None else name
     opened = Life.open(life)
     conditions = {"max_words": max_words, "matches": matches or (), "lacks": lacks or ()}
     exact = build_config(AnswerCheck, conditions, source="check") if any(conditions.values()) else None
-    file_name = file.rsplit("/", 1)[-1]  # of hub:owner/name:split, too
-    task = Task.from_files(name or re.split(r"[.:]", file_name)[0], file, test, check=exact)
+    task = Task.from_files(task_name, file, test, check=exact)
     with Progress(console) as progress:
         known = len(opened.steps)
         version = opened.learn(task, progress)
     if len(opened.steps) == known:
-        console.print(f"{task.name}: already learnt from this data in {version.name}; nothing to do", highlight=False)
+        _say(f"{task.name}: already learnt from this data in {version.name}; nothing to do")
     _show(opened)
     _require_scored(opened, {step.name for step in opened.steps[known:]})
 
@@ -178,8 +173,7 @@ def compare(
     against = loaded.compare.reference_label
     comparison = comparison_of(cells, against)
     if comparison is not None:
-        for part in terminal(comparison):
-            console.print(part)
+        show(console, *terminal(comparison))
         if comparison.against != against:
             _say(f"no result of {against} yet, so nothing is compared with it")
         _say(f"also as: {', '.join(str(path) for path in write_tables(comparison, folder))}")
@@ -197,16 +191,15 @@ def status(life: LifePath) -> None:
     opened = Life.open(life)
     files = opened.directory.verify(opened.versions)
     base = opened.directory.manifest.base
-    console.print(
+    _say(
         f"{life}: {len(opened.steps)} learnt on {base.model_name_or_path}, method {opened.config.method.title}; "
-        f"{files} files, all as committed",
-        highlight=False,
+        f"{files} files, all as committed"
     )
     for version in opened.steps:
         tasks = ", ".join(
             f"{task.name} ({task.train_pairs} pairs, {task.test_pairs} held out)" for task in version.tasks
         )
-        console.print(f"  {version.name}: {tasks}", highlight=False)
+        _say(f"  {version.name}: {tasks}")
     _show(opened)
 
 
@@ -284,7 +277,7 @@ def evaluate(
         say=_say,
     )
     if preferred is not None:
-        console.print(preference_table(preferred))
+        show(console, preference_table(preferred))
     _show(opened)
 
 
@@ -301,7 +294,11 @@ def report(
         str | None, typer.Option(metavar="LABEL", help="Of several runs: the method the others are compared with.")
     ] = None,
     figures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also figures for papers, as SVG and PNG; needs lifealign[plot].")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also figures for papers, as SVG and PNG; needs lifealign\\[plot].",  # help is read as markup
+        ),
     ] = None,
 ) -> None:
     """Show a life, or several runs side by side, on one page that needs no network."""
@@ -323,7 +320,7 @@ def rollback(
     opened = Life.open(life)
     undone = [version.name for version in opened.versions[opened.directory.index(to) + 1 :]]
     opened.rollback(to)
-    console.print(f"{life}: back at {to}; forgot {', '.join(undone) or 'nothing'}", highlight=False)
+    _say(f"{life}: back at {to}; forgot {', '.join(undone) or 'nothing'}")
 
 
 @app.command()
@@ -338,9 +335,9 @@ def demo(
     run_demo(console, out, full=full, seed=seed)
 
 
-def _say(text: str) -> None:
-    """Prints a line as it is, above a progress bar if there is one."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+def _say(*lines: str) -> None:
+    """Prints lines as they are, above a progress bar if there is one."""
+    say(console, *lines)
 
 
 def _data_setting(folder: Path | None) -> list[str]:
@@ -355,18 +352,18 @@ def _show(life: object) -> None:
 
     assert isinstance(life, Life)
     for matrix in life.scores.values():
-        console.print(f"\n[bold]{METRICS[matrix.metric].label}[/]")
-        console.print(matrix_table(matrix, [version.name for version in life.steps]))
-        console.print(f"  {summary_line(matrix)}", highlight=False, markup=False)
+        say(console, "", plain(METRICS[matrix.metric].label, "bold"))
+        show(console, matrix_table(matrix, [version.name for version in life.steps]))
+        _say(f"  {summary_line(matrix)}")
         if missing := holes_text(matrix, [version.name for version in life.steps]):
             _say(f"  missing: {missing}; `lifealign evaluate` measures what can be measured")
     general = life.records[-1].general if life.steps else None
     if general is not None:
-        console.print(f"\n{general_line(general)}", highlight=False)
+        _say("", general_line(general))
     elif life.steps and (why := life.records[-1].holes.get(PERPLEXITY)):
-        _say(f"\n{PERPLEXITY} is missing: {', '.join(why.values())}; `lifealign evaluate` measures it")
+        _say("", f"{PERPLEXITY} is missing: {', '.join(why.values())}; `lifealign evaluate` measures it")
     folder = life.directory.path / "versions" / life.versions[-1].name
-    console.print(f"\nadapter: {folder}", highlight=False, soft_wrap=True)
+    _say("", f"adapter: {folder}")
 
 
 def _require_scored(life: object, versions: Collection[str]) -> None:
@@ -386,15 +383,7 @@ def _require_scored(life: object, versions: Collection[str]) -> None:
 
 
 def main() -> None:
-    """Runs the command line; a known error is one line on stderr and exit code 1 or 2."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("lifealign").setLevel(logging.INFO)
-    logging.captureWarnings(True)
-    logging.getLogger("py.warnings").setLevel(logging.ERROR)  # other libraries' deprecations are not for our users
-    try:
-        app()
-    except LifeAlignError as error:
-        if "--debug" in sys.argv:
-            raise
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+    """Runs the command line and ends the process; see :mod:`lifealign.cli_exit` for what it says and returns."""
+    from lifealign.cli_exit import run
+
+    run(app, sys.argv[1:])

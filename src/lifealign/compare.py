@@ -8,11 +8,10 @@ import multiprocessing
 import os
 import signal
 import threading
-import warnings
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,6 +33,7 @@ from lifealign.experiments.result_of_life import result_of
 from lifealign.life import Life
 from lifealign.manifest import MANIFEST
 from lifealign.model.base_model import Base, load_base
+from lifealign.printing import log_to_stderr
 from lifealign.report.comparison import Comparison, compare_results, holes_of
 from lifealign.report.comparison_text import csv_text, latex, markdown
 from lifealign.training.progress import Progress
@@ -263,9 +263,11 @@ def _outcomes(
     # Spawned, not forked: a copied process would inherit locks that torch's threads hold.
     context = multiprocessing.get_context("spawn")
     watched, held = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(min(jobs, len(cells)), context, initializer=_start_worker, initargs=(threads, watched))
+    how = (threads, watched, logger.isEnabledFor(logging.DEBUG))
+    pool = ProcessPoolExecutor(min(jobs, len(cells)), context, initializer=_start_worker, initargs=how)
     with watched, held, pool:
-        running: dict[Future[str | None], Cell] = {pool.submit(_run, cell): cell for cell in cells}
+        with _deaf_to_interrupts():
+            running: dict[Future[str | None], Cell] = {pool.submit(_run, cell): cell for cell in cells}
         try:
             for future in as_completed(running):
                 try:
@@ -278,10 +280,27 @@ def _outcomes(
             raise
 
 
-def _start_worker(threads: int, watched: Connection) -> None:
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Starts processes that never hear Ctrl-C, not even while they import: it goes to all, and the parent decides.
+
+    Here it is heard after the context, for processes inherit what is blocked.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(threads: int, watched: Connection, tracebacks: bool) -> None:
+    """Sets up a process that is ours alone."""
     torch.set_num_threads(threads)
-    warnings.simplefilter("ignore")  # other libraries' deprecations are not for our users
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the parent decides what it means
+    log_to_stderr(tracebacks, lowest=logging.WARNING)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
     threading.Thread(target=_end_with_parent, args=(watched,), daemon=True).start()
 
 
@@ -317,10 +336,22 @@ def _run(cell: Cell, progress: Progress | None = None) -> str | None:
 
 def _live(cell: Cell, progress: Progress | None) -> None:
     global _base
-    logging.getLogger("lifealign.data").setLevel(logging.ERROR)  # what was dropped was said when the cells were listed
     settings = cell.experiment.model
     if _base is None or _base[0] != settings:
         _base = (settings, load_base(settings))
     shared = cell.experiment.output_dir.parent.parent / "cache"
-    life = run_experiment(cell.experiment, progress, base=_base[1], shared_cache=shared)
+    with _silent("lifealign.data"):  # what was dropped was said when the cells were listed
+        life = run_experiment(cell.experiment, progress, base=_base[1], shared_cache=shared)
     write_result(cell.result, result_of(life, label=cell.variant.label, order=cell.order))
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Lets a logger say errors only while the context lasts."""
+    quiet = logging.getLogger(name)
+    before = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        quiet.setLevel(before)

@@ -113,5 +113,6 @@ def _require_same_data(life: Life, version: Version, tasks: Sequence[Task]) -> N
         if learnt[name] != given[name]:
             raise LifeError(
                 f"{life.directory.path}: found task {name!r} learnt from other data in step {version.name}, expected "
-                "the same pairs and check; give the task another name, or roll back to before it"
+                "the same pairs and check; give the task another name (--name for `lifealign learn`), or roll back to "
+                "before it"
             )

@@ -2,6 +2,7 @@
 
 import pytest
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from lifealign.evaluation.matrix import ScoreMatrix
 from lifealign.report.terminal import (
@@ -87,10 +88,12 @@ def test_a_score_is_bold_where_the_task_was_new() -> None:
     table = matrix_table(MATRIX, ["01-brief", "02-greet"])
     assert [[str(cell) for cell in column.cells] for column in table.columns] == [
         ["base model", "01-brief", "02-greet"],
-        ["25 %", "[bold]90 %[/]", "50 %"],
-        ["0 %", "", "[bold]80 %[/]"],
+        ["25 %", "90 %", "50 %"],
+        ["0 %", "", "80 %"],
         ["12 %", "90 %", "65 %"],
     ]
+    cells = [cell for column in table.columns for cell in column.cells if isinstance(cell, Text)]
+    assert [str(cell) for cell in cells if cell.style == "bold"] == ["90 %", "80 %"]
 
 
 def test_a_step_that_scored_nothing_is_an_empty_row_and_not_zeros() -> None:
@@ -128,3 +131,15 @@ def test_answers_and_rules_are_shown_as_they_are_not_as_markup() -> None:
     assert "It is [red]late[/red]." in text
     assert "(empty)" in text and "Life[Align]" in text
     assert "yes brief" in text and text.count("no  ") == 2
+
+
+def test_an_answer_cannot_command_the_terminal() -> None:
+    answer = "\x1b[2Jcleared\rback \x07\x9b31m \u202egnp.exe"
+    table = answers_table({"Se\x1b[31mqFT": (answer, {"br\x08ief": True})})
+    console = Console(width=160, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    shown = capture.get()
+    assert r"\x1b[2Jcleared\rback \x07\x9b31m \u202egnp.exe" in shown
+    assert r"Se\x1b[31mqFT" in shown and r"br\x08ief" in shown
+    assert not set(shown) & set("\x1b\r\x07\x08\x9b\u202e")

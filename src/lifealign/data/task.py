@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from lifealign.evaluation.adherence import AnswerCheck
 
 TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit"
+ENDINGS = re.compile(r"(\.(jsonl|json|csv|tsv|parquet|gz))+$", re.IGNORECASE)
+PIPES = ("/dev/stdin", "/dev/fd/", "/proc/")
 
 
 class Message(NamedTuple):
@@ -89,10 +92,7 @@ class Task:
 
     def __post_init__(self) -> None:
         if not TASK_NAME.fullmatch(self.name):
-            raise ConfigError(
-                f"task name: found {self.name!r}, expected 1 to 64 letters, digits, '.', '_' or '-', "
-                "starting with a letter or digit"
-            )
+            raise ConfigError(f"task name: found {self.name!r}, expected {NAME_RULE}")
         if not self.train:
             raise ConfigError(f"task {self.name!r}: found no training pairs, expected at least one")
 
@@ -136,3 +136,25 @@ def step_name(index: int, names: Sequence[str]) -> str:
         '02-tone'
     """
     return f"{index + 1:02d}-{'+'.join(names)}"
+
+
+def name_of_task(file: str) -> str:
+    """Name of the task that a file holds: that of the file without its kind, or of the dataset without its owner.
+
+    Args:
+        file: A path, or ``hub:owner/name`` with ``:split`` or without.
+
+    Raises:
+        ConfigError: If the file has no name, or one that a task may not have.
+
+    Example:
+        >>> name_of_task("data/v1.2-tone.jsonl.gz"), name_of_task("Tone.CSV"), name_of_task("hub:owner/tone-v1.2:test")
+        ('v1.2-tone', 'Tone', 'tone-v1.2')
+    """
+    if file.startswith(PIPES):
+        raise ConfigError(f"{file}: data from a pipe needs a name for its task; add --name NAME")
+    last = file.removeprefix("hub:").rsplit("/", 1)[-1]
+    name = last.partition(":")[0] if file.startswith("hub:") else ENDINGS.sub("", last)
+    if not TASK_NAME.fullmatch(name):
+        raise ConfigError(f"{file}: found {name!r} for the name of the task, expected {NAME_RULE}; add --name NAME")
+    return name

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from lifealign import storage
 from lifealign.config_experiment import ExperimentConfig
@@ -17,6 +17,7 @@ from lifealign.demo.support_desk import RULES
 from lifealign.evaluation.metrics import METRICS
 from lifealign.experiment import run_experiment
 from lifealign.life import Life
+from lifealign.printing import one_line, plain, say, show
 from lifealign.report.page.life_page import life_page
 from lifealign.report.terminal import LEGEND, answers_table, comparison_table, matrix_table
 from lifealign.training.progress import Progress
@@ -38,21 +39,21 @@ def run_demo(console: Console, out: Path, *, full: bool, seed: int) -> dict[str,
     Returns:
         The lives, by the method's display name.
     """
-    console.print("[bold]A help desk teaches its model four rules, one after the other, over the same messages:[/]")
+    say(console, "A help desk teaches its model four rules, one after the other, over the same messages:", style="bold")
     for number, rule in enumerate(RULES, start=1):
-        console.print(f"  {number}. {rule.name:<13} {rule.sentence}", highlight=False)
+        say(console, f"  {number}. {rule.name:<13} {rule.sentence}")
     lives: dict[str, Life] = {}
     for method in ("seqft", *(["er"] if full else []), "lifealign"):
         experiment = demo_experiment(method, out, seed)
         title = experiment.method.title
-        console.print(f"\n[bold]{title}[/], into {experiment.output_dir}", highlight=False)
+        say(console, "", Text.assemble(plain(title, "bold"), plain(one_line(f", into {experiment.output_dir}"))))
         with Progress(console) as progress:
             lives[title] = run_experiment(experiment, progress)
     _show(console, lives)
     for title, life in lives.items():
         page = life.directory.path / "report.html"
         storage.write_text(page, life_page(life))
-        console.print(f"{f'{title} as a page:':<20} {page}", highlight=False, soft_wrap=True)
+        say(console, f"{f'{title} as a page:':<20} {page}")
     return lives
 
 
@@ -64,23 +65,23 @@ def demo_experiment(method: str, out: Path, seed: int) -> ExperimentConfig:
 def _show(console: Console, lives: Mapping[str, Life]) -> None:
     console.rule("what each model does after every rule")
     for title, life in lives.items():
-        console.print(f"\n[bold]{title}[/]")
-        console.print(matrix_table(life.scores["adherence"], [version.name for version in life.steps]))
+        say(console, "", plain(title, "bold"))
+        show(console, matrix_table(life.scores["adherence"], [version.name for version in life.steps]))
     console.rule("after the last rule")
     for metric in ("adherence", "preference_accuracy"):
-        console.print(f"\n[bold]{METRICS[metric].label}[/]")
-        console.print(comparison_table({title: life.scores[metric] for title, life in lives.items()}))
-    console.print(LEGEND, style="dim", highlight=False)
+        say(console, "", plain(METRICS[metric].label, "bold"))
+        show(console, comparison_table({title: life.scores[metric] for title, life in lives.items()}))
+    say(console, LEGEND, style="dim")
     console.rule("the same customer, answered after the last rule")
     answers = {title: _last_answers(life) for title, life in lives.items()}
     for prompt in _spaced(answers):
-        console.print(f"\n[italic]“{escape(prompt)}”[/]", highlight=False)
-        console.print(answers_table({title: given[prompt] for title, given in answers.items()}))
+        say(console, "", plain(f"“{prompt}”", "italic"))
+        show(console, answers_table({title: given[prompt] for title, given in answers.items()}))
     life = lives["LifeAlign"]
     adapter = life.directory.path / "versions" / life.versions[-1].name
-    console.print(f"the aligned adapter: {adapter}", highlight=False, soft_wrap=True)
+    say(console, f"the aligned adapter: {adapter}")
     command = sys.argv[0] if Path(sys.argv[0]).name == "lifealign" else "lifealign"  # as it was called just now
-    console.print(f"look closer:         {command} status {life.directory.path}", highlight=False, soft_wrap=True)
+    say(console, f"look closer:         {command} status {life.directory.path}")
 
 
 def _last_answers(life: Life) -> dict[str, tuple[str, dict[str, bool]]]:

@@ -44,7 +44,7 @@ class OLoRA(Method):
         model = context.runtime.model
         if context.step.index:
             rank = lora_rank(model) // context.step.index  # a version after t steps holds t adapters
-            device = context.runtime.accelerator.device
+            device = context.runtime.device
             frozen = freeze_adapter(model, rank, context.seed)
             self._frozen = {name: factor.to(device) for name, factor in frozen.items() if ".lora_A." in name}
 

@@ -20,6 +20,7 @@ from lifealign.errors import ModelError
 from lifealign.memory.update import Adapter
 from lifealign.model.base_model import Base
 from lifealign.model.prompt_pool import PREFIX, prompt_pool
+from lifealign.model.seeded import seeded
 
 if TYPE_CHECKING:
     from lifealign.config import AdapterConfig
@@ -50,7 +51,6 @@ def attach_lora(base: Base, config: AdapterConfig, seed: int) -> PeftModel:
             raise ModelError(
                 f"lora_target_modules: found {target!r}, expected linear modules of {base.name}: {', '.join(usable)}"
             )
-    torch.manual_seed(seed)
     lora = LoraConfig(
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
@@ -61,7 +61,8 @@ def attach_lora(base: Base, config: AdapterConfig, seed: int) -> PeftModel:
         task_type="CAUSAL_LM",
     )
     try:
-        model = get_peft_model(base.model, lora)
+        with seeded(seed, base.model.device):
+            model = get_peft_model(base.model, lora)
     except ValueError as error:  # PEFT knows modules that must not have an adapter, such as those of Mamba's kernels
         raise ModelError(f"lora_target_modules: {base.name}: {' '.join(str(error).split())}") from error
     assert isinstance(model, PeftModel)
@@ -191,7 +192,8 @@ def freeze_adapter(model: PeftModel, rank: int, seed: int) -> Adapter:
         The factors that are frozen now, float32 on the CPU.
     """
     frozen = read_adapter(model)
-    model.add_adapter(FROZEN, copy.deepcopy(model.peft_config[ACTIVE]))
+    with seeded(seed, _device(model)):  # PEFT draws what is overwritten here
+        model.add_adapter(FROZEN, copy.deepcopy(model.peft_config[ACTIVE]))
     set_peft_model_state_dict(model, dict(frozen), adapter_name=FROZEN)
     model.set_adapter(FROZEN)  # PEFT warns when the active one is deleted
     _renew(model, rank)
@@ -211,10 +213,10 @@ def lora_rank(model: PeftModel) -> int:
 
 def reset_adapter(model: PeftModel, seed: int) -> None:
     """Makes the trained LoRA adapter a new one, in place: a random ``lora_A``, and ``lora_B`` zero."""
-    torch.manual_seed(seed)
     layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
-    for layer in layers:
-        layer.reset_lora_parameters(ACTIVE, True)
+    with seeded(seed, _device(model)):
+        for layer in layers:
+            layer.reset_lora_parameters(ACTIVE, True)
 
 
 def adapter_fingerprint(adapter: Adapter) -> str:
@@ -223,6 +225,10 @@ def adapter_fingerprint(adapter: Adapter) -> str:
     for name in sorted(adapter):
         digest.update(name.encode() + adapter[name].contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _device(model: PeftModel) -> torch.device:
+    return next(model.parameters()).device
 
 
 def _is_transposed(model: Module, target: str) -> bool:
@@ -260,5 +266,6 @@ def _renew(model: PeftModel, rank: int) -> None:
     config.lora_alpha = config.lora_alpha * rank // config.r
     config.r = rank
     model.delete_adapter(ACTIVE)
-    model.add_adapter(ACTIVE, config)
+    with seeded(0, _device(model)):  # overwritten by whoever calls
+        model.add_adapter(ACTIVE, config)
     model.set_adapter(ACTIVE)

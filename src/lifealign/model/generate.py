@@ -81,7 +81,7 @@ def generate_answers(
         padding = [length - len(ids[index]) for index in indices]
         rows = [[tokenizer.pad_token_id] * pad + ids[index] for pad, index in zip(padding, indices, strict=True)]
         mask = [[0] * pad + [1] * (length - pad) for pad in padding]
-        device = runtime.accelerator.device
+        device = runtime.device
         with torch.no_grad():
             given = _read_by(
                 runtime,

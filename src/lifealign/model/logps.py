@@ -25,7 +25,7 @@ class CompletionLogps(nn.Module):
     Where the model has a prompt pool that is switched on, the virtual tokens stand in front of every row: the same for
     both answers of a pair, chosen by their prompt alone.
 
-    A module, so that ``accelerate`` can wrap it like any model: its ``forward`` is the one that gradients pass.
+    A module, so that it can be moved and wrapped like any model: its ``forward`` is the one that gradients pass.
 
     Args:
         model: Causal language model with a LoRA adapter and a frozen linear output head.

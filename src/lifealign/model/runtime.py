@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from accelerate import Accelerator
 from peft import PeftModel
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lifealign.errors import ModelError
@@ -24,11 +23,13 @@ from lifealign.model.tokens import TokenizedPair
 
 @dataclass(frozen=True)
 class Runtime:
-    """A model made ready by ``accelerate``.
+    """A model on its device, ready to be scored and trained.
+
+    Plain torch: an ``Accelerator`` sets up singletons of the process, which belong to the program that calls us.
 
     Attributes:
-        accelerator: Owns device and process group.
-        policy: :class:`~lifealign.model.logps.CompletionLogps` over the model, as ``accelerate`` prepared it.
+        device: Where the model is, and where batches go.
+        policy: :class:`~lifealign.model.logps.CompletionLogps` over the model.
         model: The PEFT model inside.
         tokenizer: Its tokenizer, with a chat template.
         proof: What was proven exact on the model.
@@ -36,8 +37,8 @@ class Runtime:
         reasoning: What becomes of reasoning in prompts and generated answers.
     """
 
-    accelerator: Accelerator
-    policy: nn.Module
+    device: torch.device
+    policy: CompletionLogps
     model: PeftModel
     tokenizer: PreTrainedTokenizerBase
     proof: Proof
@@ -54,7 +55,9 @@ class Runtime:
         share_prefix: bool | Literal["auto"] = "auto",
         reasoning: Reasoning = "strip",
     ) -> Runtime:
-        """Puts a model on the device that ``accelerate`` finds (CUDA before CPU).
+        """Puts a model on the current accelerator, such as ``cuda:0``, or on the CPU where there is none.
+
+        Nothing is cast: the model's own dtype decides, and LoRA factors stay float32.
 
         Args:
             model: The base with a LoRA adapter.
@@ -72,9 +75,9 @@ class Runtime:
                 f"shared prompts are not exact: {proof.plain_because}"
             )
         shared = share_prefix is not False and proof.sharing is not None
-        accelerator = Accelerator(mixed_precision="no")  # the model's own dtype decides; LoRA factors stay float32
-        policy = accelerator.prepare(CompletionLogps(model, proof.sharing))
-        return cls(accelerator, policy, model, tokenizer, proof, shared, reasoning)
+        device = _current_device()
+        policy = CompletionLogps(model, proof.sharing).to(device)
+        return cls(device, policy, model, tokenizer, proof, shared, reasoning)
 
     @contextmanager
     def base_policy(self) -> Iterator[None]:
@@ -96,13 +99,11 @@ class Runtime:
         pad = self.tokenizer.pad_token_id
         assert isinstance(pad, int)
         batch = collate(pairs, completions, pad_token_id=pad, share_prefix=self.share_prefix)
-        return batch.to(self.accelerator.device)
+        return batch.to(self.device)
 
     def sample_targets(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Draws tokens from the model's own predictions; see :meth:`~lifealign.model.logps.CompletionLogps`."""
-        scoring = self.accelerator.unwrap_model(self.policy)
-        assert isinstance(scoring, CompletionLogps)
-        return scoring.sample_targets(batch, generator)
+        return self.policy.sample_targets(batch, generator)
 
     def score(self, pairs: Sequence[TokenizedPair], batch_size: int) -> list[tuple[float, float]]:
         """Log-probabilities ``(chosen, rejected)`` of pairs under the model as it is now, without gradient.
@@ -128,3 +129,8 @@ class Runtime:
                 ):
                     scores[index] = pair_scores
         return scores
+
+
+def _current_device() -> torch.device:
+    kind = torch.accelerator.current_accelerator(check_available=True)
+    return torch.device("cpu") if kind is None else torch.device(kind.type, torch.accelerator.current_device_index())

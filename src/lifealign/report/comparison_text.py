@@ -11,9 +11,9 @@ from rich import box
 from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from lifealign.experiments.bootstrap import STATISTICS
+from lifealign.printing import plain, printable
 from lifealign.report.comparison import Comparison
 from lifealign.report.comparison_tables import captions, tables
 
@@ -39,15 +39,15 @@ def terminal(comparison: Comparison) -> list[RenderableType]:
     shown: list[RenderableType] = []
     for table in tables(comparison):
         grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        longest = max(cell_len(row[0]) for row in table.rows)
-        grid.add_column(Text(table.header[0]), no_wrap=True, min_width=longest)
+        longest = max(cell_len(printable(row[0])) for row in table.rows)
+        grid.add_column(plain(table.header[0]), no_wrap=True, min_width=longest)
         for name in table.header[1:]:
-            grid.add_column(Text(name), justify="right")
+            grid.add_column(plain(name), justify="right")
         for row in table.rows:
             label, *numbers = row
-            grid.add_row(Text(label), *(Text(number.replace(" ± ", "±")) for number in numbers))  # 80 columns are few
-        shown += [Text(table.title, style="bold"), grid, *(Text(f"{note}\n", style="yellow") for note in table.notes)]
-    return [*shown, *(Text(line, style="dim") for line in captions(comparison))]
+            grid.add_row(plain(label), *(plain(number.replace(" ± ", "±")) for number in numbers))  # 80 columns are few
+        shown += [plain(table.title, "bold"), grid, *(plain(f"{note}\n", "yellow") for note in table.notes)]
+    return [*shown, *(plain(line, "dim") for line in captions(comparison))]
 
 
 def markdown(comparison: Comparison) -> str:

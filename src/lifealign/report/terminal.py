@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from lifealign.evaluation.matrix import ScoreMatrix
 from lifealign.evaluation.metrics import METRICS
+from lifealign.printing import one_line, plain
 
 SUMMARY = {
     "last": "last",
@@ -37,7 +38,7 @@ def matrix_table(matrix: ScoreMatrix, steps: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("after")
     for task in matrix.tasks:
-        table.add_column(escape(task), justify="right")
+        table.add_column(plain(task), justify="right")
     table.add_column("mean", justify="right", style="bold")
     base = [number_text(matrix.metric, matrix.base.get(task)) for task in matrix.tasks]
     table.add_row("base model", *base, number_text(matrix.metric, matrix.summary()["base"]))
@@ -45,8 +46,8 @@ def matrix_table(matrix: ScoreMatrix, steps: Sequence[str]) -> Table:
         cells = []
         for task in matrix.tasks:
             text = number_text(matrix.metric, row.get(task)) if step >= matrix.learnt_at[task] else ""
-            cells.append(f"[bold]{text}[/]" if step == matrix.learnt_at[task] else text)
-        table.add_row(escape(name), *cells, number_text(matrix.metric, matrix.row_mean(step)))
+            cells.append(plain(text, "bold" if step == matrix.learnt_at[task] else ""))
+        table.add_row(plain(name), *cells, number_text(matrix.metric, matrix.row_mean(step)))
     return table
 
 
@@ -97,7 +98,7 @@ def comparison_table(runs: Mapping[str, ScoreMatrix]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("method", no_wrap=True)
     for task in first.tasks:
-        table.add_column(escape(task), justify="right")
+        table.add_column(plain(task), justify="right")
     for label in COMPARED.values():
         table.add_column(label, justify="right", style="bold" if label == "last" else "")
     base = [number_text(first.metric, first.base.get(task)) for task in first.tasks]
@@ -106,7 +107,7 @@ def comparison_table(runs: Mapping[str, ScoreMatrix]) -> Table:
         row = matrix.rows[-1]
         values = matrix.summary()
         cells = [number_text(matrix.metric, values[key], signed=key == "backward_transfer") for key in COMPARED]
-        table.add_row(escape(name), *[_cell(matrix.metric, row, task) for task in matrix.tasks], *cells)
+        table.add_row(plain(name), *[_cell(matrix.metric, row, task) for task in matrix.tasks], *cells)
     return table
 
 
@@ -121,25 +122,27 @@ def answers_table(answers: Mapping[str, tuple[str, Mapping[str, bool]]]) -> Tabl
     table.add_column("answer", ratio=1)
     table.add_column("rules", no_wrap=True)
     for name, (answer, holds) in answers.items():
-        rules = "\n".join(f"{'[green]yes' if kept else '[red]no '}[/] {escape(rule)}" for rule, kept in holds.items())
-        table.add_row(escape(name), escape(answer) or "(empty)", rules)
+        rules = Text("\n").join(
+            Text.assemble(plain("yes" if kept else "no ", "green" if kept else "red"), plain(f" {rule}"))
+            for rule, kept in holds.items()
+        )
+        table.add_row(plain(name), plain(answer or "(empty)"), rules)
     return table
 
 
 def preference_table(result: Mapping[str, Any]) -> Table:
     """What a judge prefers: per task and over all, as :func:`~lifealign.evaluation.against.compare_versions` says."""
-    table = Table(box=box.SIMPLE_HEAD, title=f"{result['version']} against {result['against']}", title_justify="left")
+    title = plain(one_line(f"{result['version']} against {result['against']}"), "italic")
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for column in ("task", "win", "tie", "loss", "missing", "win rate", "95 % interval", "order mattered"):
         table.add_column(column, justify="left" if column == "task" else "right")
     for task, found in result["tasks"].items():
         if found is None:
-            table.add_row(escape(task), *["-"] * 7)
+            table.add_row(plain(task), *["-"] * 7)
             continue
         counts = [str(found[name]) for name in ("wins", "ties", "losses", "missing")]
         moved = "-" if found["moved"] is None else f"{found['moved']:.0%}"
-        table.add_row(
-            escape(task), *counts, f"{found['rate']:.0%}", f"{found['low']:.0%} to {found['high']:.0%}", moved
-        )
+        table.add_row(plain(task), *counts, f"{found['rate']:.0%}", f"{found['low']:.0%} to {found['high']:.0%}", moved)
     return table
 
 

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from lifealign.printing import one_line, say
+
 
 class Progress:
     """Shows what is running; silent where the console is not a terminal, except for one line per finished stage.
@@ -20,11 +22,11 @@ class Progress:
         self.console = console
         self.title = ""
         self._bars = Bars(
-            TextColumn("  {task.description:<26}"),
+            TextColumn("  {task.description:<26}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}", style="dim"),
+            TextColumn("{task.fields[figures]}", style="dim", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -42,14 +44,14 @@ class Progress:
 
     def begin(self, title: str) -> None:
         """Names what is shown next; a bar that something unfinished has left behind goes."""
-        self.title = title
+        self.title = one_line(title)
         if self._bar is not None:
             self._bars.remove_task(self._bar)
             self._bar = None
 
     def say(self, text: str) -> None:
         """Prints a line above the bar, as it is."""
-        self._bars.console.print(text, highlight=False, markup=False)
+        say(self._bars.console, text)
 
     def update(self, stage: str, done: int, total: int, figures: dict[str, float]) -> None:
         """Moves the bar of a stage; opens it at its first step and closes it at its last."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 from transformers import get_cosine_schedule_with_warmup
 
@@ -18,6 +19,7 @@ from lifealign.errors import TrainingError
 from lifealign.methods.base import Method, StageContext, Step
 from lifealign.model.adapter import trainable_parameters
 from lifealign.model.runtime import Runtime
+from lifealign.model.seeded import seeded
 from lifealign.model.tokens import TokenizedPair
 from lifealign.training.objectives import Objective
 from lifealign.training.progress import Progress
@@ -97,11 +99,10 @@ def train_stage(
         TrainingError: If a loss or gradient is NaN or infinite; it names task, stage and optimizer step, and the step
             is not taken.
     """
-    torch.manual_seed(seed)
     batches = plan_batches(pairs, settings, seed)
     if not batches:
         return []
-    accelerator, model = runtime.accelerator, runtime.model
+    model = runtime.model
     parameters = trainable_parameters(model)
     for parameter in parameters.values():
         parameter.grad = None  # a stage that failed in this process may have left some
@@ -113,14 +114,14 @@ def train_stage(
 
     log: list[LogRow] = []
     model.train()
-    with _gradient_checkpointing(runtime, settings.gradient_checkpointing):
+    with seeded(seed, runtime.device), _gradient_checkpointing(runtime, settings.gradient_checkpointing):
         for number, batch in enumerate(batches):
             figures = _Figures()
             for loss in stage.losses(batch, figures):
                 _require_finite(loss, "loss", step, objective, number)
-                accelerator.backward(loss)
+                loss.backward()
             method.edit_gradients(stage.context)
-            norm = accelerator.clip_grad_norm_(parameters.values(), settings.max_grad_norm)
+            norm = clip_grad_norm_(parameters.values(), settings.max_grad_norm)
             _require_finite(norm, "gradient norm", step, objective, number)
             row = {"epoch": batch.epoch, "grad_norm": float(norm), "learning_rate": schedule.get_last_lr()[0]}
             optimizer.step()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from accelerate.state import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
 
 from lifealign.errors import ConfigError
@@ -66,10 +68,25 @@ class Trackers:
     def _each(self, call: Callable[[GeneralTracker], None]) -> None:
         for name, tracker in list(self._trackers.items()):
             try:
-                call(tracker)
+                with _process_state_as_found():
+                    call(tracker)
             except Exception as error:  # whatever a tracker's own library raises
                 logger.warning("%s: switched off for this step: %s: %s", name, type(error).__name__, error)
                 del self._trackers[name]
+
+
+@contextmanager
+def _process_state_as_found() -> Iterator[None]:
+    """Undoes what trackers do to the process: they set up the ``PartialState`` that a program's Accelerator is made of.
+
+    One that is there already is only read.
+    """
+    there = bool(PartialState._shared_state)
+    try:
+        yield
+    finally:
+        if not there:
+            PartialState._shared_state.clear()
 
 
 def require_trackers(report_to: Sequence[str]) -> None:

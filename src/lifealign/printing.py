@@ -1,0 +1,148 @@
+"""Text on a terminal, shown as it is: nothing in a name, a path or an answer is markup or commands the terminal.
+
+Whatever is printed goes through :func:`say` (lines), :func:`show` (tables, with :func:`plain` cells) or
+:class:`PlainFormatter` (logs).
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+import unicodedata
+from typing import TextIO
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+CLOSED_PIPE = 141
+"""Exit code of a program whose reader has gone: 128 + SIGPIPE, as a shell has it of any other program."""
+JOINERS = "\u200c\u200d"  # between letters of Persian and parts of emoji
+
+
+def printable(text: str) -> str:
+    r"""The text with everything escaped that a terminal would obey, or that could not be seen or encoded.
+
+    These are control characters except newline and tab, marks that reverse the direction of writing or are invisible,
+    line separators, and halves of surrogate pairs, which is how Python holds the bytes of a file name that is not
+    UTF-8.
+
+    Example:
+        >>> print(printable("red \x1b[31m, back\r, \u202etxt.exe, \udce4, two\nlines"))
+        red \x1b[31m, back\r, \u202etxt.exe, \udce4, two
+        lines
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escaped(one) if _obeyed(one) else one for one in text)
+
+
+def one_line(text: str) -> str:
+    r"""The text as :func:`printable` has it, in one line.
+
+    Example:
+        >>> print(one_line("a\nerror: b"))
+        a\nerror: b
+    """
+    return printable(text).replace("\n", r"\n")
+
+
+def plain(text: str, style: str = "") -> Text:
+    """A cell, title or heading for rich: the text as it is, in one style."""
+    return Text(printable(text), style)
+
+
+def say(console: Console, *lines: str | Text, style: str = "") -> None:
+    """Prints lines as they are, however long; a newline inside one is shown, not obeyed.
+
+    Args:
+        console: Where to print.
+        *lines: One line each; a :class:`~rich.text.Text` where parts of it have a style.
+        style: Style of lines that are plain.
+    """
+    for line in lines:
+        text = Text(one_line(line), style) if isinstance(line, str) else line
+        console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def show(console: Console, *parts: RenderableType) -> None:
+    """Prints tables and texts whose cells :func:`plain` has made."""
+    for part in parts:
+        console.print(part)
+
+
+class Terminal(Console):
+    """A console that ends the program without a word when nobody reads on, as in ``lifealign status bot | head -1``."""
+
+    def on_broken_pipe(self) -> None:
+        """Ends with the exit code of a closed pipe."""
+        self.quiet = True
+        forget_output()
+        raise SystemExit(CLOSED_PIPE)
+
+
+def forget_output() -> None:
+    """Sends what is still to be written nowhere, so that Python's last flush does not complain of a closed pipe."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())
+        except (OSError, ValueError, AttributeError):
+            pass  # a full disk, a closed stream, or none
+    os.close(nowhere)
+
+
+def escape_what_cannot_be_encoded(stream: TextIO | None) -> None:
+    r"""Lets a stream write ``ä`` as ``\xe4`` where its encoding has no such letter, rather than fail."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+
+
+class PlainFormatter(logging.Formatter):
+    """Log records for a terminal: the message in one line, and its traceback only where one was asked for.
+
+    Args:
+        tracebacks: Whether tracebacks are shown.
+    """
+
+    def __init__(self, tracebacks: bool = False) -> None:
+        super().__init__("%(message)s")
+        self.tracebacks = tracebacks
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as text."""
+        line = one_line(record.getMessage())
+        if record.exc_info is None:
+            return line
+        if self.tracebacks:
+            return f"{line}\n{printable(self.formatException(record.exc_info))}"
+        kind, error, _ = record.exc_info
+        return line if kind is None else f"{line}: {one_line(f'{kind.__name__}: {error}')}"
+
+
+def log_to_stderr(tracebacks: bool = False, lowest: int = logging.INFO) -> None:
+    """Sets up logging of a process that is ours: lines of this package, and warnings and errors of others.
+
+    Args:
+        tracebacks: Whether tracebacks are shown, and everything that this package has to say.
+        lowest: Level from which on this package is heard otherwise.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter(tracebacks))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("lifealign").setLevel(logging.DEBUG if tracebacks else lowest)
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").setLevel(logging.ERROR)  # other libraries' deprecations are not for our users
+
+
+def _obeyed(character: str) -> bool:
+    if character in "\n\t" or character in JOINERS:
+        return False
+    return unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
