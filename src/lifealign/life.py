@@ -37,7 +37,7 @@ from lifealign.model.base_model import Base, load_base
 from lifealign.model.generate import AnswerCache
 from lifealign.model.prompt_pool import prompt_pool
 from lifealign.model.reference import ReferenceCache
-from lifealign.model.runtime import Runtime
+from lifealign.model.runtime import Runtime, current_device
 from lifealign.model.template_check import require_usable_template
 from lifealign.records import Record, read_records
 from lifealign.step_files import saved_method
@@ -281,7 +281,7 @@ class Life:
     def runtime(self) -> Runtime:
         """The model on its device, with the life's last adapter."""
         settings = self.config
-        model = attach_lora(self._base, settings.lora, settings.seed)
+        model = attach_lora(self._base, settings.lora, settings.seed).to(current_device())
         proof = self._base.proven(model, settings.data.max_length)
         if settings.data.reasoning == "refuse":
             require_usable_template(self._base.tokenizer, self._base.name, reasoning="refuse")

@@ -75,7 +75,7 @@ class Runtime:
                 f"shared prompts are not exact: {proof.plain_because}"
             )
         shared = share_prefix is not False and proof.sharing is not None
-        device = _current_device()
+        device = current_device()
         policy = CompletionLogps(model, proof.sharing).to(device)
         return cls(device, policy, model, tokenizer, proof, shared, reasoning)
 
@@ -131,6 +131,7 @@ class Runtime:
         return scores
 
 
-def _current_device() -> torch.device:
+def current_device() -> torch.device:
+    """The accelerator that torch uses now, such as ``cuda:0``, or the CPU where there is none."""
     kind = torch.accelerator.current_accelerator(check_available=True)
     return torch.device("cpu") if kind is None else torch.device(kind.type, torch.accelerator.current_device_index())
