@@ -1,6 +1,7 @@
 """What the code must never do, looked for in the code itself: unpickle, run text, write past the one file that may."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,14 @@ def dotted(node: ast.expr) -> str:
     return ""
 
 
+def is_trust(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == "trust_remote_code"
+
+
+def is_false(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is False
+
+
 def faults(tree: ast.AST, writes_files: bool) -> Iterator[str]:
     """What is forbidden in a module, with its line."""
     for node in ast.walk(tree):
@@ -59,10 +68,20 @@ def faults(tree: ast.AST, writes_files: bool) -> Iterator[str]:
             case ast.ImportFrom(module="torch" | "yaml", names=names):
                 if found := {alias.name for alias in names} & {"load", "save", "load_all", "full_load", "unsafe_load"}:
                     yield f"{line}: imports {found}"
-            case ast.keyword(arg="trust_remote_code") | ast.Constant(value="trust_remote_code"):
+            case ast.Dict(keys, values) if any(is_trust(key) for key in keys if key is not None):
+                if not all(is_false(value) for key, value in zip(keys, values, strict=True) if key and is_trust(key)):
+                    yield f"{line}: trust_remote_code"
+            case ast.keyword(arg="trust_remote_code", value=value) if not is_false(value):
+                yield f"{line}: trust_remote_code"
+            case ast.Subscript(slice=index) if is_trust(index):
                 yield f"{line}: trust_remote_code"
             case ast.Name(id="trust_remote_code") | ast.Attribute(attr="trust_remote_code"):
                 yield f"{line}: trust_remote_code"
+            case ast.Call(ast.Attribute(ast.Name(kind), "from_pretrained"), keywords=keywords) if kind.startswith(
+                "Auto"
+            ):
+                if not any(item.arg == "trust_remote_code" or dotted(item.value) == "_NO_CODE" for item in keywords):
+                    yield f"{line}: {kind}.from_pretrained may ask whether to run code"
             case ast.Call(function, arguments, keywords):
                 name = dotted(function)
                 if name in CALLS:
@@ -98,7 +117,11 @@ def test_a_module_does_nothing_that_is_forbidden(path: Path) -> None:
         "x = eval('1')",
         "exec(text)",
         "yaml.load(text, Loader=L)",
-        "from_pretrained(x, trust_remote_code=False)",
+        "from_pretrained(x, trust_remote_code=True)",
+        "from_pretrained(x, trust_remote_code=asked)",
+        "{'trust_remote_code': True}",
+        "AutoConfig.from_pretrained(x)",
+        "AutoConfig.from_pretrained(x, **options)",
         "options['trust_remote_code'] = True",
         "open('x', 'w')",
         "open('x', mode='ab')",
@@ -126,6 +149,9 @@ def test_what_is_forbidden_is_found(code: str) -> None:
         "storage.write_text(path, text)",
         "storage.write_bytes(path, b'')",
         "'trust_remote_code does not exist here'",
+        "{'trust_remote_code': False}",
+        "AutoConfig.from_pretrained(x, **_NO_CODE, **options)",
+        "AutoConfig.from_pretrained(x, trust_remote_code=False)",
         "yaml.safe_load(text)",
     ],
 )
@@ -148,3 +174,14 @@ def test_the_generator_of_the_demo_data_is_not_imported_by_the_package() -> None
                 for name in [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
             ]
             assert not [name for name in modules if "generate_support_desk" in name], path
+
+
+def test_every_test_in_the_track_record_exists() -> None:
+    tests = SOURCE.parents[1] / "tests"
+    record = (SOURCE.parents[1] / "docs" / "track_record.md").read_text("utf-8")
+    file, found = "", 0
+    for named, name in re.findall(r"`([\w/]+\.py)?::(\w+)", record):
+        file = named or file
+        assert f"def {name}(" in (tests / file).read_text("utf-8"), f"{file}::{name}"
+        found += 1
+    assert found > 40

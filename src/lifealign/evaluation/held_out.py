@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from lifealign.data.task import Pair
 from lifealign.errors import DataError
+from lifealign.model.base_model import most_positions
 from lifealign.model.prompt_pool import prompt_pool
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import tokenize_pairs
@@ -49,7 +49,7 @@ def scorable(runtime: Runtime, name: str, pairs: Sequence[Pair], *, max_length: 
         DataError: If the template refuses a prompt, or there are pairs and none of them can be scored; it names file
             and line.
     """
-    fitting, left_out = tokenize_pairs(runtime.tokenizer, pairs, max_length)
+    fitting, left_out = tokenize_pairs(runtime.tokenizer, pairs, max_length, runtime.reasoning)
     positions = _positions(runtime) if new_tokens else None
     roomy = {pair.key for pair in fitting if positions is None or len(pair.prompt) + new_tokens <= positions}
     cut = {pair.key for pair in left_out}
@@ -100,10 +100,5 @@ def places(sources: Sequence[str]) -> str:
 
 def _positions(runtime: Runtime) -> int | None:
     """Positions that the model has for prompt and answer; None where its configuration sets no limit."""
-    causal: Any = runtime.model.get_base_model()
-    config = causal.config.get_text_config()
-    most = getattr(config, "max_position_embeddings", None)
-    if not isinstance(most, int) or most <= 0:
-        return None
-    pool = prompt_pool(runtime.model)
-    return most - (0 if pool is None else pool.tokens)
+    most, pool = most_positions(runtime.model.get_base_model()), prompt_pool(runtime.model)
+    return most if most is None or pool is None else most - pool.tokens

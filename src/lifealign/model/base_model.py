@@ -150,7 +150,7 @@ def load_base(config: ModelConfig) -> Base:
     dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
     with _quiet(name):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            where, dtype=dtype, output_loading_info=True, **_NO_CODE, **options
+            where, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **_NO_CODE, **options
         )
     model: PreTrainedModel = loaded[0]
     _require_whole_weights(name, model, report=loaded[1])
@@ -209,9 +209,9 @@ def _embedding_rows(model: PreTrainedModel) -> int:
     return int(weight.shape[0])
 
 
-def most_positions(model: PreTrainedModel) -> int | None:
+def most_positions(causal: Any) -> int | None:
     """The most tokens a model was made to read at once; None where its configuration names no limit."""
-    config = model.config.get_text_config(decoder=True)
+    config = causal.config.get_text_config(decoder=True)
     found = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len")]
     return next((limit for limit in found if isinstance(limit, int) and limit > 0), None)
 

@@ -63,7 +63,8 @@ def generate_answers(
         runtime: Model and device.
         prompts: Conversations that end with the user.
         max_new_tokens: Longest answer, in tokens; a longer one is cut.
-        batch_size: Prompts answered at a time, similar lengths together, padded on the left.
+        batch_size: Prompts answered at a time, similar lengths together, padded on the left; equal lengths only, where
+            padding is not proven to change nothing.
         sampling: How tokens are drawn; None takes the likeliest one each time.
 
     Returns:
@@ -73,10 +74,8 @@ def generate_answers(
     ids = [prompt_ids(tokenizer, prompt, runtime.reasoning) for prompt in prompts]
     stops = stop_token_ids(runtime)
     answers = [""] * len(prompts)
-    by_length = sorted(range(len(ids)), key=lambda index: len(ids[index]))
     runtime.model.eval()
-    for start in range(0, len(by_length), batch_size):
-        indices = by_length[start : start + batch_size]
+    for indices in _batches([len(one) for one in ids], batch_size, mixed=runtime.proof.padded):
         length = max(len(ids[index]) for index in indices)
         padding = [length - len(ids[index]) for index in indices]
         rows = [[tokenizer.pad_token_id] * pad + ids[index] for pad, index in zip(padding, indices, strict=True)]
@@ -102,6 +101,18 @@ def generate_answers(
         for index, row in zip(indices, output, strict=True):
             answers[index] = _text(runtime, row[skipped:].tolist(), stops)
     return answers
+
+
+def _batches(lengths: Sequence[int], batch_size: int, *, mixed: bool) -> list[list[int]]:
+    """Which prompts are answered together, by their numbers: the shortest first, of one length where not ``mixed``."""
+    batches: list[list[int]] = []
+    for number in sorted(range(len(lengths)), key=lambda number: lengths[number]):
+        last = batches[-1] if batches else []
+        if last and len(last) < batch_size and (mixed or lengths[last[0]] == lengths[number]):
+            last.append(number)
+        else:
+            batches.append([number])
+    return batches
 
 
 def stop_token_ids(runtime: Runtime) -> tuple[int, ...]:

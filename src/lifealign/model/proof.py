@@ -7,6 +7,7 @@ every short cut is compared with the plain way on a few rows of random tokens wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -225,9 +226,7 @@ def _shared(
     """The first form of shared prompts that is exact, or None and why there is none."""
     causal: Any = model.get_base_model()
     others = other_kinds(causal.config.get_text_config(decoder=True))
-    reason = (
-        f"no mask parts two answers in layers of the kind {', '.join(others)}" if others else "none is known for it"
-    )
+    reasons = []
     for form in forms:
         try:
             reason = _differs(model, pairs, plain, form)
@@ -235,7 +234,11 @@ def _shared(
             reason = f"it cannot take their masks ({type(error).__name__})"
         if not reason:
             return form, ""
-    return None, reason
+        reasons.append(reason)
+    if reasons:
+        return None, reasons[0]  # of the likeliest form
+    kinds = f"in layers of the kind {', '.join(others)}" if others else "on this model"
+    return None, f"no mask parts two answers {kinds}"
 
 
 def _differs(model: PeftModel, pairs: Sequence[TokenizedPair], plain: _Reading, form: Sharing) -> str:
@@ -244,10 +247,10 @@ def _differs(model: PeftModel, pairs: Sequence[TokenizedPair], plain: _Reading, 
     shared = _read(model, batch, form)
     order = _order(batch, pairs)
     if _typical(_distance(shared.hidden[order], plain.hidden), model) > _tolerance(model):
-        return f"log-probabilities would be off by {float((shared.logps - plain.logps).abs().max()):.2g} nats"
+        return f"log-probabilities would be off by {_order_of((shared.logps - plain.logps).abs().max())} nats"
     gradients = _distance(shared.gradient.flatten()[None], plain.gradient.flatten()[None])
     if float(gradients) > 4 * _tolerance(model):
-        return f"gradients would be off by {float(gradients):.2g} of their length"
+        return f"gradients would be off by {_order_of(gradients)} of their length"
     # What the chosen answer says must not reach the rejected one. Rounding hides little of that: the shapes are equal.
     swapped = [TokenizedPair(pair.key, "", pair.prompt, tuple(reversed(pair.chosen)), pair.rejected) for pair in pairs]
     with torch.no_grad():
@@ -352,6 +355,11 @@ def _distance(found: Tensor, expected: Tensor) -> Tensor:
     """Length of the difference in units of the expected vector's length, row by row; infinite where it is no number."""
     distance = (found - expected).norm(dim=-1) / expected.norm(dim=-1).clamp_min(1e-12)
     return torch.where(distance.isfinite(), distance, torch.inf)
+
+
+def _order_of(value: Tensor) -> str:
+    """How great a fault is, in words that no other processor's rounding changes: ``more than 0.1``."""
+    return f"more than {10.0 ** math.floor(math.log10(max(float(value), 1e-9))):g}" if value.isfinite() else "no number"
 
 
 def _typical(distances: Tensor, model: PeftModel) -> float:
