@@ -38,7 +38,14 @@ def record(name: str) -> TaskRecord:
 @pytest.fixture
 def life(tmp_path: Path) -> LifeDirectory:
     """A life with two steps, as files: no model is needed to look after them."""
-    base = BaseRecord(model_name_or_path="/models/ü\u202f[v2]", revision=None, fingerprint="f")
+    base = BaseRecord(
+        model_name_or_path="/models/ü\u202f[v2]",
+        fingerprint="f",
+        tokenizer="t",
+        chat_template="c",
+        revision=None,
+        exact={"shared_prompts": "full attention"},
+    )
     manifest = Manifest(format_version=1, base=base, config={"seed": 1e-05}, environment={"torch": "2"}, versions=[])
     directory = LifeDirectory(tmp_path / "life", manifest)
     with directory.lock():
@@ -431,4 +438,9 @@ def test_how_deep_folders_go_is_no_matter(tmp_path: Path) -> None:
     for _ in range(1200):  # more than Python's stack
         deep += "/a"
         os.mkdir(deep)
-    assert len(below(tmp_path)) == 1200
+    try:
+        assert len(below(tmp_path)) == 1200
+    finally:
+        while deep != str(tmp_path):  # what clears the folders of tests goes down by recursion
+            os.rmdir(deep)
+            deep = os.path.dirname(deep)

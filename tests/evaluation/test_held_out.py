@@ -17,7 +17,7 @@ from lifealign.data.task import Message, Pair, Task
 from lifealign.errors import ConfigError, DataError, LifeAlignError, LifeError
 from lifealign.evaluation.adherence import AnswerCheck
 from lifealign.evaluation.held_out import left_out_text, scorable
-from lifealign.experiment import result_of
+from lifealign.experiments.result_of_life import result_of
 from lifealign.life import Life
 from lifealign.model.runtime import Runtime
 from lifealign.report.page.life_page import life_page
@@ -66,19 +66,19 @@ def test_a_prompt_needs_room_for_one_token_of_an_answer(make_runtime: Callable[.
 
 
 def test_a_prompt_needs_positions_for_a_whole_generated_answer(make_runtime: Callable[..., Runtime]) -> None:
-    runtime = make_runtime()  # 512 positions
-    rows = [of_length(508, 1), of_length(509, 2), of_length(600, 3)]
-    found = scorable(runtime, "one", rows, max_length=600, new_tokens=4)
+    runtime = make_runtime()  # 1024 positions
+    rows = [of_length(1020, 1), of_length(1021, 2), of_length(1200, 3)]
+    found = scorable(runtime, "one", rows, max_length=1200, new_tokens=4)
     assert [row.source for row in found.pairs] == ["late.jsonl:1"]
     assert (found.too_long, found.without_room) == (("late.jsonl:3",), ("late.jsonl:2",))
-    assert left_out_text(found, "one", max_length=600, new_tokens=4) == (
-        "one: 1 of 3 held-out pairs fit in 600 tokens; 1 left out (late.jsonl:3); "
+    assert left_out_text(found, "one", max_length=1200, new_tokens=4) == (
+        "one: 1 of 3 held-out pairs fit in 1200 tokens; 1 left out (late.jsonl:3); "
         "1 left out for want of positions for 4 new tokens (late.jsonl:2)"
     )
-    without_answers = scorable(runtime, "one", rows, max_length=600, new_tokens=0)
+    without_answers = scorable(runtime, "one", rows, max_length=1200, new_tokens=0)
     assert [row.source for row in without_answers.pairs] == ["late.jsonl:1", "late.jsonl:2"]
-    with pytest.raises(DataError, match=r"late\.jsonl:2: prompt: found no room .* 4 new ones in the model's 512 pos"):
-        scorable(runtime, "one", rows[1:2], max_length=600, new_tokens=4)
+    with pytest.raises(DataError, match=r"late\.jsonl:2: prompt: found no room .* 4 new ones in the model's 1024 pos"):
+        scorable(runtime, "one", rows[1:2], max_length=1200, new_tokens=4)
     assert scorable(runtime, "one", [], max_length=300, new_tokens=4).pairs == ()
 
 
@@ -112,8 +112,8 @@ def test_what_is_left_out_is_said_before_training_and_the_number_scored_is_the_n
         "one": ["late.jsonl:2", "late.jsonl:3", "late.jsonl:4"]
     }
     result = result_of(life)
-    assert result["steps"][0]["tasks"][0]["test_pairs"] == 1
-    assert result["scores"]["margin"]["counts"] == [{"one": 1}]
+    assert result.steps[0].tasks[0].test_pairs == 1
+    assert result.scores["margin"].counts == [{"one": 1}]
     card = (life.directory.path / "versions/01-one/README.md").read_text()
     assert "| one | 01-one | 8 | 1 |" in card and "n = 1 per task" in card
     assert "n = 1 per task" in life_page(life)

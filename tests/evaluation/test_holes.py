@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lifealign.evaluation.bootstrap import paired_bootstrap
 from rich.console import Console
 from tests.tiny import letter_task
 
@@ -22,7 +21,9 @@ from lifealign.errors import Unscored
 from lifealign.evaluation.adherence import AnswerCheck
 from lifealign.evaluation.evaluate import Evaluator, Scores
 from lifealign.evaluation.measure import measure
-from lifealign.experiment import result_of
+from lifealign.experiments.bootstrap import paired_bootstrap
+from lifealign.experiments.result import Hole
+from lifealign.experiments.result_of_life import result_of
 from lifealign.life import Life
 from lifealign.lifelong import run_stream
 from lifealign.report.comparison import compare_results
@@ -345,11 +346,11 @@ def test_a_result_says_its_holes_and_nothing_is_averaged_over_them(
     with broken(breaks_generation_of("two")):
         run_stream(other, [ONE, TWO])
     whole, holed = result_of(life), result_of(other)
-    assert holed["scores"]["bleu"]["holes"] == [{"step": 1, "task": "two", "reason": MEMORY}]
-    assert holed["scores"]["bleu"]["summary"]["last"] is None and holed["scores"]["margin"]["holes"] == []
-    json.dumps(holed, allow_nan=False)
-    results = [one | {"label": "ours", "order": "given"} for one in (whole, holed)]
-    results += [one | {"label": "theirs", "order": "given"} for one in (whole, whole | {"settings": holed["settings"]})]
+    assert holed.scores["bleu"].holes == [Hole(step=1, task="two", reason=MEMORY)]
+    assert holed.scores["bleu"].summary.last is None and holed.scores["margin"].holes == []
+    results = [one.model_copy(update={"label": "ours"}) for one in (whole, holed)]
+    again = whole.model_copy(update={"settings": holed.settings})
+    results += [one.model_copy(update={"label": "theirs"}) for one in (whole, again)]
     (order,) = compare_results(results, "theirs").orders
     rouge, margin = (next(table for table in order.metrics if table.metric == name) for name in ("rouge_l", "margin"))
     _, ours, theirs = rouge.rows
@@ -386,13 +387,13 @@ def test_a_cell_with_holes_is_finished_and_takes_over_what_was_evaluated_later(
         assert run_comparison(cells, say=said.append) == []
     assert said[-1].startswith("SeqFT, stream, seed 1: finished (1 of 1); missing: margin of one after 01-one (Boom")
     result = finished(cells[0])
-    assert result is not None and result["scores"]["margin"]["summary"]["last"] is None
+    assert result is not None and result.scores["margin"].summary.last is None
     measure(Life.open(cells[0].experiment.output_dir))
     with broken(replacing("lifealign.compare._run")):
         assert run_comparison(cells, say=said.append) == []
     filled = finished(cells[0])
-    assert filled is not None and filled["scores"]["margin"]["holes"] == []
-    assert filled["scores"]["margin"]["summary"]["last"] is not None  # and nothing was trained again
+    assert filled is not None and filled.scores["margin"].holes == []
+    assert filled.scores["margin"].summary.last is not None  # and nothing was trained again
 
 
 # -- the command line --------------------------------------------------------------------------------------------------

@@ -114,6 +114,8 @@ def test_matrices_are_built_of_what_each_step_recorded() -> None:
         "learnt_at": {"a": 0, "b": 1},
         "base": {"a": 0.0, "b": 0.1},
         "rows": [{"a": 1.0}, {"a": 0.5, "b": 2.0}, {"a": 0.5, "b": 2.0}],
+        "counts": [{}, {}, {}],
+        "holes": [],
         "summary": margin.summary(),
     }
 

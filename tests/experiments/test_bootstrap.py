@@ -10,8 +10,7 @@ import pytest
 
 from lifealign.evaluation.matrix import ScoreMatrix
 from lifealign.experiments.bootstrap import STATISTICS, Difference, cell_statistic, paired_bootstrap
-from lifealign.experiments.result import Cost, LearntTask, Matrix, RunResult, StepResult
-from lifealign.manifest import BaseRecord
+from lifealign.experiments.result import Base, Cost, LearntTask, Matrix, RunResult, StepResult
 
 Outcomes = Sequence[Mapping[str, Sequence[float]]]
 """Rows of one metric: after each step, the outcomes of each task's held-out examples."""
@@ -42,13 +41,16 @@ def result(
         method="er",
         settings={"seed": seed},
         environment={},
-        base=BaseRecord(model_name_or_path="tiny", revision=None, fingerprint="f00d"),
+        base=Base(
+            model_name_or_path="tiny", fingerprint="f00d", tokenizer=None, chat_template=None, revision=None, exact={}
+        ),
         one_model=one_model,
         scores=scores,
         outcomes={
             metric: [{task: list(one) for task, one in row.items()} for row in outcomes[metric]] for metric in outcomes
         },
         general_text=[None] * steps,
+        general_text_holes={},
         cost=Cost(
             seconds=90.0,
             seconds_with_scoring=99.0,

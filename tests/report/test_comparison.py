@@ -13,7 +13,6 @@ from lifealign.errors import ConfigError
 from lifealign.evaluation.metrics import METRICS
 from lifealign.experiments.bootstrap import STATISTICS
 from lifealign.experiments.result import Cost, RunResult
-from lifealign.manifest import BaseRecord
 from lifealign.report.comparison import COSTS, Comparison, Estimate, Row, compare_results
 from lifealign.report.comparison_tables import COLUMNS, COST_COLUMNS, TextTable, tables
 from lifealign.report.comparison_text import csv_text, latex, markdown, terminal
@@ -177,7 +176,7 @@ FIRST = result("ER", 1, adherence=[A, A | B])
         ),
         (
             result("FPO", 2, adherence=[A, A | B]).model_copy(
-                update={"base": BaseRecord(model_name_or_path="tiny", revision=None, fingerprint="beef")}
+                update={"base": result().base.model_copy(update={"fingerprint": "beef"})}
             ),
             "label 'FPO', order 'given', seed 2: found the base model beef, expected f00d as in",
         ),

@@ -291,7 +291,7 @@ def test_the_table_of_settings_says_what_decides_most(method: str, replay: Any, 
     assert row(card, "replay") == [shown]
     assert row(card, "DPO") == ["beta 0.3, reference: the base model"]
     assert row(card, "preference stage") == ["1 epoch, learning rate 1e-05, 16 pairs per optimizer step"]
-    assert row(card, "LoRA") == ["rank 8, alpha 16, on q\\_proj, v\\_proj"]
+    assert row(card, "LoRA") == ["rank 8, alpha 16, on the family's usual modules (adapter\\_config.json)"]
 
 
 def test_options_of_the_method_and_all_settings_are_there() -> None:

@@ -187,7 +187,9 @@ def _key_settings(facts: CardFacts) -> Iterator[tuple[str, str]]:
     settings, method = facts.settings, facts.method
     if facts.is_adapter:
         lora = settings["lora"]
-        yield "LoRA", f"rank {lora['lora_r']}, alpha {lora['lora_alpha']}, on {', '.join(lora['lora_target_modules'])}"
+        targets = lora["lora_target_modules"]
+        where = "the family's usual modules (adapter_config.json)" if targets == "auto" else ", ".join(targets)
+        yield "LoRA", f"rank {lora['lora_r']}, alpha {lora['lora_alpha']}, on {where}"
     for stage in ("sft", "preference"):
         config = settings[stage]
         if not config["num_train_epochs"]:
