@@ -176,7 +176,7 @@ FIRST = result("ER", 1, adherence=[A, A | B])
         ),
         (
             result("FPO", 2, adherence=[A, A | B]).model_copy(
-                update={"base": result().base.model_copy(update={"fingerprint": "beef"})}
+                update={"base": result(adherence=[A]).base.model_copy(update={"fingerprint": "beef"})}
             ),
             "label 'FPO', order 'given', seed 2: found the base model beef, expected f00d as in",
         ),
