@@ -17,7 +17,7 @@ from lifealign.errors import ModelError
 from lifealign.life import Life
 from lifealign.model.adapter import attach_lora
 from lifealign.model.base_model import Base, load_base, ordinary_tokens
-from lifealign.model.proof import Proof, in_float32, prove
+from lifealign.model.proof import Proof, _probes, in_float32, prove
 from lifealign.model.runtime import Runtime
 from lifealign.model.sharing import CHUNKED, FULL, SLIDING, Reach, Sharing
 
@@ -107,6 +107,14 @@ def test_a_window_longer_than_any_row_is_no_window(tmp_path: Path) -> None:
     proof = proof_of(base_of(tmp_path))
     assert proof.sharing == Sharing((Reach(SLIDING, families.WINDOW),))
     assert proof_of(base_of(tmp_path), max_length=families.WINDOW).sharing == proof.sharing
+
+
+def test_the_rows_of_the_proof_go_beyond_a_window_that_real_rows_hardly_reach(tmp_path: Path) -> None:
+    families.save_family("mistral", tmp_path)
+    base = base_of(tmp_path)
+    vocabulary = ordinary_tokens(base.name, base.model, base.tokenizer)
+    assert len(_probes(base.model, vocabulary, families.WINDOW + 1)[0].prompt) == families.WINDOW + 9
+    assert len(_probes(base.model, vocabulary, families.WINDOW)[0].prompt) == 1  # no row is longer than the window
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def _prove_or_say(
     try:
         plain = _plain(model, pairs)
         sharing, reason = _shared(model, pairs, plain, forms)
-        unpadded = _unpadded_because(model, pairs, plain)
+        unpadded = _unpadded_because(model, pairs)
     except (RuntimeError, TypeError, AttributeError, IndexError, KeyError, ValueError, NotImplementedError) as error:
         said = (str(error).strip().splitlines() or [""])[0]
         raise ModelError(
@@ -191,7 +191,10 @@ def _float32_fits(causal: Any) -> bool:
 def _probes(causal: Any, vocabulary: Sequence[int], max_length: int) -> list[TokenizedPair]:
     """Two pairs of random tokens, of different lengths; every answer of the first lies beyond every window."""
     config = causal.config.get_text_config(decoder=True)
-    longest = min(longest_reach(config, max_length) + 9, max(max_length - 17, 1))
+    reach = longest_reach(config, max_length)
+    positions = getattr(config, "max_position_embeddings", None)
+    most = positions if reach and isinstance(positions, int) else max_length  # a window is shown by rows beyond it
+    longest = min(reach + 9, max(most - 17, 1))
     generator = torch.Generator().manual_seed(0)
 
     def tokens(count: int) -> tuple[int, ...]:
@@ -200,7 +203,7 @@ def _probes(causal: Any, vocabulary: Sequence[int], max_length: int) -> list[Tok
 
     pairs: list[TokenizedPair] = []
     for prompt, chosen, rejected in ((longest, 11, 16), (min(6, longest), 13, 5)):
-        room = max(max_length - prompt, 1)
+        room = max(most - prompt, 1)
         parts = tokens(prompt), tokens(min(chosen, room)), tokens(min(rejected, room))
         pairs.append(TokenizedPair(f"probe {len(pairs)}", "", *parts))
     return pairs
@@ -261,7 +264,7 @@ def _differs(model: PeftModel, pairs: Sequence[TokenizedPair], plain: _Reading, 
     return ""
 
 
-def _unpadded_because(model: PeftModel, pairs: Sequence[TokenizedPair], plain: _Reading, steps: int = 3) -> str:
+def _unpadded_because(model: PeftModel, pairs: Sequence[TokenizedPair], steps: int = 3) -> str:
     """How answers generated side by side differ from answers generated alone, in words; empty if they do not."""
     causal: Any = model.get_base_model()
     prompts = [pair.prompt for pair in pairs]
