@@ -24,9 +24,19 @@ EVERY_TIME = (
     "qwen3_5",  # reads images too
     "rwkv",  # a state and nothing else
 )
-every_family = [
-    pytest.param(family, marks=() if family in EVERY_TIME else pytest.mark.families) for family in families.FAMILIES
-]
+OPEN = {
+    "gemma3n_text": "one of four log-probabilities is off by 8e-4 of its size",
+    "phimoe": "a gradient of its router is not a number in a padded batch; training stops there and says so",
+}
+"""Families that are not yet what the table says, and how; ``docs/models.md`` says it too."""
+
+
+def marks(family: str) -> list[pytest.MarkDecorator]:
+    found = [] if family in EVERY_TIME else [pytest.mark.families]
+    return found + [pytest.mark.xfail(strict=True, reason=OPEN[family])] * (family in OPEN)
+
+
+every_family = [pytest.param(family, marks=marks(family)) for family in families.FAMILIES]
 
 
 @pytest.mark.parametrize("family", every_family)
