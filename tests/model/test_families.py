@@ -24,21 +24,9 @@ EVERY_TIME = (
     "qwen3_5",  # reads images too
     "rwkv",  # a state and nothing else
 )
-OPEN = {
-    "gemma3n_text": "one of four log-probabilities is off by 8e-4 of its size",
-    "phimoe": "a gradient of its router is not a number in a padded batch; training stops there and says so",
-}
-"""Families that are not yet what the table says, and how; ``docs/models.md`` says it too."""
-
-
-def marks(family: str) -> list[pytest.MarkDecorator]:
-    found = [] if family in EVERY_TIME else [pytest.mark.families]
-    if family in OPEN:
-        found.append(pytest.mark.xfail(strict=True, reason=OPEN[family]))
-    return found
-
-
-every_family = [pytest.param(family, marks=marks(family)) for family in families.FAMILIES]
+every_family = [
+    pytest.param(family, marks=() if family in EVERY_TIME else pytest.mark.families) for family in families.FAMILIES
+]
 
 
 @pytest.mark.parametrize("family", every_family)

@@ -31,7 +31,7 @@ def base_of(folder: Path, dtype: str = "float32") -> Base:
 
 def proof_of(base: Base, max_length: int = 200) -> Proof:
     return prove(
-        attach_lora(base, AdapterConfig(), 0), ordinary_tokens(base.name, base.model, base.tokenizer), max_length
+        attach_lora(base, AdapterConfig(), 0), ordinary_tokens(base.name, base.model, base.tokenizer), max_length, 258
     )
 
 
@@ -70,7 +70,7 @@ def test_a_proof_leaves_the_model_as_it_was(tiny_folder: Path, dtype: str) -> No
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     needed = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     random = torch.get_rng_state()
-    proof = prove(model, ordinary_tokens(base.name, base.model, base.tokenizer), 100)
+    proof = prove(model, ordinary_tokens(base.name, base.model, base.tokenizer), 100, 258)
     assert proof == Proof(Sharing())
     after = model.state_dict()
     assert after.keys() == before.keys()
@@ -162,6 +162,31 @@ def test_a_model_that_mixes_the_rows_of_a_batch_is_refused(tiny_folder: Path, mo
     monkeypatch.setattr(LlamaModel, "forward", wrong)
     with pytest.raises(ModelError, match="LlamaForCausalLM reads a row differently when a longer one stands beside it"):
         proof_of(base)
+
+
+def test_a_model_that_draws_at_random_while_it_trains_is_refused(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import LlamaModel
+
+    forward = LlamaModel.forward
+
+    def noisy(self: Any, **options: Any) -> Any:
+        output = forward(self, **options)
+        if self.training:
+            output.last_hidden_state = output.last_hidden_state + torch.randn_like(output.last_hidden_state)
+        return output
+
+    base = base_of(tiny_folder)
+    monkeypatch.setattr(LlamaModel, "forward", noisy)
+    with pytest.raises(ModelError, match="LlamaForCausalLM computes something else in training than when it is scored"):
+        proof_of(base)
+
+
+def test_the_token_that_fills_rows_up_is_the_one_of_the_proof(tmp_path: Path) -> None:
+    families.save_family("gemma3n_text", tmp_path)  # its gradients are NaN where an embedding is zero, as padding's is
+    proof = proof_of(base_of(tmp_path))
+    assert (proof.sharing, proof.plain_because) == (None, "gradients would be no numbers")
 
 
 def test_a_model_that_answers_otherwise_than_it_scores_is_refused(

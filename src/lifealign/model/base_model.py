@@ -112,7 +112,12 @@ class Base:
         targets: Any = model.peft_config["default"].target_modules  # type: ignore[attr-defined]
         key = (*sorted(targets), max_length, str(self.model.device))
         if key not in self.proofs:
-            self.proofs[key] = prove(model, ordinary_tokens(self.name, self.model, self.tokenizer), max_length)
+            self.proofs[key] = prove(
+                model,
+                ordinary_tokens(self.name, self.model, self.tokenizer),
+                max_length,
+                int(self.tokenizer.pad_token_id),
+            )
         return self.proofs[key]
 
 

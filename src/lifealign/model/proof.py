@@ -59,6 +59,14 @@ class Proof:
 
 
 @dataclass(frozen=True)
+class _Probes:
+    """Rows of random tokens, and the token that they are filled up with."""
+
+    pairs: Sequence[TokenizedPair]
+    pad_token_id: int
+
+
+@dataclass(frozen=True)
 class _Reading:
     """What one forward and backward pass gives, in the order of the completions' tokens."""
 
@@ -67,7 +75,7 @@ class _Reading:
     gradient: Tensor
 
 
-def prove(model: PeftModel, vocabulary: Sequence[int], max_length: int) -> Proof:
+def prove(model: PeftModel, vocabulary: Sequence[int], max_length: int, pad_token_id: int) -> Proof:
     """Compares every short cut with the plain way on a model as it is now.
 
     A model of less than float32 is proven twice: in float32, where the least fault stands out from the rounding, and as
@@ -77,6 +85,7 @@ def prove(model: PeftModel, vocabulary: Sequence[int], max_length: int) -> Proof
         model: The base with a LoRA adapter of any state on it; left as it was.
         vocabulary: Token ids that stand for ordinary text.
         max_length: The longest rows that will be used, in tokens; windows wider than that are never met.
+        pad_token_id: The token that rows will be filled up with; its embedding may be zero, and gradients with it NaN.
 
     Raises:
         ModelError: If even plain rows are not what the model itself computes: its scores could not be trusted.
@@ -86,15 +95,15 @@ def prove(model: PeftModel, vocabulary: Sequence[int], max_length: int) -> Proof
     was_training = model.training
     model.eval()
     try:
-        pairs = _probes(causal, vocabulary, max_length)
+        probes = _Probes(_probes(causal, vocabulary, max_length), pad_token_id)
         proof = None
         if causal.dtype != torch.float32:
             if not _float32_fits(causal):
-                return _prove_or_say(model, pairs, [], plain_because="memory is too short to prove it in float32")
+                return _prove_or_say(model, probes, [], plain_because="memory is too short to prove it in float32")
             with in_float32(causal):
-                proof = _prove_or_say(model, pairs, forms)
+                proof = _prove_or_say(model, probes, forms)
             forms = [] if proof.sharing is None else [proof.sharing]
-        native = _prove_or_say(model, pairs, forms, plain_because="" if proof is None else proof.plain_because)
+        native = _prove_or_say(model, probes, forms, plain_because="" if proof is None else proof.plain_because)
     finally:
         model.train(was_training)
     if proof is None or proof.padded:
@@ -102,15 +111,14 @@ def prove(model: PeftModel, vocabulary: Sequence[int], max_length: int) -> Proof
     return Proof(native.sharing, native.plain_because, False, proof.unpadded_because)
 
 
-def _prove_or_say(
-    model: PeftModel, pairs: Sequence[TokenizedPair], forms: Sequence[Sharing], plain_because: str = ""
-) -> Proof:
+def _prove_or_say(model: PeftModel, probes: _Probes, forms: Sequence[Sharing], plain_because: str = "") -> Proof:
     """One proof at the model's present precision; what it cannot compute at all is said in one line."""
     causal: Any = model.get_base_model()
     try:
-        plain = _plain(model, pairs)
-        sharing, reason = _shared(model, pairs, plain, forms)
-        unpadded = _unpadded_because(model, pairs)
+        plain = _plain(model, probes)
+        _require_same_in_training(model, probes, plain)
+        sharing, reason = _shared(model, probes, plain, forms)
+        unpadded = _unpadded_because(model, probes)
     except (RuntimeError, TypeError, AttributeError, IndexError, KeyError, ValueError, NotImplementedError) as error:
         said = (str(error).strip().splitlines() or [""])[0]
         raise ModelError(
@@ -209,12 +217,12 @@ def _probes(causal: Any, vocabulary: Sequence[int], max_length: int) -> list[Tok
     return pairs
 
 
-def _plain(model: PeftModel, pairs: Sequence[TokenizedPair]) -> _Reading:
+def _plain(model: PeftModel, probes: _Probes) -> _Reading:
     """A reading of plain rows, once it is found not to depend on what stands beside a row."""
-    together = _read(model, _batch(model, pairs, shared=False), None)
-    alone = [_read(model, _batch(model, [pair], shared=False), None) for pair in pairs]
-    chosen = [reading.hidden[: len(pair.chosen)] for reading, pair in zip(alone, pairs, strict=True)]
-    rejected = [reading.hidden[len(pair.chosen) :] for reading, pair in zip(alone, pairs, strict=True)]
+    together = _read(model, _batch(model, probes.pairs, probes.pad_token_id, shared=False), None)
+    alone = [_read(model, _batch(model, [pair], probes.pad_token_id, shared=False), None) for pair in probes.pairs]
+    chosen = [reading.hidden[: len(pair.chosen)] for reading, pair in zip(alone, probes.pairs, strict=True)]
+    rejected = [reading.hidden[len(pair.chosen) :] for reading, pair in zip(alone, probes.pairs, strict=True)]
     if _typical(_distance(together.hidden, torch.cat([*chosen, *rejected])), model) > _tolerance(model):
         raise ModelError(
             f"model: {type(model.get_base_model()).__name__} reads a row differently when a longer one stands beside "
@@ -223,16 +231,35 @@ def _plain(model: PeftModel, pairs: Sequence[TokenizedPair]) -> _Reading:
     return together
 
 
-def _shared(
-    model: PeftModel, pairs: Sequence[TokenizedPair], plain: _Reading, forms: Sequence[Sharing]
-) -> tuple[Sharing | None, str]:
+def _require_same_in_training(model: PeftModel, probes: _Probes, plain: _Reading) -> None:
+    """Refuses a model that is trained on something else than it is scored by: the reference would be of another model.
+
+    Some mixtures draw their experts at random while they train. The adapter's own dropout is left out: it is asked for.
+    """
+    model.train()
+    for name, module in model.named_modules():
+        if "lora_dropout" in name:
+            module.eval()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            training = _read(model, _batch(model, probes.pairs, probes.pad_token_id, shared=False), None)
+    finally:
+        model.eval()
+    if _typical(_distance(training.hidden, plain.hidden), model) > _tolerance(model):
+        raise ModelError(
+            f"model: {type(model.get_base_model()).__name__} computes something else in training than when it is "
+            "scored, such as experts drawn at random, expected the same"
+        )
+
+
+def _shared(model: PeftModel, probes: _Probes, plain: _Reading, forms: Sequence[Sharing]) -> tuple[Sharing | None, str]:
     """The first form of shared prompts that is exact, or None and why there is none."""
     causal: Any = model.get_base_model()
     others = other_kinds(causal.config.get_text_config(decoder=True))
     reasons = []
     for form in forms:
         try:
-            reason = _differs(model, pairs, plain, form)
+            reason = _differs(model, probes, plain, form)
         except Exception as error:  # whatever a model does with a mask that it does not know
             reason = f"it cannot take their masks ({type(error).__name__})"
         if not reason:
@@ -244,31 +271,37 @@ def _shared(
     return None, f"no mask parts two answers {kinds}"
 
 
-def _differs(model: PeftModel, pairs: Sequence[TokenizedPair], plain: _Reading, form: Sharing) -> str:
+def _differs(model: PeftModel, probes: _Probes, plain: _Reading, form: Sharing) -> str:
     """How shared prompts differ from plain rows, in words; empty if they do not."""
-    batch = _batch(model, pairs, shared=True)
+    batch = _batch(model, probes.pairs, probes.pad_token_id, shared=True)
     shared = _read(model, batch, form)
-    order = _order(batch, pairs)
+    order = _order(batch, probes.pairs)
     if _typical(_distance(shared.hidden[order], plain.hidden), model) > _tolerance(model):
         return f"log-probabilities would be off by {_order_of((shared.logps - plain.logps).abs().max())} nats"
     gradients = _distance(shared.gradient.flatten()[None], plain.gradient.flatten()[None])
+    if not shared.gradient.isfinite().all():
+        return "gradients would be no numbers"
     if float(gradients) > 4 * _tolerance(model):
         return f"gradients would be off by {_order_of(gradients)} of their length"
     # What the chosen answer says must not reach the rejected one. Rounding hides little of that: the shapes are equal.
-    swapped = [TokenizedPair(pair.key, "", pair.prompt, tuple(reversed(pair.chosen)), pair.rejected) for pair in pairs]
+    swapped = [
+        TokenizedPair(pair.key, "", pair.prompt, tuple(reversed(pair.chosen)), pair.rejected) for pair in probes.pairs
+    ]
     with torch.no_grad():
-        other = CompletionLogps(model, form).predicting(_batch(model, swapped, shared=True)).float()
-    kept = torch.cat([_tokens_of(batch, len(pairs) + number) for number in range(len(pairs))])
+        other = (
+            CompletionLogps(model, form).predicting(_batch(model, swapped, probes.pad_token_id, shared=True)).float()
+        )
+    kept = torch.cat([_tokens_of(batch, len(probes.pairs) + number) for number in range(len(probes.pairs))])
     if _typical(_distance(other[kept], shared.hidden[kept]), model) > _tolerance(model) / 10:
         return "the chosen answer would be read into the rejected one"
     return ""
 
 
-def _unpadded_because(model: PeftModel, pairs: Sequence[TokenizedPair], steps: int = 3) -> str:
+def _unpadded_because(model: PeftModel, probes: _Probes, steps: int = 3) -> str:
     """How answers generated side by side differ from answers generated alone, in words; empty if they do not."""
     causal: Any = model.get_base_model()
-    prompts = [pair.prompt for pair in pairs]
-    pad = prompts[0][0]
+    prompts = [pair.prompt for pair in probes.pairs]
+    pad = probes.pad_token_id
     length = max(map(len, prompts))
     rows = torch.tensor([[pad] * (length - len(prompt)) + list(prompt) for prompt in prompts], device=causal.device)
     mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=causal.device)
@@ -292,7 +325,7 @@ def _unpadded_because(model: PeftModel, pairs: Sequence[TokenizedPair], steps: i
     for prompt in prompts:
         ids = torch.tensor([prompt], device=causal.device)
         alone.append(generate(ids, torch.ones_like(ids)))
-    _require_answers_are_scored(model, pairs, alone)
+    _require_answers_are_scored(model, probes, alone)
     try:
         tokens, logits = generate(rows, mask)
     except Exception as error:  # a family of its own kind of cache, or of mask
@@ -306,13 +339,11 @@ def _unpadded_because(model: PeftModel, pairs: Sequence[TokenizedPair], steps: i
     return ""
 
 
-def _require_answers_are_scored(
-    model: PeftModel, pairs: Sequence[TokenizedPair], answers: Sequence[tuple[Tensor, Tensor]]
-) -> None:
+def _require_answers_are_scored(model: PeftModel, probes: _Probes, answers: Sequence[tuple[Tensor, Tensor]]) -> None:
     """Refuses a model that predicts, answering token by token, something else than it is scored by."""
-    for pair, (tokens, logits) in zip(pairs, answers, strict=True):
+    for pair, (tokens, logits) in zip(probes.pairs, answers, strict=True):
         answer = tuple(tokens[0].tolist())
-        batch = _batch(model, [TokenizedPair("", "", pair.prompt, answer, answer)], shared=False)
+        batch = _batch(model, [TokenizedPair("", "", pair.prompt, answer, answer)], probes.pad_token_id, shared=False)
         policy = CompletionLogps(model, None)
         with torch.no_grad():
             scored = policy.head().logits(policy.predicting(batch)[: len(answer)])
@@ -340,9 +371,9 @@ def _read(model: PeftModel, batch: Batch, form: Sharing | None) -> _Reading:
     return _Reading(hidden.detach().float(), logps.detach(), gradient.detach().float())
 
 
-def _batch(model: PeftModel, pairs: Sequence[TokenizedPair], *, shared: bool) -> Batch:
+def _batch(model: PeftModel, pairs: Sequence[TokenizedPair], pad: int, *, shared: bool) -> Batch:
     causal: Any = model.get_base_model()
-    return collate(pairs, BOTH, pad_token_id=pairs[0].prompt[0], share_prefix=shared).to(causal.device)
+    return collate(pairs, BOTH, pad_token_id=pad, share_prefix=shared).to(causal.device)
 
 
 def _order(batch: Batch, pairs: Sequence[TokenizedPair]) -> Tensor:
