@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 
 from lifealign.errors import LifeAlignError
 from lifealign.experiments.result import RunResult, StepResult, load_result
-from lifealign.step_files import Figures
+from lifealign.life.disk.step_files import Figures
 
 SUMMARY = ("learned", "last", "average", "backward_transfer", "forgetting")
 

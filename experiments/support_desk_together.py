@@ -14,12 +14,12 @@ from pathlib import Path
 from rich.console import Console
 
 from lifealign import Life, Task
-from lifealign.config import LifeConfig
-from lifealign.demo.show import demo_experiment
-from lifealign.demo.support_desk import RULES, load_suite
+from lifealign.cli.demo import demo_experiment
+from lifealign.data.suites.support_desk import RULES, load_suite
 from lifealign.experiments.result import HASH, content_hash
-from lifealign.storage import write_json
-from lifealign.training.progress import Progress
+from lifealign.life.settings import LifeConfig
+from lifealign.report.progress import Progress
+from lifealign.storage.files import write_json
 
 
 def main(output_dir: str, result: str) -> None:

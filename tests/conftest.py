@@ -12,14 +12,15 @@ from hypothesis import settings
 from tests.tiny import save_tiny, tiny_tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from lifealign.config import AdapterConfig, LifeConfig, ModelConfig
-from lifealign.config_file import build_config
-from lifealign.life import Life
+from lifealign.life.life import Life
+from lifealign.life.settings import LifeConfig
 from lifealign.model.adapter import attach_lora, read_adapter, write_adapter
 from lifealign.model.base_model import load_base
 from lifealign.model.proof import Proof
 from lifealign.model.runtime import Runtime
+from lifealign.model.settings import AdapterConfig, ModelConfig
 from lifealign.model.sharing import Sharing
+from lifealign.settings.section import build_config
 
 settings.register_profile("lifealign", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("lifealign")

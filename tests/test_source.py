@@ -164,18 +164,6 @@ def test_there_is_code_to_look_at() -> None:
     assert names > WRITERS and len(names) > 30
 
 
-def test_the_generator_of_the_demo_data_is_not_imported_by_the_package() -> None:
-    for path in FILES:
-        if path.name != "generate_support_desk.py":
-            modules = [
-                name
-                for node in ast.walk(ast.parse(path.read_text("utf-8")))
-                if isinstance(node, ast.Import | ast.ImportFrom)
-                for name in [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
-            ]
-            assert not [name for name in modules if "generate_support_desk" in name], path
-
-
 def test_every_test_in_the_track_record_exists() -> None:
     tests = SOURCE.parents[1] / "tests"
     record = (SOURCE.parents[1] / "docs" / "track_record.md").read_text("utf-8")

@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lifealign.config import LifeConfig as LifeConfig
-    from lifealign.data.task import Message as Message
-    from lifealign.data.task import Pair as Pair
+    from lifealign.data.answer_check import AnswerCheck as AnswerCheck
+    from lifealign.data.pair import Message as Message
+    from lifealign.data.pair import Pair as Pair
     from lifealign.data.task import Task as Task
     from lifealign.errors import ConfigError as ConfigError
     from lifealign.errors import DataError as DataError
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from lifealign.errors import LifeError as LifeError
     from lifealign.errors import ModelError as ModelError
     from lifealign.errors import TrainingError as TrainingError
-    from lifealign.evaluation.adherence import AnswerCheck as AnswerCheck
-    from lifealign.life import Life as Life
+    from lifealign.life.life import Life as Life
+    from lifealign.life.settings import LifeConfig as LifeConfig
     from lifealign.memory.denoise import denoise_update as denoise_update
     from lifealign.memory.long_term import LongTermMemory as LongTermMemory
     from lifealign.memory.long_term import consolidate as consolidate

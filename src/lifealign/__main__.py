@@ -10,12 +10,12 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Runs the command line and ends the process; see :func:`lifealign.cli.main`."""
+    """Runs the command line and ends the process; see :func:`lifealign.cli.main.main`."""
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # whoever has it ignored keeps that
     if ours:
         signal.signal(signal.SIGINT, _interrupt)
     try:
-        from lifealign.cli import main as run
+        from lifealign.cli.main import main as run
 
         run()
     except KeyboardInterrupt:

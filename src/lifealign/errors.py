@@ -140,3 +140,13 @@ def describe(value: Any) -> str:
             return "an object with " + (", ".join(repr(key) for key in list(value)[:6]) or "no keys")
         case _:
             return f"a {type(value).__name__}"
+
+
+class JudgeError(LifeAlignError):
+    """A judge that cannot go on: no server, a refused key, an unknown model, a cache that cannot be opened.
+
+    No mark is lost: what the judge said before is in the cache of verdicts, and the same call goes on from there. The
+    text never holds the key, and no exception of the client, which might hold it, is chained to this one.
+    """
+
+    exit_code = 1

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from lifealign.data import files
 from lifealign.data.files import read_rows
 from lifealign.data.formats import SHAPES, UnclearTranscript, parse_row, read_pairs
-from lifealign.data.task import Message, Pair
+from lifealign.data.pair import Message, Pair
 from lifealign.errors import DataError
 
 ROW = {"prompt": "Hi", "chosen": "yes", "rejected": "no"}

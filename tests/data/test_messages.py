@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lifealign.data import messages
 from lifealign.data.formats import parse_row
 from lifealign.data.messages import content_of
-from lifealign.data.task import Message, Pair
+from lifealign.data.pair import Message, Pair
 from lifealign.errors import DataError
 
 fault = partial(DataError, "f", line=1)

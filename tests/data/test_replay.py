@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.tiny import pair
 
+from lifealign.data.pair import Pair
 from lifealign.data.replay import ReplayBuffer, quotas, sample_for_replay
-from lifealign.data.task import Pair
 
 stores = st.lists(st.integers(0, 50), max_size=8)
 capacities = st.integers(0, 200)

@@ -32,8 +32,8 @@ CSV = "prompt,chosen,rejected\nHi,yes,no\n"
         (CSV.encode(), 2),  # a pipe has no ending: its first line says what it is
         (CSV.replace(",", "\t").encode(), 2),
         (b"\xef\xbb\xbf" + CSV.encode(), 2),
-        (gzip.compress(LINE.encode()), 1),
-        (gzip.compress(CSV.encode()), 2),
+        (gzip.compress(LINE.encode(), mtime=0), 1),
+        (gzip.compress(CSV.encode(), mtime=0), 2),
     ],
 )
 def test_a_pipe_holds_what_a_file_may(content: bytes, line: int) -> None:
@@ -141,7 +141,7 @@ def test_gzip_with_a_flipped_byte_is_one_error(tmp_path: Path) -> None:
 
 def test_a_gzip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "UNPACKED_FREELY", 2**20)
-    path = gzipped(tmp_path, gzip.compress(b'{"prompt": "' + b"x" * 2**22 + b'"}'))
+    path = gzipped(tmp_path, gzip.compress(b'{"prompt": "' + b"x" * 2**22 + b'"}', mtime=0))
     with pytest.raises(DataError) as caught:
         list(read_rows(path))
     assert str(caught.value) == (

@@ -13,7 +13,7 @@ from tokenizers.processors import TemplateProcessing
 
 from lifealign.errors import DataError, TrainingError
 from lifealign.evaluation.general import general_loss, general_passages, passages_hash
-from lifealign.life import Life
+from lifealign.life.life import Life
 from lifealign.model.logps import CompletionLogps
 from lifealign.model.prompt_pool import attach_pool
 from lifealign.model.runtime import Runtime

@@ -12,16 +12,17 @@ import pytest
 from rich.console import Console
 from tests.tiny import CHAT_TEMPLATE, letter_task, pair, save_tiny
 
-from lifealign import learning
-from lifealign.data.task import Message, Pair, Task
+from lifealign.data.answer_check import AnswerCheck
+from lifealign.data.pair import Message, Pair
+from lifealign.data.task import Task
 from lifealign.errors import ConfigError, DataError, LifeAlignError, LifeError
-from lifealign.evaluation.adherence import AnswerCheck
 from lifealign.evaluation.held_out import left_out_text, scorable
 from lifealign.experiments.result_of_life import result_of
-from lifealign.life import Life
+from lifealign.life import step as learning
+from lifealign.life.life import Life
 from lifealign.model.runtime import Runtime
 from lifealign.report.page.life_page import life_page
-from lifealign.training.progress import Progress
+from lifealign.report.progress import Progress
 
 MakeLife = Callable[..., Life]
 ONE = letter_task("one", "a", "b")

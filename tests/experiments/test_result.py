@@ -12,17 +12,18 @@ from typing import Any
 import pytest
 from tests.tiny import letter_task
 
-from lifealign import cli
-from lifealign.compare import Cell, cells_of, finished, run_comparison
-from lifealign.config_experiment import ExperimentConfig
-from lifealign.config_file import build_config, dump_config
+from lifealign.cli import main as cli
 from lifealign.errors import LifeAlignError, LifeError
+from lifealign.experiments.cells import Cell, cells_of, finished
+from lifealign.experiments.compare import run_comparison
+from lifealign.experiments.comparison import compare_results
 from lifealign.experiments.result import HASH, RunResult, content_hash, load_result, write_result
-from lifealign.experiments.result_of_life import result_of
-from lifealign.life import Life
-from lifealign.report.comparison import compare_results
-from lifealign.report.comparison_tables import tables
-from lifealign.report.page.runs_page import load_run, runs_page
+from lifealign.experiments.result_of_life import load_run, result_of
+from lifealign.experiments.settings import ExperimentConfig
+from lifealign.life.life import Life
+from lifealign.report.page.runs_page import runs_page
+from lifealign.report.tables import tables
+from lifealign.settings.section import build_config, dump_config
 
 RESULTS = sorted((Path(__file__).parents[2] / "results").glob("*/*.json"))
 STAGE = {

@@ -14,8 +14,8 @@ from tests.tiny import letter_task
 
 from lifealign import methods
 from lifealign.data.task import Task
-from lifealign.life import Life
-from lifealign.lifelong import run_stream
+from lifealign.life.learn import run_stream
+from lifealign.life.life import Life
 from lifealign.memory.update import Adapter
 from lifealign.methods import METHODS
 from lifealign.methods.base import Method

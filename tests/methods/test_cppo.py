@@ -9,10 +9,10 @@ import torch
 from tests.tiny import letter_task, pair
 
 from lifealign.data.task import Task
-from lifealign.lifelong import run_stream
-from lifealign.methods.base import StageContext, Step
+from lifealign.life.learn import run_stream
 from lifealign.methods.cppo import CLASSES, CPPO, FEWEST, classify
 from lifealign.model.tokens import TokenizedPair
+from lifealign.training.moments import StageContext
 from lifealign.training.objectives import BatchOutcome
 
 STREAM = [letter_task("first", "x", "y"), letter_task("second", "y", "x"), letter_task("third", "z", "x")]
@@ -96,7 +96,7 @@ def test_the_penalty_is_the_squared_change_of_mean_token_log_probability() -> No
     outcome = BatchOutcome(
         "preference", [TEN], torch.zeros(1), torch.tensor([-10.0]), torch.tensor([-5.0]), torch.zeros(1)
     )
-    context = StageContext("preference", Step(1, ()), {}, lambda pairs: torch.zeros(()))
+    context = StageContext("preference", {}, lambda pairs: torch.zeros(()))
     # chosen: (-10 + 8) / 10 = -0.2, rejected: (-5 + 10) / 5 = 1; half of the mean of 0.04 and 1
     assert float(method.penalty(outcome, context)) == pytest.approx(0.5 * 0.52)
     supervised = BatchOutcome("sft", [TEN], torch.zeros(1), torch.tensor([-10.0]))

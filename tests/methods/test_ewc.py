@@ -9,14 +9,14 @@ import pytest
 import torch
 from tests.tiny import letter_task
 
-from lifealign.data.task import Message, Pair
-from lifealign.lifelong import run_stream
+from lifealign.data.pair import Message, Pair
+from lifealign.life.learn import run_stream
 from lifealign.memory.update import subtract
-from lifealign.methods.base import StageContext, Step
 from lifealign.methods.ewc import EWC, fisher_information, relative_to_update
 from lifealign.model.adapter import trainable_parameters
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import TokenizedPair, tokenize_pairs
+from lifealign.training.moments import StageContext
 from lifealign.training.objectives import BatchOutcome, PreferenceObjective, SupervisedObjective
 
 STREAM = [letter_task("first", "x", "y"), letter_task("second", "y", "x"), letter_task("third", "z", "x")]
@@ -29,7 +29,7 @@ def tokenized(runtime: Runtime) -> list[TokenizedPair]:
 
 def penalty_of(method: EWC, parameters: dict[str, torch.nn.Parameter]) -> float:
     outcome = BatchOutcome("sft", [], torch.zeros(0), torch.zeros(0))
-    context = StageContext("sft", Step(0, ()), parameters, lambda pairs: torch.zeros(()))
+    context = StageContext("sft", parameters, lambda pairs: torch.zeros(()))
     penalty = method.penalty(outcome, context)
     return 0.0 if penalty is None else float(penalty)
 

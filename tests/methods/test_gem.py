@@ -12,16 +12,11 @@ from hypothesis import strategies as st
 from tests.tiny import letter_task
 from torch import Tensor
 
-from lifealign.lifelong import run_stream
+from lifealign.life.learn import run_stream
 from lifealign.methods.agem import AGEM
 from lifealign.methods.gem import GEM
+from lifealign.methods.gradients import apply_gradient, gradient_vector, project_to_cone, project_to_halfspace
 from lifealign.training import stage as stage_module
-from lifealign.training.gradient_projection import (
-    apply_gradient,
-    gradient_vector,
-    project_to_cone,
-    project_to_halfspace,
-)
 
 STREAM = [letter_task("first", "x", "y"), letter_task("second", "y", "x"), letter_task("third", "z", "x")]
 KEPT = {"fraction": 0.5}  # four pairs a task

@@ -10,8 +10,8 @@ import pytest
 import torch
 from tests.tiny import letter_task, pair
 
-from lifealign.life import Life
-from lifealign.lifelong import run_stream
+from lifealign.life.learn import run_stream
+from lifealign.life.life import Life
 from lifealign.methods import L2P as L2PMethod
 from lifealign.methods import SeqFT
 from lifealign.model.adapter import read_adapter, trainable_parameters, write_adapter

@@ -8,9 +8,9 @@ import pytest
 import torch
 from tests.tiny import letter_task
 
-from lifealign import learning
-from lifealign.life import Life
-from lifealign.lifelong import run_stream
+from lifealign.life import step as learning
+from lifealign.life.learn import run_stream
+from lifealign.life.life import Life
 from lifealign.memory.update import Adapter
 from lifealign.methods import ER, LifeAlign
 from lifealign.model.tokens import TokenizedPair

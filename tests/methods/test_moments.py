@@ -13,15 +13,16 @@ from tests.tiny import letter_task
 from torch import Tensor
 
 from lifealign.data.task import Task
-from lifealign.evaluation.evaluate import Evaluator
-from lifealign.life import Life
-from lifealign.lifelong import run_stream
+from lifealign.evaluation.evaluator import Evaluator
+from lifealign.life.learn import run_stream
+from lifealign.life.life import Life
 from lifealign.memory.long_term import Consolidation, LongTermMemory
 from lifealign.memory.update import Adapter
 from lifealign.methods import METHODS
-from lifealign.methods.base import Method, MethodState, StageContext, Step, StepContext
+from lifealign.methods.base import Method, MethodState, Step, StepContext
 from lifealign.model.adapter import read_adapter
 from lifealign.training import stage as stage_module
+from lifealign.training.moments import StageContext
 from lifealign.training.objectives import BatchOutcome
 
 FIRST, SECOND = letter_task("first", "x", "y"), letter_task("second", "y", "x")

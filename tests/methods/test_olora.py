@@ -10,8 +10,8 @@ from peft import PeftModel
 from tests.tiny import letter_task
 from transformers import AutoModelForCausalLM
 
-from lifealign.life import Life
-from lifealign.lifelong import run_stream
+from lifealign.life.learn import run_stream
+from lifealign.life.life import Life
 from lifealign.model.adapter import (
     FROZEN,
     freeze_adapter,

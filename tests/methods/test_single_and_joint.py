@@ -8,12 +8,12 @@ import pytest
 import torch
 from tests.tiny import letter_task
 
-from lifealign import learning
-from lifealign.config import LifeConfig
-from lifealign.config_file import build_config
 from lifealign.errors import ConfigError
-from lifealign.lifelong import run_stream
+from lifealign.life import step as learning
+from lifealign.life.learn import run_stream
+from lifealign.life.settings import LifeConfig
 from lifealign.model.tokens import TokenizedPair
+from lifealign.settings.section import build_config
 
 FIRST, SECOND, OTHER = letter_task("first", "x", "y"), letter_task("second", "y", "x"), letter_task("other", "z", "x")
 

@@ -19,13 +19,13 @@ from tests.tiny import pair, tiny_tokenizer
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from lifealign.config import AdapterConfig, ModelConfig
 from lifealign.errors import ModelError
 from lifealign.memory.update import Adapter
 from lifealign.model.adapter import attach_lora, read_adapter, usual_targets, write_adapter
 from lifealign.model.base_model import Base, load_base, require_text_decoder
 from lifealign.model.generate import generate_answers
 from lifealign.model.runtime import Runtime
+from lifealign.model.settings import AdapterConfig, ModelConfig
 from lifealign.model.tokens import TokenizedPair, tokenize_pair
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"

@@ -18,12 +18,12 @@ from tests.model import families
 from tests.tiny import CHAT_TEMPLATE, letter_task, tiny_model, tiny_tokenizer
 from transformers.utils import logging as transformers_logging
 
-from lifealign.config import AdapterConfig, ModelConfig
 from lifealign.errors import ModelError
-from lifealign.life import Life
+from lifealign.life.life import Life
 from lifealign.model.adapter import attach_lora
 from lifealign.model.base_model import load_base
 from lifealign.model.prompt_pool import attach_pool
+from lifealign.model.settings import AdapterConfig, ModelConfig
 
 Tensors = dict[str, torch.Tensor]
 

@@ -6,18 +6,10 @@ import copy
 from datetime import datetime
 
 import pytest
-from tests.templates import (
-    FAMILIES,
-    GEMMA,
-    LLAMA3,
-    LLAMA3_TOKENS,
-    byte_tokenizer,
-    metaspace_tokenizer,
-    tokenizer_of,
-)
+from tests.templates import FAMILIES, GEMMA, LLAMA3, LLAMA3_TOKENS, byte_tokenizer, metaspace_tokenizer, tokenizer_of
 from tests.tiny import CHAT_TEMPLATE, pair, tiny_tokenizer
 
-from lifealign.data.task import Message, Pair
+from lifealign.data.pair import Message, Pair
 from lifealign.errors import DataError, ModelError
 from lifealign.model.chat_codec import chat_codec_of
 from lifealign.model.chat_template import chat_template_of, template_fingerprint

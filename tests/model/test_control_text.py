@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.templates import FAMILIES, LLAMA3, LLAMA3_TOKENS, QWEN3, byte_tokenizer, metaspace_tokenizer, tokenizer_of
 from transformers import PreTrainedTokenizerFast
 
-from lifealign.data.task import Message, Pair
+from lifealign.data.pair import Message, Pair
 from lifealign.model.chat_codec import chat_codec_of
 from lifealign.model.control_text import CannotEncode
 from lifealign.model.tokens import prompt_ids, tokenize_pair

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from lifealign import storage
-from lifealign.data.task import Message
+from lifealign.data.pair import Message
 from lifealign.model import generate
 from lifealign.model.generate import AnswerCache, Prompt, Sampling, generate_answers
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import prompt_ids
+from lifealign.storage import files as storage
 
 MakeRuntime = Callable[..., Runtime]
 

@@ -11,15 +11,16 @@ import torch
 from tests.model import families
 from transformers import LlamaForCausalLM
 
-from lifealign.config import AdapterConfig, LifeConfig, ModelConfig
-from lifealign.config_file import build_config
 from lifealign.errors import ModelError
-from lifealign.life import Life
+from lifealign.life.life import Life
+from lifealign.life.settings import LifeConfig
 from lifealign.model.adapter import attach_lora
 from lifealign.model.base_model import Base, load_base, ordinary_tokens
 from lifealign.model.proof import Proof, _probes, in_float32, prove
 from lifealign.model.runtime import Runtime
+from lifealign.model.settings import AdapterConfig, ModelConfig
 from lifealign.model.sharing import CHUNKED, FULL, SLIDING, Reach, Sharing
+from lifealign.settings.section import build_config
 
 POSITIONS = torch.tensor([[0, 1, 2, 3, 4, 5, 4, 5]])  # a prompt of four, two chosen tokens, two rejected ones
 BRANCHES = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])

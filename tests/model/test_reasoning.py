@@ -11,7 +11,7 @@ from tests.templates import QWEN3, byte_tokenizer, tokenizer_of
 from tests.tiny import pair, tiny_tokenizer
 from tokenizers import AddedToken
 
-from lifealign.data.task import Message, Pair
+from lifealign.data.pair import Message, Pair
 from lifealign.errors import DataError, ModelError
 from lifealign.model.generate import AnswerCache, generate_answers, stop_token_ids
 from lifealign.model.reasoning import CHANNELS, THINK, Tags, without_reasoning

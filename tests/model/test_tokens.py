@@ -7,7 +7,7 @@ import torch
 from tests.tiny import pair, tiny_tokenizer
 from tokenizers import AddedToken
 
-from lifealign.data.task import Message, Pair
+from lifealign.data.pair import Message, Pair
 from lifealign.model.batch import collate
 from lifealign.model.tokens import TokenizedPair, prompt_ids, tokenize_pair, tokenize_pairs
 

@@ -19,11 +19,11 @@ from matplotlib.transforms import Affine2D
 
 from lifealign.errors import ConfigError
 from lifealign.evaluation.matrix import ScoreMatrix
+from lifealign.experiments.comparison import Comparison, Estimate, compare_results
 from lifealign.experiments.result import load_result
-from lifealign.report.comparison import Comparison, Estimate, compare_results
 from lifealign.report.figures import comparison_figures, life_figures, write_figures
 from lifealign.report.figures.heat_map import _ink
-from lifealign.report.figures.look import COLOURS, COLUMN, PAGE, line_look, shortened
+from lifealign.report.figures.style import COLOURS, COLUMN, PAGE, line_look, shortened
 
 RESULTS = sorted((Path(__file__).parents[2] / "results" / "support_desk_three_rules").glob("*.json"))
 STEPS = ["01-brief", "02-greet"]

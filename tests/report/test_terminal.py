@@ -5,14 +5,8 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from lifealign.evaluation.matrix import ScoreMatrix
-from lifealign.report.terminal import (
-    SUMMARY,
-    answers_table,
-    comparison_table,
-    matrix_table,
-    number_text,
-    summary_line,
-)
+from lifealign.evaluation.metrics import number_text
+from lifealign.report.terminal import SUMMARY, answers_table, comparison_table, matrix_table, summary_line
 
 MATRIX = ScoreMatrix(
     "adherence",

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifealign.config import SFTConfig
 from lifealign.model.tokens import TokenizedPair
+from lifealign.training.settings import SFTConfig
 from lifealign.training.stage import OptimizerBatch, plan_batches
 
 sizes = st.integers(1, 5)

@@ -11,16 +11,17 @@ import torch
 from tests.tiny import letter_task, pair
 from torch import Tensor
 
-from lifealign.config import PreferenceConfig, SFTConfig, StageConfig
 from lifealign.errors import TrainingError
 from lifealign.memory.update import Adapter
 from lifealign.methods import SeqFT
-from lifealign.methods.base import Method, StageContext, Step
+from lifealign.methods.base import Method, Step
 from lifealign.model.adapter import read_adapter, trainable_parameters, write_adapter
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import TokenizedPair, tokenize_pair
 from lifealign.training import stage as module
+from lifealign.training.moments import StageContext
 from lifealign.training.objectives import BatchOutcome, Objective, PreferenceObjective, SupervisedObjective
+from lifealign.training.settings import PreferenceConfig, SFTConfig, StageConfig
 from lifealign.training.stage import LogRow, train_stage
 
 TASK = letter_task("letters", "x", "y")

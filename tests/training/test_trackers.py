@@ -10,10 +10,10 @@ from accelerate.tracking import TensorBoardTracker
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.tiny import letter_task
 
-from lifealign.config import LifeConfig
-from lifealign.config_file import build_config
 from lifealign.errors import ConfigError, TrainingError
-from lifealign.life import Life
+from lifealign.life.life import Life
+from lifealign.life.settings import LifeConfig
+from lifealign.settings.section import build_config
 from lifealign.training import trackers
 
 MakeLife = Callable[..., Life]
@@ -55,7 +55,7 @@ def test_logs_of_steps_that_are_gone_go_too(make_life: MakeLife, monkeypatch: py
     life.rollback("01-one")
     assert [folder.name for folder in (life.directory.path / "logs").iterdir()] == ["01-one"]
     with monkeypatch.context() as patch:
-        patch.setattr("lifealign.learning.Learning.evaluate", None)  # killed after training, as far as the logs go
+        patch.setattr("lifealign.life.step.Learning.evaluate", None)  # killed after training, as far as the logs go
         with pytest.raises(TypeError):
             life.learn(TWO)
     life.learn(TWO)
@@ -76,7 +76,7 @@ def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_trained(
 ) -> None:
     monkeypatch.setattr(trackers, "get_available_trackers", list)
     life = make_life(report_to="wandb")
-    monkeypatch.setattr("lifealign.learning.train_stage", None)
+    monkeypatch.setattr("lifealign.life.step.train_stage", None)
     with pytest.raises(ConfigError, match="report_to: found wandb, which is not installed; `pip install wandb`"):
         life.learn(ONE)
     assert life.steps == []

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from lifealign.data.messages import Fault, content_of, is_nothing, looks_like_messages, parse_written
-from lifealign.data.task import Message
+from lifealign.data.pair import Message
 from lifealign.errors import DataError, describe
 
 ANSWERS = ("chosen", "rejected")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lifealign.data.messages import Fault
-from lifealign.data.task import Message
+from lifealign.data.pair import Message
 from lifealign.data.transcripts import turns_of
 from lifealign.errors import describe
 

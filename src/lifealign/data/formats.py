@@ -1,4 +1,4 @@
-"""Every accepted row shape, understood as :class:`~lifealign.data.task.Pair`.
+"""Every accepted row shape, understood as :class:`~lifealign.data.pair.Pair`.
 
 ::
 
@@ -27,15 +27,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from lifealign.data.columns import (
-    ANSWERS,
-    Row,
-    history_of,
-    input_of,
-    prompt_of,
-    refuse_what_is_not_text,
-    system_of,
-)
+from lifealign.data.columns import ANSWERS, Row, history_of, input_of, prompt_of, refuse_what_is_not_text, system_of
 from lifealign.data.conversations import (
     Content,
     alternating,
@@ -48,7 +40,7 @@ from lifealign.data.conversations import (
 )
 from lifealign.data.files import read_rows
 from lifealign.data.messages import Fault, content_of, is_nothing, missing
-from lifealign.data.task import Message, Pair
+from lifealign.data.pair import Message, Pair
 from lifealign.data.transcripts import answer_transcript, turns_of
 from lifealign.errors import DataError, describe
 
@@ -63,7 +55,7 @@ class UnclearTranscript(DataError):
 
 
 def read_pairs(path: str | Path) -> list[Pair]:
-    """Reads every row of a file or hub dataset; drops nothing (see :func:`lifealign.data.checks.read_clean`).
+    """Reads every row of a file or hub dataset; drops nothing (see :func:`lifealign.data.clean.read_clean`).
 
     Raises:
         DataError: At the first row or file fault.

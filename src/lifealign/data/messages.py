@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lifealign.data.files import unique_keys
-from lifealign.data.task import Message
+from lifealign.data.pair import Message
 from lifealign.errors import DataError, describe
 
 ROLES = ("system", "user", "assistant")

@@ -6,7 +6,10 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from lifealign.data.task import Pair
+from pydantic import Field
+
+from lifealign.data.pair import Pair
+from lifealign.settings.section import Settings
 
 
 def sample_for_replay(pairs: Sequence[Pair], fraction: float, seed: int) -> tuple[Pair, ...]:
@@ -89,3 +92,15 @@ class ReplayBuffer:
     def mix(self, current: Iterable[Pair]) -> list[Pair]:
         """The current task's pairs and those remembered of earlier ones; a pair that is in both appears once."""
         return distinct([*current, *self.pairs()])
+
+
+class ReplayConfig(Settings):
+    """What is remembered of finished tasks.
+
+    Attributes:
+        fraction: Share of each finished task's pairs, in [0, 1].
+        capacity: Most pairs in all; 0 switches replay off.
+    """
+
+    fraction: float = Field(0.2, ge=0, le=1)  # paper: 20 %
+    capacity: int = Field(3000, ge=0)  # released code

@@ -4,71 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import xxhash
 
+from lifealign.data.pair import Pair
 from lifealign.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lifealign.evaluation.adherence import AnswerCheck
+    from lifealign.data.answer_check import AnswerCheck
 
 TASK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit"
 ENDINGS = re.compile(r"(\.(jsonl|json|csv|tsv|parquet|gz))+$", re.IGNORECASE)
 PIPES = ("/dev/stdin", "/dev/fd/", "/proc/")
-
-
-class Message(NamedTuple):
-    """One turn of a conversation; ``role`` is ``system``, ``user`` or ``assistant``."""
-
-    role: str
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One preference: to this prompt, the chosen answer rather than the rejected one.
-
-    Attributes:
-        prompt: The conversation so far; at least one message, the last of them from the user.
-        chosen: Preferred answer of the assistant, plain text.
-        rejected: The other answer, plain text.
-        source: Where the pair came from, ``file:line``; not part of its identity.
-    """
-
-    prompt: tuple[Message, ...]
-    chosen: str
-    rejected: str
-    source: str = field(default="", compare=False)
-
-    @property
-    def key(self) -> str:
-        """Content hash (xxh3, 128 bits, hexadecimal) of prompt, chosen and rejected; the same in every run."""
-        parts = [part for message in self.prompt for part in message] + [self.chosen, self.rejected]
-        digest = xxhash.xxh3_128()
-        for part in parts:
-            encoded = part.encode("utf-8", "surrogatepass")
-            digest.update(len(encoded).to_bytes(8, "little") + encoded)
-        return digest.hexdigest()
-
-    def as_row(self) -> dict[str, Any]:
-        """The pair as a JSON row in the conversational form, with its source and content hash."""
-        return {
-            "prompt": [message._asdict() for message in self.prompt],
-            "chosen": self.chosen,
-            "rejected": self.rejected,
-            "source": self.source,
-            "key": self.key,
-        }
-
-    @classmethod
-    def from_row(cls, row: dict[str, Any]) -> Pair:
-        """Takes back what :meth:`as_row` wrote."""
-        prompt = tuple(Message(message["role"], message["content"]) for message in row["prompt"])
-        return cls(prompt, row["chosen"], row["rejected"], row["source"])
 
 
 @dataclass(frozen=True)
@@ -121,7 +72,7 @@ class Task:
             DataError: If a file is missing, empty, malformed, or has no usable pair, or every training prompt is held
                 out.
         """
-        from lifealign.data.checks import read_split
+        from lifealign.data.clean import read_split
 
         return cls(name, *read_split(train, test), check)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from itertools import groupby
 
-from lifealign.data.task import Message
+from lifealign.data.pair import Message
 
 TURN_START = re.compile(r"^(Human|Assistant):", re.MULTILINE)
 HUMAN_START = re.compile(r"^Human:", re.MULTILINE)

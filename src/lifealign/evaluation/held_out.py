@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lifealign.data.task import Pair
+from lifealign.data.pair import Pair
 from lifealign.errors import DataError
 from lifealign.model.base_model import most_positions
 from lifealign.model.prompt_pool import prompt_pool

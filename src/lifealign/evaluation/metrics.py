@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Unit = Literal["share", "nats", "points"]
 
@@ -52,3 +53,37 @@ PERPLEXITY = "perplexity"
 
 DEFAULT_METRICS = ("adherence", "preference_accuracy", "margin", PERPLEXITY)
 """What a life measures after each step unless it is told otherwise: nothing that costs a long generation or money."""
+
+
+def number_text(metric: str, value: float | None, *, signed: bool = False) -> str:
+    """A score as text: shares in per cent, margins in nats, others in points of 100; ``-`` where there is none.
+
+    Example:
+        >>> number_text("adherence", 0.8333), number_text("margin", 1.5), number_text("bleu", 27.25)
+        ('83 %', '1.50', '27.2')
+        >>> number_text("adherence", -0.1, signed=True), number_text("adherence", None)
+        ('-10 %', '-')
+    """
+    if value is None:
+        return "-"
+    sign = "+" if signed else ""
+    match METRICS[metric].unit:
+        case "share":
+            return format(100 * value, f"{sign}.0f") + " %"
+        case "nats":
+            return format(value, f"{sign}.2f")
+        case "points":
+            return format(value, f"{sign}.1f")
+
+
+def general_line(record: Mapping[str, Any]) -> str:
+    """Perplexity on general text now and of the base model, in one line.
+
+    Example:
+        >>> general_line({"perplexity": 11.0, "base": {"perplexity": 10.0}})
+        'perplexity on general text 11.00, of the base model 10.00 (+10.0 %; lower is better)'
+    """
+    now, base = record["perplexity"], record["base"]["perplexity"]
+    return (
+        f"perplexity on general text {now:.2f}, of the base model {base:.2f} ({now / base - 1:+.1%}; lower is better)"
+    ).replace("%;", " %;")

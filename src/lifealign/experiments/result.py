@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic import Field, JsonValue, model_validator
 
-from lifealign import storage
-from lifealign.config_words import Fault, Faults, nearest, shown
 from lifealign.errors import LifeError, describe
 from lifealign.evaluation.metrics import METRICS
-from lifealign.step_files import Figures, General, Outcomes
-from lifealign.typed_json import Count, Number, Record, validated
+from lifealign.life.disk.step_files import Figures, General, Outcomes
+from lifealign.life.disk.typed_json import Count, Number, Record, validated
+from lifealign.settings.faults import Fault, Faults, nearest, shown
+from lifealign.storage.files import read_json, write_json
 
 HASH = "content_hash"
 """Key of a result file beside those of :class:`RunResult`: :func:`content_hash` of all the others."""
@@ -202,8 +202,8 @@ class RunResult(Record):
         label: Row of a comparison's tables that the run belongs to; the method's title where no comparison named it.
         order: Name of the order of the tasks; the tasks' names, with commas, where no comparison named it.
         method: Key of the method.
-        settings: Every setting of the life, as :class:`~lifealign.config.LifeConfig` has them. An object of any keys:
-            those of the version that wrote the file, which a comparison holds against its own.
+        settings: Every setting of the life, as :class:`~lifealign.life.settings.LifeConfig` has them. An object of any
+            keys: those of the version that wrote the file, which a comparison holds against its own.
         environment: Versions of the libraries, by name.
         base: The base model.
         one_model: False where every task has a model of its own.
@@ -284,7 +284,7 @@ def write_result(path: Path, result: RunResult) -> None:
         LifeError: If the system refuses.
     """
     content = result.model_dump(mode="json")
-    storage.write_json(path, content | {HASH: content_hash(content)})
+    write_json(path, content | {HASH: content_hash(content)})
 
 
 def load_result(path: Path) -> RunResult:
@@ -294,7 +294,7 @@ def load_result(path: Path) -> RunResult:
         LifeError: If it is missing, no result file, or not what was written: each in one line that says where.
     """
     try:
-        content = storage.read_json(path)
+        content = read_json(path)
     except (RecursionError, ValueError) as error:
         raise LifeError(f"{path}: found lists nested too deep, or a number too long, to be read as JSON") from error
     if not isinstance(content, dict):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from lifealign.errors import LifeError
+from lifealign.errors import ConfigError, LifeError
 from lifealign.evaluation.metrics import PERPLEXITY
 from lifealign.experiments.result import (
     Base,
@@ -16,12 +16,13 @@ from lifealign.experiments.result import (
     RunResult,
     StageSummary,
     StepResult,
+    load_result,
     write_result,
 )
-from lifealign.life import Life
-from lifealign.manifest import Version
-from lifealign.step_files import Figures, General, consolidation, saved_method, time_taken, training
-from lifealign.typed_json import validated
+from lifealign.life.disk.manifest import MANIFEST, Version
+from lifealign.life.disk.step_files import Figures, General, consolidation, saved_method, time_taken, training
+from lifealign.life.disk.typed_json import validated
+from lifealign.life.life import Life
 
 
 def result_of(life: Life, *, label: str | None = None, order: str | None = None) -> RunResult:
@@ -140,3 +141,18 @@ def _by_kind(factors: Mapping[str, Figures]) -> dict[str, Figures]:
         kind: Figures(**{name: round(fmean(getattr(row, name) for row in rows), 5) for name in Figures.model_fields})
         for kind, rows in kinds.items()
     }
+
+
+def load_run(path: Path) -> RunResult:
+    """Reads a run: the directory of a life, or a result file.
+
+    Raises:
+        ConfigError: If the path is neither.
+        LifeError: If the life or the file is damaged, or the file is no result file.
+    """
+    if (path / MANIFEST).is_file():
+        return result_of(Life.open(path))
+    if path.is_file():
+        return load_result(path)
+    what = "a directory without life.json" if path.is_dir() else "nothing"
+    raise ConfigError(f"{path}: found {what}, expected a life or a result file")

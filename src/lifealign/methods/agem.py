@@ -8,10 +8,11 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field, PrivateAttr
 
-from lifealign.methods.base import Method, Paper, StageContext, StepContext
+from lifealign.methods.base import Method, Paper, StepContext
 from lifealign.methods.gem import draw
+from lifealign.methods.gradients import apply_gradient, gradient_vector, project_to_halfspace
 from lifealign.model.tokens import TokenizedPair
-from lifealign.training.gradient_projection import apply_gradient, gradient_vector, project_to_halfspace
+from lifealign.training.moments import StageContext
 
 
 class AGEM(Method):

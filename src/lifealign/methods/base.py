@@ -10,14 +10,14 @@ from jaxtyping import Float
 from peft import PeftModel
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
-from torch.nn import Parameter
 
 from lifealign.data.task import Task, step_name
 from lifealign.memory.long_term import Consolidation, LongTermMemory, consolidate
 from lifealign.memory.update import Adapter
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import TokenizedPair
-from lifealign.training.objectives import BatchOutcome, Objective, StageName
+from lifealign.training.moments import StageContext
+from lifealign.training.objectives import BatchOutcome, Logps, Objective, StageName
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,6 @@ class Segment:
     consolidated: bool = True
 
 
-Logps = Mapping[str, tuple[float, float]]
-"""Log-probabilities ``(chosen, rejected)``, sums over tokens in nats, by the pair's key."""
-
-
 @dataclass(frozen=True)
 class StepContext:
     """What a method may ask of a step, before its training (``attach``) and after it (``remember``).
@@ -87,25 +83,6 @@ class StepContext:
         """The pairs of the step's own tasks."""
         own = {pair.key for task in self.step.tasks for pair in task.train}
         return [pair for pair in self.pairs if pair.key in own]
-
-
-@dataclass(frozen=True)
-class StageContext:
-    """What a method may ask of the running stage.
-
-    Attributes:
-        stage: ``sft`` or ``preference``.
-        step: The step of the lifelong loop.
-        parameters: Trainable parameters, by the names of an :data:`~lifealign.memory.update.Adapter`.
-        loss_of: Mean loss of any pairs under this stage's objective at the current parameters, with gradient.
-        figures: Numbers that the method wants in the log of the optimizer step, by name.
-    """
-
-    stage: StageName
-    step: Step
-    parameters: Mapping[str, Parameter]
-    loss_of: Callable[[Sequence[TokenizedPair]], Tensor]
-    figures: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from pydantic import Field, PrivateAttr, model_validator
 from torch import Tensor
 
-from lifealign.methods.base import Logps, Method, MethodState, Paper, StageContext, StepContext
-from lifealign.training.objectives import BatchOutcome
+from lifealign.methods.base import Method, MethodState, Paper, StepContext
+from lifealign.training.moments import StageContext
+from lifealign.training.objectives import BatchOutcome, Logps
 
 CLASSES = ("high_probability_high_reward", "high_probability_low_reward", "low_probability_high_reward",
            "low_probability_low_reward", "ordinary")  # fmt: skip

@@ -8,8 +8,9 @@ from peft import PeftModel
 from pydantic import Field, PrivateAttr, model_validator
 from torch import Tensor
 
-from lifealign.methods.base import Method, Paper, StageContext, StepContext
+from lifealign.methods.base import Method, Paper, StepContext
 from lifealign.model.prompt_pool import PromptPool, attach_pool, prompt_pool
+from lifealign.training.moments import StageContext
 from lifealign.training.objectives import BatchOutcome
 
 

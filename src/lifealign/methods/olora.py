@@ -10,8 +10,9 @@ from pydantic import Field, PrivateAttr
 from torch import Tensor
 
 from lifealign.memory.update import Adapter
-from lifealign.methods.base import Method, Paper, StageContext, StepContext
+from lifealign.methods.base import Method, Paper, StepContext
 from lifealign.model.adapter import freeze_adapter, lora_rank
+from lifealign.training.moments import StageContext
 from lifealign.training.objectives import BatchOutcome
 
 

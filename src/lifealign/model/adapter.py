@@ -23,7 +23,7 @@ from lifealign.model.prompt_pool import PREFIX, prompt_pool
 from lifealign.model.seeded import seeded
 
 if TYPE_CHECKING:
-    from lifealign.config import AdapterConfig
+    from lifealign.model.settings import AdapterConfig
 
 QUERIES_AND_VALUES = ("q_proj", "v_proj")
 FUSED = (("qkv_proj",), ("query_key_value",), ("c_attn",), ("Wqkv",), ("q_b_proj", "kv_b_proj"), ("in_proj",))

@@ -35,7 +35,7 @@ from lifealign.model.proof import Proof, prove, require_causal
 from lifealign.model.template_check import TemplateFacts, require_usable_template
 
 if TYPE_CHECKING:
-    from lifealign.config import ModelConfig
+    from lifealign.model.settings import ModelConfig
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from transformers import PreTrainedTokenizerBase
 
-from lifealign.data.task import Message
+from lifealign.data.pair import Message
 from lifealign.model.chat_template import ANSWER, ASK, ASK_AGAIN, RULE, TemplateFault, chat_template_of
 from lifealign.model.control_text import CannotEncode, ControlText
 from lifealign.model.reasoning import CHANNELS, Reasoning

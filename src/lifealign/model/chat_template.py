@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import xxhash
 from jinja2 import TemplateSyntaxError
 
-from lifealign.data.task import Message
+from lifealign.data.pair import Message
 from lifealign.errors import ModelError
 from lifealign.model.reasoning import CHANNELS, THINK, Reasoning, Tags, tags_in, without_reasoning
 from lifealign.model.template_sandbox import PINNED, OverBudget, TemplateSandbox

@@ -19,13 +19,13 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from lifealign import storage
-from lifealign.data.task import Message
+from lifealign.data.pair import Message
 from lifealign.errors import LifeError
 from lifealign.model.chat_codec import chat_codec_of
 from lifealign.model.prompt_pool import active_pool
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import prompt_ids
+from lifealign.storage.files import read_sealed_json, write_sealed_json
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ class AnswerCache:
         self._answers: dict[str, str] = {}
         if path is not None and path.exists():
             try:
-                self._answers = _checked(storage.read_sealed_json(path).get("answers"))
+                self._answers = _checked(read_sealed_json(path).get("answers"))
             except (LifeError, TypeError) as error:
                 logger.warning("%s: damaged; ignored, answers are generated again (%s)", path, error)
 
@@ -254,7 +254,7 @@ class AnswerCache:
         if self.path is None:
             return
         try:
-            storage.write_sealed_json(self.path, {"answers": self._answers})
+            write_sealed_json(self.path, {"answers": self._answers})
         except LifeError as error:
             logger.warning("%s; these answers are generated again where they are needed later", error)
 

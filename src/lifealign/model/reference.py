@@ -12,10 +12,10 @@ from typing import Literal
 import torch
 import xxhash
 
-from lifealign import storage
 from lifealign.errors import LifeError, TrainingError
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import TokenizedPair
+from lifealign.storage.tensors import read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -82,12 +82,12 @@ class ReferenceCache:
         names = sorted(self._logps)
         keys = torch.frombuffer(bytearray(bytes.fromhex("".join(names))), dtype=torch.uint8).reshape(-1, 16)
         logps = torch.tensor([self._logps[name] for name in names], dtype=torch.float32)
-        storage.write_tensors(self.path, {"keys": keys, "logps": logps, "checksum": _checksum(keys, logps)})
+        write_tensors(self.path, {"keys": keys, "logps": logps, "checksum": _checksum(keys, logps)})
 
 
 def _read(path: Path) -> dict[str, tuple[float, float]]:
     with contextlib.suppress(LifeError, KeyError, ValueError):
-        tensors = storage.read_tensors(path)
+        tensors = read_tensors(path)
         keys, logps = tensors["keys"], tensors["logps"]
         if torch.equal(tensors["checksum"], _checksum(keys, logps)):
             names = [bytes(row).hex() for row in keys.tolist()]

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from transformers import PreTrainedTokenizerBase
 
-from lifealign.data.task import Message
+from lifealign.data.pair import Message
 from lifealign.errors import ModelError
 from lifealign.model.chat_codec import ChatCodec, chat_codec_of
 from lifealign.model.chat_template import ANSWER, ASK, RULE, ChatTemplate, TemplateFault, chat_template_of

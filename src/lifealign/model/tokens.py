@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from lifealign.data.task import Message, Pair
+from lifealign.data.pair import Message, Pair
 from lifealign.errors import DataError
 from lifealign.model.chat_codec import ChatCodec, Hidden, chat_codec_of
 from lifealign.model.chat_template import TemplateFault

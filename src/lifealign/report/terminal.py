@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lifealign.evaluation.matrix import ScoreMatrix
-from lifealign.evaluation.metrics import METRICS
-from lifealign.printing import one_line, plain
+from lifealign.evaluation.metrics import number_text
+from lifealign.report.printing import one_line, plain
 
 SUMMARY = {
     "last": "last",
@@ -131,7 +131,7 @@ def answers_table(answers: Mapping[str, tuple[str, Mapping[str, bool]]]) -> Tabl
 
 
 def preference_table(result: Mapping[str, Any]) -> Table:
-    """What a judge prefers: per task and over all, as :func:`~lifealign.evaluation.against.compare_versions` says."""
+    """What a judge prefers: per task and over all, as :func:`~lifealign.life.head_to_head.compare_versions` says."""
     title = plain(one_line(f"{result['version']} against {result['against']}"), "italic")
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for column in ("task", "win", "tie", "loss", "missing", "win rate", "95 % interval", "order mattered"):
@@ -144,40 +144,6 @@ def preference_table(result: Mapping[str, Any]) -> Table:
         moved = "-" if found["moved"] is None else f"{found['moved']:.0%}"
         table.add_row(plain(task), *counts, f"{found['rate']:.0%}", f"{found['low']:.0%} to {found['high']:.0%}", moved)
     return table
-
-
-def number_text(metric: str, value: float | None, *, signed: bool = False) -> str:
-    """A score as text: shares in per cent, margins in nats, others in points of 100; ``-`` where there is none.
-
-    Example:
-        >>> number_text("adherence", 0.8333), number_text("margin", 1.5), number_text("bleu", 27.25)
-        ('83 %', '1.50', '27.2')
-        >>> number_text("adherence", -0.1, signed=True), number_text("adherence", None)
-        ('-10 %', '-')
-    """
-    if value is None:
-        return "-"
-    sign = "+" if signed else ""
-    match METRICS[metric].unit:
-        case "share":
-            return format(100 * value, f"{sign}.0f") + " %"
-        case "nats":
-            return format(value, f"{sign}.2f")
-        case "points":
-            return format(value, f"{sign}.1f")
-
-
-def general_line(record: Mapping[str, Any]) -> str:
-    """Perplexity on general text now and of the base model, in one line.
-
-    Example:
-        >>> general_line({"perplexity": 11.0, "base": {"perplexity": 10.0}})
-        'perplexity on general text 11.00, of the base model 10.00 (+10.0 %; lower is better)'
-    """
-    now, base = record["perplexity"], record["base"]["perplexity"]
-    return (
-        f"perplexity on general text {now:.2f}, of the base model {base:.2f} ({now / base - 1:+.1%}; lower is better)"
-    ).replace("%;", " %;")
 
 
 def _cell(metric: str, row: Mapping[str, float], task: str) -> str:

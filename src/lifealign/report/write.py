@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lifealign import storage
 from lifealign.errors import ConfigError
-from lifealign.life import Life
-from lifealign.report.comparison import compare_results
+from lifealign.experiments.comparison import compare_results
+from lifealign.experiments.result_of_life import load_run
+from lifealign.life.life import Life
 from lifealign.report.figures import comparison_figures, life_figures, write_figures
 from lifealign.report.page.life_page import life_page
-from lifealign.report.page.runs_page import load_run, runs_page
+from lifealign.report.page.runs_page import runs_page
+from lifealign.storage.files import write_text
 
 PAGE = "report.html"
 
@@ -49,5 +50,5 @@ def write_report(
         page, path = runs_page(loaded, against), out or Path(PAGE)
         drawn = None if figures is None else comparison_figures(compare_results(loaded, against))
     written = [] if figures is None or drawn is None else write_figures(figures, drawn)
-    storage.write_text(path, page)
+    write_text(path, page)
     return path, written

@@ -207,3 +207,7 @@ class PreferenceObjective:
         reference = torch.tensor([self.reference[pair.key] for pair in pairs], dtype=logps.dtype, device=logps.device)
         margins = preference_margin(chosen, rejected, reference[:, 0], reference[:, 1], self.beta)
         return BatchOutcome(self.stage, pairs, dpo_loss(margins), chosen, rejected, margins)
+
+
+Logps = Mapping[str, tuple[float, float]]
+"""Log-probabilities ``(chosen, rejected)``, sums over tokens in nats, by the pair's key."""

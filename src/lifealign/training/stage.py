@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,17 +16,14 @@ from torch.optim import AdamW
 from transformers import get_cosine_schedule_with_warmup
 
 from lifealign.errors import TrainingError
-from lifealign.methods.base import Method, StageContext, Step
 from lifealign.model.adapter import trainable_parameters
 from lifealign.model.runtime import Runtime
 from lifealign.model.seeded import seeded
 from lifealign.model.tokens import TokenizedPair
+from lifealign.training.listeners import StageListener
+from lifealign.training.moments import Moments, StageContext
 from lifealign.training.objectives import Objective
-from lifealign.training.progress import Progress
-from lifealign.training.trackers import Trackers
-
-if TYPE_CHECKING:
-    from lifealign.config import StageConfig
+from lifealign.training.settings import StageConfig
 
 LogRow = dict[str, float]
 
@@ -70,12 +67,11 @@ def train_stage(
     pairs: Sequence[TokenizedPair],
     objective: Objective,
     settings: StageConfig,
-    method: Method,
-    step: Step,
+    method: Moments,
+    task: str,
     *,
     seed: int,
-    progress: Progress | None = None,
-    trackers: Trackers | None = None,
+    listeners: Sequence[StageListener] = (),
 ) -> list[LogRow]:
     """Trains the active adapter on pairs under one objective; optimiser and schedule start fresh.
 
@@ -85,10 +81,9 @@ def train_stage(
         objective: SFT or preference.
         settings: Learning rate, epochs, batch sizes and the like of this stage.
         method: Its moments are called where they belong.
-        step: The step of the lifelong loop this stage is part of.
+        task: What is learnt, for messages.
         seed: Decides the order of pairs and dropout.
-        progress: Where to show progress, or None.
-        trackers: Who else is told the figures of each optimizer step, or None.
+        listeners: Who is told the figures of each optimizer step.
 
     Returns:
         One row per optimizer step: ``loss`` (weighted, with the penalty: what was minimised), ``grad_norm`` (before
@@ -110,7 +105,7 @@ def train_stage(
     rate = settings.learning_rate * method.learning_rate_factor
     optimizer = AdamW(parameters.values(), lr=rate, weight_decay=settings.weight_decay)
     schedule = get_cosine_schedule_with_warmup(optimizer, warmup, len(batches))
-    stage = _Stage(runtime, objective, method, step, parameters)
+    stage = _Stage(runtime, objective, method, parameters)
 
     log: list[LogRow] = []
     model.train()
@@ -118,21 +113,19 @@ def train_stage(
         for number, batch in enumerate(batches):
             figures = _Figures()
             for loss in stage.losses(batch, figures):
-                _require_finite(loss, "loss", step, objective, number)
+                _require_finite(loss, "loss", task, objective, number)
                 loss.backward()
             method.edit_gradients(stage.context)
             norm = clip_grad_norm_(parameters.values(), settings.max_grad_norm)
-            _require_finite(norm, "gradient norm", step, objective, number)
+            _require_finite(norm, "gradient norm", task, objective, number)
             row = {"epoch": batch.epoch, "grad_norm": float(norm), "learning_rate": schedule.get_last_lr()[0]}
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
             log.append(figures.row() | row | stage.context.figures)
             stage.context.figures.clear()
-            if progress is not None:
-                progress.update(objective.stage, number + 1, len(batches), log[-1])
-            if trackers is not None:
-                trackers.log(objective.stage, log[-1])
+            for listener in listeners:
+                listener.update(objective.stage, number + 1, len(batches), log[-1])
     model.eval()
     return log
 
@@ -143,12 +136,11 @@ class _Stage:
 
     runtime: Runtime
     objective: Objective
-    method: Method
-    step: Step
+    method: Moments
     parameters: dict[str, torch.nn.Parameter]
 
     def __post_init__(self) -> None:
-        self.context = StageContext(self.objective.stage, self.step, self.parameters, self.loss_of)
+        self.context = StageContext(self.objective.stage, self.parameters, self.loss_of)
 
     def losses(self, batch: OptimizerBatch, figures: _Figures) -> Iterator[Tensor]:
         """One loss per micro-batch; they add up to the loss of the whole optimizer batch."""
@@ -213,11 +205,11 @@ def _gradient_checkpointing(runtime: Runtime, wanted: bool) -> Iterator[None]:
             base.gradient_checkpointing_disable()
 
 
-def _require_finite(value: Tensor, name: str, step: Step, objective: Objective, number: int) -> None:
+def _require_finite(value: Tensor, name: str, task: str, objective: Objective, number: int) -> None:
     if not torch.isfinite(value).all():
         raise TrainingError(
             f"the {name} is {float(value.detach())}",
-            task="+".join(task.name for task in step.tasks),
+            task=task,
             stage=objective.stage,
             step=number + 1,
             way_out="Nothing of this task was kept; a lower learning_rate or float32 may help",

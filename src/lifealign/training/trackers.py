@@ -36,18 +36,16 @@ class Trackers:
         self, report_to: Sequence[str], *, life: str, step: str, folder: Path, settings: Mapping[str, Any]
     ) -> None:
         require_trackers(report_to)
-        self._done: dict[str, int] = {}
         self._trackers: dict[str, GeneralTracker] = {}
         for name in report_to:
             self._trackers[name] = _tracker(name, life, step, folder)
         self._each(lambda tracker: tracker.start())
         self._each(lambda tracker: tracker.store_init_configuration(flat(settings)))
 
-    def log(self, stage: str, figures: Mapping[str, float]) -> None:
-        """Notes the figures of the next optimizer step of a stage, as ``stage/figure``."""
-        number = self._done[stage] = self._done.get(stage, 0) + 1
+    def update(self, stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+        """Notes the figures of an optimizer step, as ``stage/figure``."""
         values = {f"{stage}/{name}": value for name, value in figures.items()}
-        self._each(lambda tracker: tracker.log(values, step=number))
+        self._each(lambda tracker: tracker.log(values, step=done))
 
     def finish(self, scores: Mapping[str, Mapping[str, float]], number: int) -> None:
         """Notes the scores of the step, as ``metric/task``, and closes the run.

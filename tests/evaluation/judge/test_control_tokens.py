@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from lifealign.data.task import Message
+from lifealign.data.pair import Message
 from lifealign.evaluation.judge import rubric_for
 from lifealign.evaluation.judge.question import mark_question
 from lifealign.model.base_model import EMBEDDED, EMBEDDED_INSTALL, EMBEDDED_PACKAGE, load_tokenizer

@@ -22,10 +22,8 @@ from typing import Any
 import pytest
 from tests.scripted_judge import Says, block, scripted_judge
 
-from lifealign.config_file import build_config
-from lifealign.data.task import Message, Pair
+from lifealign.data.pair import Message, Pair
 from lifealign.errors import ConfigError
-from lifealign.evaluation.evaluate import HeldOut
 from lifealign.evaluation.judge import (
     AnswerPair,
     Item,
@@ -40,11 +38,13 @@ from lifealign.evaluation.judge import (
     win_rate,
 )
 from lifealign.evaluation.judge import question as question_module
-from lifealign.evaluation.judge.apart import each
+from lifealign.evaluation.judge.cache import Stored, Verdicts
+from lifealign.evaluation.judge.concurrency import each
 from lifealign.evaluation.judge.pairwise import Outcome, wilson_interval
 from lifealign.evaluation.judge.question import mark_question
-from lifealign.evaluation.judge.trouble import BACKOFF, LONGEST_BACKOFF, pause
-from lifealign.evaluation.judge.verdicts import Stored, Verdicts
+from lifealign.evaluation.judge.retries import BACKOFF, LONGEST_BACKOFF, pause
+from lifealign.evaluation.scores import HeldOut
+from lifealign.settings.section import build_config
 
 GENERAL = rubric_for("general")
 KEY = "sk-planted-fedcba9876543210"

@@ -5,7 +5,7 @@ import re
 import pytest
 from tests.scripted_judge import block, scripted_judge
 
-from lifealign.data.task import Message
+from lifealign.data.pair import Message
 from lifealign.evaluation.judge import AnswerPair, Item, Judge, JudgeConfig, rubric_for
 from lifealign.evaluation.judge.question import mark_question, preference_question
 

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 from tests.scripted_judge import Says, Script, ScriptedJudge, block, scripted_judge
 
-from lifealign.config_file import build_config
-from lifealign.data.task import Message
+from lifealign.data.pair import Message
 from lifealign.errors import ConfigError
 from lifealign.evaluation.judge import (
     AnswerPair,
@@ -29,6 +28,7 @@ from lifealign.evaluation.judge import (
     rubric_for,
     win_rate,
 )
+from lifealign.settings.section import build_config
 
 GENERAL = rubric_for("general")
 

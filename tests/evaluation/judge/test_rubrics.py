@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lifealign.data.catalog import CATALOG
+from lifealign.data.suites.paper import CATALOG
 from lifealign.errors import ConfigError
 from lifealign.evaluation.judge import load_rubric, rubric_for
 from lifealign.evaluation.judge.question import mark_question

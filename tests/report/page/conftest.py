@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from tests.tiny import letter_task, pair
 
-from lifealign.config import LifeConfig
-from lifealign.config_file import build_config
+from lifealign.data.answer_check import AnswerCheck
 from lifealign.data.task import Task
-from lifealign.evaluation.adherence import AnswerCheck
-from lifealign.life import Life
+from lifealign.experiments.result_of_life import load_run
+from lifealign.life.life import Life
+from lifealign.life.settings import LifeConfig
 from lifealign.report.page.life_page import life_page
-from lifealign.report.page.runs_page import load_run, runs_page
+from lifealign.report.page.runs_page import runs_page
+from lifealign.settings.section import build_config
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 EVIL = "<script>document.title='owned';alert(1)</script><img src=x onerror=\"document.title='owned'\">"

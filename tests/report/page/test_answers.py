@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifealign.records import Record
-from lifealign.report.page.answers import ALIKE, changes
-from lifealign.report.page.prompts import MOST_PROMPTS, evenly, prompt_cards
+from lifealign.life.disk.measurements import Record
+from lifealign.report.page.answers import ALIKE, MOST_PROMPTS, changes, evenly, prompt_cards
 
 WORDS = st.lists(st.sampled_from(["one", "two", "three", " ", ".", "\n"]), max_size=20).map("".join)
 

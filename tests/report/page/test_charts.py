@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifealign.report.page.bars import bar_chart, bar_charts
-from lifealign.report.page.charts import line_chart, line_charts
-from lifealign.report.page.dots import Values, dot_plot
-from lifealign.report.page.scales import CHARACTER, level, round_ticks, shortened, spread, step_labels
-from lifealign.report.page.strips import strip_panels
+from lifealign.report.page.charts.bars import bar_chart, bar_charts
+from lifealign.report.page.charts.dots import Values, dot_plot
+from lifealign.report.page.charts.layer_strips import strip_panels
+from lifealign.report.page.charts.lines import line_chart, line_charts
+from lifealign.report.page.charts.scales import CHARACTER, level, round_ticks, shortened, spread, step_labels
 
 
 def test_a_line_runs_through_its_points() -> None:

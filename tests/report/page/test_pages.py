@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from tests.tiny import letter_task, pair
 
+from lifealign.data.answer_check import AnswerCheck
 from lifealign.data.task import Task
 from lifealign.errors import ConfigError, LifeError
-from lifealign.evaluation.adherence import AnswerCheck
-from lifealign.evaluation.on_demand import Evaluation, evaluate_life, settings_for
 from lifealign.experiments.result import RunResult
-from lifealign.experiments.result_of_life import result_of, save_result
-from lifealign.life import Life
+from lifealign.experiments.result_of_life import load_run, result_of, save_result
+from lifealign.life.evaluate import Evaluation, evaluate_life, settings_for
+from lifealign.life.life import Life
 from lifealign.report.page.life_page import life_page
-from lifealign.report.page.runs_page import load_run, runs_page
+from lifealign.report.page.runs_page import runs_page
 
 MakeLife = Callable[..., Life]
 EVIL = "</style></script><script>alert(1)</script><img src=x onerror=alert(2)> \"><b>'&amp; ]]> --> {{ 7*7 }}"

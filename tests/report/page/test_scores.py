@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from tests.tiny import letter_task
 
-from lifealign.life import Life
+from lifealign.life.life import Life
 from lifealign.report.page.scores import key_figures, metric_panel
 
 MakeLife = Callable[..., Life]

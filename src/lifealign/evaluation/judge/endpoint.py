@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from lifealign.errors import ConfigError
-from lifealign.evaluation.judge.config import JudgeConfig
-from lifealign.evaluation.judge.failures import JudgeError
-from lifealign.evaluation.judge.secret import read_key, redacted
-from lifealign.evaluation.judge.trouble import Trouble, pause, trouble_of_status
+from lifealign.errors import ConfigError, JudgeError
+from lifealign.evaluation.judge.api_key import read_key, redacted
+from lifealign.evaluation.judge.retries import Trouble, pause, trouble_of_status
+from lifealign.evaluation.judge.settings import JudgeConfig
 
 logger = logging.getLogger(__name__)
 

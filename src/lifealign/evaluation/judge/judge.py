@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lifealign.evaluation.judge.pointwise import Item
+from lifealign.evaluation.judge.question import layout_fingerprint
+from lifealign.evaluation.judge.rubrics import Rubric, known_rubrics, rubric_for
+
+if TYPE_CHECKING:
+    from lifealign.data.pair import Pair
+    from lifealign.evaluation.scores import HeldOut
+
 from pathlib import Path
 from typing import Self
 
-from lifealign.evaluation.judge.asking import Judging, Tally
-from lifealign.evaluation.judge.config import JudgeConfig
+from lifealign.evaluation.judge.cache import Verdicts
 from lifealign.evaluation.judge.endpoint import Budget
 from lifealign.evaluation.judge.pairwise import AnswerPair, Preferences, compare_answers
-from lifealign.evaluation.judge.pointwise import Item, Marks, give_marks
-from lifealign.evaluation.judge.verdicts import Verdicts
+from lifealign.evaluation.judge.pointwise import Marks, give_marks
+from lifealign.evaluation.judge.session import Judging, Tally
+from lifealign.evaluation.judge.settings import JudgeConfig
 
 logger = logging.getLogger(__name__)
 
@@ -80,3 +92,46 @@ def _log(model: str, number: int, missing: int, tally: Tally) -> None:
         tally.cached,
         tally.requests,
     )
+
+
+class TaskJudge:
+    """Gives points to answers by the rubric of their task, with the chosen answer as the reference.
+
+    Args:
+        judge: Who is asked.
+        rubric: The rubric of every task; None takes that of each task's name, or the general one.
+
+    Attributes:
+        max_missing: Share of a task's marks that may be missing.
+    """
+
+    def __init__(self, judge: Judge, rubric: Rubric | None = None) -> None:
+        self.judge, self.rubric = judge, rubric
+        self.max_missing = judge.config.max_missing
+
+    def __call__(self, task: HeldOut, pairs: Sequence[Pair], answers: Sequence[str]) -> list[float | None]:
+        """Points from 10 to 100 of answers to the prompts of some pairs; None where there is no mark."""
+        rubric = self.rubric or rubric_for(task.name)
+        items = [Item(pair.prompt, answer, pair.chosen, rubric) for pair, answer in zip(pairs, answers, strict=True)]
+        marks = self.judge.marks(items)
+        if marks.missing:
+            kinds = Counter(reason.partition(":")[0] for reason in marks.reasons if reason)
+            told = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+            example = next(reason for reason in marks.reasons if reason)
+            logger.warning(
+                "%s: %d of %d marks are missing (%s); %s", task.name, marks.missing, len(items), told, example
+            )
+        return list(marks.points)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides a mark: model, place, what is sent with every question, and the words of rubrics and layout."""
+        config = self.judge.config
+        rubrics = [self.rubric] if self.rubric is not None else [rubric_for(name) for name in known_rubrics()]
+        words = " ".join([layout_fingerprint(), *(rubric.fingerprint for rubric in rubrics)])
+        return {
+            "judge": config.model,
+            "place": config.place,
+            "max_tokens": config.max_tokens,
+            "seed": config.seed,
+            "words": hashlib.sha256(words.encode()).hexdigest()[:16],
+        }

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
-from lifealign.data.task import Message
-from lifealign.evaluation.judge.asking import Judging, Tally
+from lifealign.data.pair import Message
 from lifealign.evaluation.judge.question import preference_question
 from lifealign.evaluation.judge.rubrics import Rubric
+from lifealign.evaluation.judge.session import Judging, Tally
 
 CONFIDENCE = 0.95
 

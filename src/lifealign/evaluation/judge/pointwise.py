@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from lifealign.data.task import Message
-from lifealign.evaluation.judge.asking import Judging, Tally
+from lifealign.data.pair import Message
 from lifealign.evaluation.judge.question import mark_question
 from lifealign.evaluation.judge.rubrics import MARKS, Rubric
+from lifealign.evaluation.judge.session import Judging, Tally
 
 POINTS = 10.0  # per mark, as in the paper: scores lie from 10 to 100
 
@@ -38,7 +38,7 @@ class Marks:
     Attributes:
         marks: From 1 to 10, in the order of the items; None where there is none, which is never a 0.
         reasons: Why a mark is missing, empty where it is there; see
-            :class:`~lifealign.evaluation.judge.asking.Verdict`.
+            :class:`~lifealign.evaluation.judge.session.Verdict`.
         tally: What they have cost.
     """
 

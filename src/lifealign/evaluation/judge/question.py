@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lifealign.data.task import Message
+from lifealign.data.pair import Message
 from lifealign.evaluation.judge.rubrics import MARKS, Rubric
 
 ATTEMPTS = 3

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from lifealign.config_words import nearest
 from lifealign.errors import ConfigError
+from lifealign.settings.faults import nearest
 
 FOLDER = Path(__file__).parent / "rubrics"
 GENERAL = "general"

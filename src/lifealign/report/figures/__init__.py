@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lifealign import storage
 from lifealign.evaluation.matrix import ScoreMatrix
-from lifealign.report.comparison import Comparison
+from lifealign.experiments.comparison import Comparison
 from lifealign.report.figures.heat_map import heat_map
 from lifealign.report.figures.lines import general_text, over_time
-from lifealign.report.figures.look import Figure, look
 from lifealign.report.figures.methods import methods_side_by_side
+from lifealign.report.figures.style import Figure, look
+from lifealign.storage.files import write_bytes
 
 
 def life_figures(
@@ -89,6 +89,6 @@ def write_figures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
                 content = io.BytesIO()
                 figure.savefig(content, format=ending, **more)
                 path = folder / f"{name}.{ending}"
-                storage.write_bytes(path, content.getvalue())
+                write_bytes(path, content.getvalue())
                 paths.append(path)
     return paths

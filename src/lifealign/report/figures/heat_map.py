@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lifealign.evaluation.matrix import ScoreMatrix
-from lifealign.evaluation.metrics import METRICS
-from lifealign.report.figures.look import (
+from lifealign.evaluation.metrics import METRICS, number_text
+from lifealign.report.figures.style import (
     COLUMN,
     GREY,
     PAGE,
@@ -19,7 +19,6 @@ from lifealign.report.figures.look import (
     settled,
     shortened,
 )
-from lifealign.report.terminal import number_text
 
 DARKEST = (0x08 / 255, 0x45 / 255, 0x8A / 255)
 """Red, green and blue of the cell with the best score; the worst is white."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from lifealign.evaluation.matrix import ScoreMatrix
 from lifealign.evaluation.metrics import METRICS
-from lifealign.report.figures.look import (
+from lifealign.report.figures.style import (
     COLUMN,
     GREY,
     PAGE,

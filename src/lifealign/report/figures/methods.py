@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lifealign.evaluation.metrics import METRICS
-from lifealign.report.comparison import MetricTable, OrderTables, Row
-from lifealign.report.figures.look import (
+from lifealign.experiments.comparison import MetricTable, OrderTables, Row
+from lifealign.report.figures.style import (
     COLOURS,
     GREY,
     MARKERS,

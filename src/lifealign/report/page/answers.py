@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+from lifealign.life.disk.measurements import Record
 
 WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 LONGEST = 4000
@@ -68,3 +70,88 @@ def _alike(old: Sequence[str], new: Sequence[str]) -> bool:
 def _marked(removed: str, added: str) -> list[Piece]:
     pieces = (Piece("removed", removed), Piece("added", added))
     return [piece for piece in pieces if piece.text]
+
+
+SHOWN_PROMPTS = 8
+"""Prompts whose answers stand open; the others are folded."""
+
+
+MOST_PROMPTS = 100
+"""Prompts in the page at all."""
+
+
+def prompt_cards(records: Sequence[Record], steps: Sequence[str], tasks: Sequence[str]) -> list[dict[str, Any]]:
+    """Prompts with the answers of the base and of every version that has one, evenly spaced ones first.
+
+    Args:
+        records: What was measured of each step.
+        steps: Names of the steps.
+        tasks: Names of the tasks as they were learnt: the order in which verdicts are shown.
+    """
+    place = {task: number for number, task in enumerate(tasks)}
+    columns: list[tuple[str, dict[str, dict[str, Any]]]] = []
+    base: dict[str, dict[str, Any]] = {}
+    asking: dict[str, set[str]] = {}
+    for step, record in zip(steps, records, strict=True):
+        for row in record.base_answers:  # asked by the tasks of several steps, each with its own check
+            known = base.get(_key(row), row)
+            base[_key(row)] = row | {"holds": known["holds"] | row["holds"]}
+        for row in (*record.base_answers, *record.answers):
+            asking.setdefault(_key(row), set()).update(task for task in row.get("tasks", ()) if task in place)
+        columns.append((step, {_key(row): row for row in record.answers}))
+    columns.insert(0, ("base model", base))
+    keys = list(dict.fromkeys(key for _, answers in columns for key in answers))
+    first = evenly(keys, SHOWN_PROMPTS)
+    shown = []
+    for key in [*first, *(key for key in keys if key not in first)][:MOST_PROMPTS]:
+        answers: list[dict[str, Any]] = []
+        before: str | None = None
+        for label, row in [(label, column[key]) for label, column in columns if key in column]:
+            pieces = changes(before, row["answer"])
+            answers.append(
+                {
+                    "label": label,
+                    "pieces": pieces,
+                    "state": _state(before, row["answer"], pieces),
+                    "holds": dict(sorted(row["holds"].items(), key=lambda one: place.get(one[0], len(place)))),
+                }
+            )
+            before = row["answer"]
+        found = next(column[key] for _, column in columns if key in column)
+        # With verdicts the page says already who asked; rows of lives of 0.1 do not say it at all.
+        asked = [] if any(answer["holds"] for answer in answers) else sorted(asking[key], key=place.__getitem__)
+        shown.append({"messages": found["prompt"], "tasks": asked, "answers": answers})
+    return shown
+
+
+def evenly(keys: Sequence[str], count: int) -> list[str]:
+    """Some of the keys, from the first to the last in equal steps; all of them where there are no more.
+
+    Example:
+        >>> evenly("abcdefghijk", 3), evenly("ab", 3), evenly("abc", 1)
+        (['a', 'f', 'k'], ['a', 'b'], ['a'])
+    """
+    if len(keys) <= count:
+        return list(keys)
+    return [keys[round(number * (len(keys) - 1) / max(1, count - 1))] for number in range(count)]
+
+
+def _state(before: str | None, answer: str, pieces: Sequence[Piece]) -> str:
+    """What became of an answer since the version before, in one word; empty where marks in the text say it."""
+    if before is None:
+        return ""
+    if before == answer:
+        return "unchanged"
+    return "rewritten" if any(piece.kind == "new" for piece in pieces) else ""
+
+
+def _key(row: Mapping[str, Any]) -> str:
+    return "\x00".join(f"{message['role']}\x01{message['content']}" for message in row["prompt"])
+
+
+def empty_answers(records: Sequence[Record], steps: Sequence[str]) -> list[str]:
+    """Versions that have given empty answers, in words: they count as answers, and a reader should know."""
+    counts = []
+    for step, record in zip(steps, records, strict=True):
+        counts.append((step, sum(not row["answer"].strip() for row in record.answers), len(record.answers)))
+    return [f"{empty} of {total} after {step}" for step, empty, total in counts if empty]

@@ -9,15 +9,17 @@ import yaml
 
 from lifealign.errors import LifeError
 from lifealign.evaluation.metrics import PERPLEXITY
-from lifealign.life import Life
-from lifealign.records import Record
-from lifealign.report.page.charts import line_charts
-from lifealign.report.page.loading import folder_name, is_embedded, life_code, peft_code, short_name
-from lifealign.report.page.prompts import MOST_PROMPTS, SHOWN_PROMPTS, empty_answers, prompt_cards
+from lifealign.life.card import loading_code as loading
+from lifealign.life.card.loading_code import short_name
+from lifealign.life.disk.measurements import Record
+from lifealign.life.disk.step_files import ADAPTER_FILE, consolidation, time_taken, training
+from lifealign.life.life import Life
+from lifealign.model.base_model import EMBEDDED
+from lifealign.report.page.answers import MOST_PROMPTS, SHOWN_PROMPTS, empty_answers, prompt_cards
+from lifealign.report.page.charts.layer_strips import FIGURES, strip_panels
+from lifealign.report.page.charts.lines import line_charts
 from lifealign.report.page.render import minus, render
 from lifealign.report.page.scores import key_figures, metric_panel
-from lifealign.report.page.strips import FIGURES, strip_panels
-from lifealign.step_files import consolidation, time_taken, training
 
 
 def life_page(life: Life) -> str:
@@ -145,3 +147,27 @@ def _costs(life: Life) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def peft_code(life: Life) -> str | None:
+    """Code that loads the last version with PEFT and without lifealign; None where it is no LoRA adapter."""
+    last, base = life.versions[-1], life.directory.manifest.base
+    if not any(file.endswith(ADAPTER_FILE) for file in last.files):
+        return None
+    adapter = f"{folder_name(life)}/versions/{last.name}"
+    return loading.peft_code(base.model_name_or_path, adapter, dtype=life.config.model.dtype, revision=base.revision)
+
+
+def life_code(life: Life) -> str:
+    """Code that loads the last version with lifealign."""
+    return loading.life_code(folder_name(life), life.versions[-1].name)
+
+
+def is_embedded(life: Life) -> bool:
+    """Whether the base is the embedded one, whose weights are quantised and a little different from the hub's."""
+    return life.config.model.model_name_or_path == EMBEDDED
+
+
+def folder_name(life: Life) -> str:
+    """Name of the life's directory, without its place: the page may be read on another machine."""
+    return life.directory.path.absolute().name

@@ -4,40 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from lifealign.errors import ConfigError
 from lifealign.evaluation.metrics import METRICS
 from lifealign.experiments.bootstrap import cell_statistic
-from lifealign.experiments.result import RunResult, load_result
-from lifealign.experiments.result_of_life import result_of
-from lifealign.life import Life
-from lifealign.manifest import MANIFEST
-from lifealign.report.comparison import Comparison, MetricTable, OrderTables, compare_results
-from lifealign.report.comparison_tables import TextTable, captions, tables
-from lifealign.report.page.dots import Values, dot_plots
-from lifealign.report.page.loading import short_name
+from lifealign.experiments.comparison import Comparison, MetricTable, OrderTables, compare_results
+from lifealign.experiments.result import RunResult
+from lifealign.life.card.loading_code import short_name
+from lifealign.report.page.charts.dots import Values, dot_plots
 from lifealign.report.page.render import render
 from lifealign.report.page.scores import shown
+from lifealign.report.tables import TextTable, captions, tables
 
 STATISTICS = {"last": "Last: mean over the tasks after the last step", "backward_transfer": "Backward transfer"}
-
-
-def load_run(path: Path) -> RunResult:
-    """Reads a run: the directory of a life, or a result file.
-
-    Raises:
-        ConfigError: If the path is neither.
-        LifeError: If the life or the file is damaged, or the file is no result file.
-    """
-    if (path / MANIFEST).is_file():
-        return result_of(Life.open(path))
-    if path.is_file():
-        return load_result(path)
-    what = "a directory without life.json" if path.is_dir() else "nothing"
-    raise ConfigError(f"{path}: found {what}, expected a life or a result file")
 
 
 def runs_page(runs: Sequence[RunResult], against: str | None = None) -> str:

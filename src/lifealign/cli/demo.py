@@ -1,0 +1,97 @@
+"""The demonstration: one stream of house rules, learnt with and without LifeAlign, and what each model still does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from lifealign.data.suites.support_desk import RULES
+from lifealign.evaluation.metrics import METRICS
+from lifealign.experiments.run import run_experiment
+from lifealign.experiments.settings import ExperimentConfig, load_experiment
+from lifealign.life.life import Life
+from lifealign.report.page.life_page import life_page
+from lifealign.report.printing import one_line, plain, say, show
+from lifealign.report.progress import Progress
+from lifealign.report.terminal import LEGEND, answers_table, comparison_table, matrix_table
+from lifealign.storage.files import write_text
+
+RECIPE = Path(__file__).with_name("demo.yaml")
+"""The demo's settings; ``lifealign run`` takes the same file."""
+SHOWN_ANSWERS = 3
+
+
+def run_demo(console: Console, out: Path, *, full: bool, seed: int) -> dict[str, Life]:
+    """Runs the demo, prints what came of it and writes a page per life; what is already done is not run again.
+
+    Args:
+        console: Where to print.
+        out: Folder for one life per method.
+        full: Also experience replay alone.
+        seed: Root seed of every life.
+
+    Returns:
+        The lives, by the method's display name.
+    """
+    say(console, "A help desk teaches its model four rules, one after the other, over the same messages:", style="bold")
+    for number, rule in enumerate(RULES, start=1):
+        say(console, f"  {number}. {rule.name:<13} {rule.sentence}")
+    lives: dict[str, Life] = {}
+    for method in ("seqft", *(["er"] if full else []), "lifealign"):
+        experiment = demo_experiment(method, out, seed)
+        title = experiment.method.title
+        say(console, "", Text.assemble(plain(title, "bold"), plain(one_line(f", into {experiment.output_dir}"))))
+        with Progress(console) as progress:
+            lives[title] = run_experiment(experiment, progress)
+    _show(console, lives)
+    for title, life in lives.items():
+        page = life.directory.path / "report.html"
+        write_text(page, life_page(life))
+        say(console, f"{f'{title} as a page:':<20} {page}")
+    return lives
+
+
+def demo_experiment(method: str, out: Path, seed: int) -> ExperimentConfig:
+    """The demo's experiment for one method."""
+    return load_experiment(RECIPE, [f"method={method}", f"output_dir={out / method}", f"seed={seed}"])
+
+
+def _show(console: Console, lives: Mapping[str, Life]) -> None:
+    console.rule("what each model does after every rule")
+    for title, life in lives.items():
+        say(console, "", plain(title, "bold"))
+        show(console, matrix_table(life.scores["adherence"], [version.name for version in life.steps]))
+    console.rule("after the last rule")
+    for metric in ("adherence", "preference_accuracy"):
+        say(console, "", plain(METRICS[metric].label, "bold"))
+        show(console, comparison_table({title: life.scores[metric] for title, life in lives.items()}))
+    say(console, LEGEND, style="dim")
+    console.rule("the same customer, answered after the last rule")
+    answers = {title: _last_answers(life) for title, life in lives.items()}
+    for prompt in _spaced(answers):
+        say(console, "", plain(f"“{prompt}”", "italic"))
+        show(console, answers_table({title: given[prompt] for title, given in answers.items()}))
+    life = lives["LifeAlign"]
+    adapter = life.directory.path / "versions" / life.versions[-1].name
+    say(console, f"the aligned adapter: {adapter}")
+    command = sys.argv[0] if Path(sys.argv[0]).name == "lifealign" else "lifealign"  # as it was called just now
+    say(console, f"look closer:         {command} status {life.directory.path}")
+
+
+def _last_answers(life: Life) -> dict[str, tuple[str, dict[str, bool]]]:
+    """Answers of the last version by prompt text, with what each rule says of them."""
+    rows: list[dict[str, Any]] = life.directory.rows(f"tasks/{life.steps[-1].name}/answers.jsonl")
+    names = [rule.name for rule in RULES]
+    return {row["prompt"][-1]["content"]: (row["answer"], {name: row["holds"][name] for name in names}) for row in rows}
+
+
+def _spaced(answers: Mapping[str, Mapping[str, tuple[str, Mapping[str, bool]]]]) -> list[str]:
+    """Evenly spaced prompts of the suite: not picked for what the answers say."""
+    prompts = list(next(iter(answers.values())))
+    stride = max(1, len(prompts) // SHOWN_ANSWERS)
+    return prompts[::stride][:SHOWN_ANSWERS]

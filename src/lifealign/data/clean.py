@@ -1,0 +1,193 @@
+"""Cleaning of preference rows: what cannot be learnt from is dropped, counted and said."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lifealign.data.columns import ADDED, chosen_scores_no_higher, ignored_columns, says_nothing
+from lifealign.data.files import read_rows
+from lifealign.data.formats import UnclearTranscript, parse_row
+from lifealign.data.messages import is_nothing
+from lifealign.data.pair import Pair
+from lifealign.errors import DataError
+
+log = logging.getLogger(__name__)
+
+SCORES = "chosen scored no higher than rejected"
+WORDS = "word for nothing as a whole text"
+SYSTEM_PROMPT = "prompt taken as system message"
+
+
+@dataclass(frozen=True)
+class CleanPairs:
+    """The usable pairs of a file, and what became of the other rows.
+
+    Attributes:
+        pairs: Usable pairs, in file order.
+        rows: Rows in the file; ``len(pairs)`` plus everything dropped.
+        shapes: Rows of each shape (see :mod:`lifealign.data.formats`).
+        dropped: Places ``file:line`` under each reason: ``empty prompt``, ``empty chosen``, ``empty rejected``,
+            ``identical answers``, ``duplicate``, ``unclear transcript``.
+        conflicts: Places of two usable pairs that prefer opposite answers to one prompt. Both are kept: nothing in the
+            file says which is right, and dropping either would decide a preference on its author's behalf.
+        suspicious: Places of usable pairs under each ground for doubt: :data:`SCORES`, :data:`WORDS`,
+            :data:`SYSTEM_PROMPT`. They are kept, for the same reason.
+        added: Rows in which each column puts something to the prompt: system message, history, input.
+        ignored: Rows in which each column holds something that is not read.
+    """
+
+    pairs: tuple[Pair, ...]
+    rows: int
+    shapes: dict[str, int]
+    dropped: dict[str, list[str]]
+    conflicts: tuple[tuple[str, str], ...]
+    suspicious: dict[str, list[str]]
+    added: dict[str, int]
+    ignored: dict[str, int]
+
+
+def read_clean(path: str | Path, rows: Iterable[tuple[int, Any]] | None = None) -> CleanPairs:
+    """Reads a file and drops what teaches nothing: empty texts, identical answers, exact repetitions.
+
+    Whitespace alone is empty, and answers that differ only in whitespace around them are identical; kept texts are not
+    changed. Of equal pairs the first stays. A warning in the log counts what was dropped and what is kept in doubt.
+
+    Args:
+        path: A file of any accepted kind and shape, or ``hub:owner/name[:split]``.
+        rows: Numbered rows of any accepted shape, at least one, to clean in place of what ``path`` holds; ``path`` is
+            then only what they are called.
+
+    Raises:
+        DataError: At the first malformed row, or if no pair is left; then it names the first reason and line.
+    """
+    clean = clean_rows(path, rows)
+    if clean.dropped or clean.conflicts or clean.suspicious:
+        parts = [f"{len(places)} {reason} (first {places[0]})" for reason, places in clean.dropped.items()]
+        parts += [f"{len(clean.conflicts)} conflicting (kept)"] if clean.conflicts else []
+        parts += [f"{len(places)} {doubt} (kept, first {places[0]})" for doubt, places in clean.suspicious.items()]
+        log.warning("%s: %s; %s", path, verdict(len(clean.pairs), clean.rows), ", ".join(parts))
+    return clean
+
+
+def clean_rows(path: str | Path, rows: Iterable[tuple[int, Any]] | None = None) -> CleanPairs:
+    """As :func:`read_clean`, without saying what was dropped."""
+    count = 0
+    shapes: Counter[str] = Counter()
+    dropped: defaultdict[str, list[str]] = defaultdict(list)
+    suspicious: defaultdict[str, list[str]] = defaultdict(list)
+    added: Counter[str] = Counter()
+    ignored: Counter[str] = Counter()
+    kept: dict[str, Pair] = {}
+    conflicts = []
+    for line, row in read_rows(path) if rows is None else rows:
+        count += 1
+        try:
+            pair, shape = parse_row(row, path, line)
+        except UnclearTranscript:
+            shapes["transcript"] += 1
+            dropped["unclear transcript"].append(f"{path}:{line}")
+            continue
+        shapes[shape] += 1
+        added.update(column for column in ADDED if not is_nothing(row.get(column)))
+        ignored.update(ignored_columns(row))
+        if reason := _useless(pair) or ("duplicate" if pair.key in kept else ""):
+            dropped[reason].append(pair.source)
+            continue
+        kept[pair.key] = pair
+        if opposite := kept.get(Pair(pair.prompt, pair.rejected, pair.chosen).key):
+            conflicts.append((opposite.source, pair.source))
+        for doubt in _doubts(row, pair, shape):
+            suspicious[doubt].append(pair.source)
+    if not kept:
+        reason, places = next(iter(dropped.items()))
+        line = int(places[0].rpartition(":")[2])
+        expected = "a prompt and two answers that differ in at least one row"
+        raise DataError(path, line=line, found=f"no usable pair in {count} rows (here: {reason})", expected=expected)
+    return CleanPairs(
+        pairs=tuple(kept.values()),
+        rows=count,
+        shapes=dict(shapes),
+        dropped=dict(dropped),
+        conflicts=tuple(conflicts),
+        suspicious=dict(suspicious),
+        added=dict(added),
+        ignored=dict(ignored),
+    )
+
+
+def _useless(pair: Pair) -> str:
+    if not pair.prompt[-1].content.strip():
+        return "empty prompt"
+    if not pair.chosen.strip():
+        return "empty chosen"
+    if not pair.rejected.strip():
+        return "empty rejected"
+    return "identical answers" if pair.chosen.strip() == pair.rejected.strip() else ""
+
+
+def _doubts(row: dict[str, Any], pair: Pair, shape: str) -> Iterator[str]:
+    if chosen_scores_no_higher(row):
+        yield SCORES
+    if any(says_nothing(text) for text in (*(message.content for message in pair.prompt), pair.chosen, pair.rejected)):
+        yield WORDS
+    if shape == "system prompt":
+        yield SYSTEM_PROMPT
+
+
+def read_split(train: str | Path, test: str | Path | None = None) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+    """Reads and cleans a task's files, and leaves out of training what is held out.
+
+    A training pair whose prompt, the whole conversation, is also the prompt of a held-out pair is left out, whatever
+    its answers: the task's score would measure memory, not preference. A warning in the log counts what was left out.
+
+    Args:
+        train: File of training pairs, of any accepted kind and shape, or a hub address.
+        test: The same of held-out pairs, or None.
+
+    Returns:
+        Training pairs and held-out pairs, in the order of their files.
+
+    Raises:
+        DataError: If a file is missing, malformed or has no usable pair, or every training prompt is held out.
+    """
+    pairs = read_clean(train).pairs
+    if test is None:
+        return pairs, ()
+    held_out = read_clean(test).pairs
+    prompts = {pair.prompt for pair in held_out}
+    left_out = [pair for pair in pairs if pair.prompt in prompts]
+    if len(left_out) == len(pairs):
+        found = f"no training pair whose prompt is not in {test} too"
+        raise DataError(train, found=found, expected="other prompts to train on than the held-out ones")
+    if left_out:
+        number = f"{count_text(len(left_out))} of {count_text(len(pairs), 'training pair', 'training pairs')}"
+        log.warning("%s: left out %s with a prompt of %s (first %s)", train, number, test, left_out[0].source)
+    return tuple(pair for pair in pairs if pair.prompt not in prompts), held_out
+
+
+def test_overlap(train: Iterable[Pair], test: Iterable[Pair]) -> int:
+    """Counts the distinct prompts of ``test`` that also occur in ``train``: they measure memory, not preference."""
+    return len({pair.prompt for pair in train} & {pair.prompt for pair in test})
+
+
+test_overlap.__test__ = False  # type: ignore[attr-defined]  # its name looks like a test to pytest, where imported
+
+
+def verdict(pairs: int, rows: int) -> str:
+    """How many of a file's rows can be used, in words."""
+    return f"{count_text(pairs, 'usable pair', 'usable pairs')} of {count_text(rows, 'row', 'rows')}"
+
+
+def count_text(number: int, one: str = "", many: str = "") -> str:
+    """Writes a count with its thousands apart, and its noun in the number that goes with it."""
+    return f"{number:,} {one if number == 1 else many}".rstrip().replace(",", " ")
+
+
+def line_of(place: str) -> str:
+    """The line in ``file:line``."""
+    return place.rpartition(":")[2]

@@ -1,1 +1,0 @@
-"""The support-desk suite, and the demonstration that runs on it."""

@@ -1,0 +1,247 @@
+"""One row of the score matrix: a model on the held-out pairs and prompts of every task seen so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lifealign.data.pair import Pair
+from lifealign.evaluation.general import GeneralText, general_loss, passages_hash
+from lifealign.evaluation.metrics import METRICS
+from lifealign.evaluation.preference import held_out_margins, preference_outcomes
+from lifealign.evaluation.scores import HeldOut, Marks, Scores
+from lifealign.evaluation.settings import EvaluationConfig
+from lifealign.evaluation.text import bleu, paper_bleu, paper_rouge_l, rouge_l
+from lifealign.model.generate import AnswerCache, Prompt, Sampling
+from lifealign.model.reference import ReferenceCache
+from lifealign.model.runtime import Runtime
+from lifealign.model.tokens import TokenizedPair, plain_pair, tokenize_pairs
+
+PER_ANSWER: dict[str, Callable[[str, str], float]] = {
+    "rouge_l": rouge_l,
+    "paper_bleu": paper_bleu,
+    "paper_rouge_l": paper_rouge_l,
+}
+"""Metrics of a generated and a chosen answer, whose mean over the prompts is the task's score."""
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Scores a model on tasks; what has been computed before is taken from the caches.
+
+    Attributes:
+        runtime: Model and device.
+        reference: Reference log-probabilities by content hash.
+        answers: Generated answers by content hash.
+        settings: Metrics, batch size, answer length, number of prompts.
+        beta: DPO temperature of the margins.
+        max_length: Most tokens of prompt and completion.
+        base: Fingerprint of the frozen base, the reference of every score, whatever the training's reference is.
+        seed: Of answers that are drawn.
+        judge: Who gives marks, or None.
+        max_missing: Share of a task's marks that may be missing.
+    """
+
+    runtime: Runtime
+    reference: ReferenceCache
+    answers: AnswerCache
+    settings: EvaluationConfig
+    beta: float
+    max_length: int
+    base: str
+    seed: int = 0
+    judge: Marks | None = None
+    max_missing: float = 0.0
+
+    def score(self, tasks: Sequence[HeldOut], policy: str | None, scores: Scores | None = None) -> Scores:
+        """Scores the model as it is now, or the base.
+
+        What breaks costs its own score and no other: it becomes a hole with its reason, whatever kind of exception it
+        was. Only a judge that cannot go on, and an interruption, end the scoring; what is there by then is in
+        ``scores``.
+
+        Args:
+            tasks: Tasks to score; one without held-out pairs is left out.
+            policy: Fingerprint of the adapter as it is now; None scores the base, with the adapter off.
+            scores: Where the scores go; None for new ones.
+
+        Returns:
+            Every metric of the settings, the judge's too if there is one; ``adherence`` of the tasks with a check.
+
+        Raises:
+            JudgeError: If the judge cannot go on.
+        """
+        scores = Scores() if scores is None else scores
+        answers, failed = self._answered(tasks, policy)
+        for task in tasks:
+            asked = self._asked(task)
+            if asked and task.name in failed:
+                for metric in self._of_answers(task):
+                    scores.fail(metric, task.name, failed[task.name])
+            elif asked:
+                self._score_answers(task, asked, [answers[pair.prompt] for pair in asked], scores)
+            if self._wants("pairs"):
+                self._score_pairs(task, policy, scores)
+        whom = [(task, {pair.prompt for pair in self._asked(task)}) for task in tasks if task.name not in failed]
+        scores.answers = [
+            _answer_row(prompt, answer, [task for task, prompts in whom if prompt in prompts])
+            for prompt, answer in answers.items()
+        ]
+        return scores
+
+    def fail(self, tasks: Sequence[HeldOut], scores: Scores, error: BaseException) -> None:
+        """Notes everything that :meth:`score` would have measured of some tasks, and is not there, as missing."""
+        for task in tasks:
+            for metric in [*(self._of_answers(task) if self._asked(task) else []), *self._wants("pairs")]:
+                if task.pairs and task.name not in scores.holes.get(metric, {}):
+                    scores.fail(metric, task.name, error)
+
+    def new_tokens(self, task: HeldOut) -> int:
+        """Tokens that an answer of a task may get; 0 where none is generated."""
+        return self.settings.max_new_tokens if self._asked(task) else 0
+
+    def _answered(
+        self, tasks: Sequence[HeldOut], policy: str | None
+    ) -> tuple[Mapping[Prompt, str], dict[str, Exception]]:
+        """Answers to all tasks' prompts in one go; where that breaks, task by task, and what broke by the task's name.
+
+        One prompt that breaks the model, or a batch that does not fit into memory, must not cost the answers of others.
+        """
+        asked = {task.name: self._asked(task) for task in tasks}
+        try:
+            return self.generated(asked, policy), {}
+        except Exception as error:  # whatever the model, a library or the disk raises
+            if len(tasks) == 1:
+                return {}, {tasks[0].name: error}
+        answers: dict[Prompt, str] = {}
+        failed: dict[str, Exception] = {}
+        for name, pairs in asked.items():
+            try:
+                answers |= self.generated({name: pairs}, policy)
+            except Exception as error:
+                failed[name] = error
+        return answers, failed
+
+    def generated(self, asked: Mapping[str, Sequence[Pair]], policy: str | None) -> Mapping[Prompt, str]:
+        """Answers to the prompts of some pairs, by task, of the model as it is now or of the base (``policy`` None)."""
+        prompts = [pair.prompt for pairs in asked.values() for pair in pairs]
+        if policy is not None:
+            return self._answers(prompts, policy)
+        with self.runtime.base_policy():
+            return self._answers(prompts, self.base)
+
+    def general(self, passages: Sequence[str], policy: str | None) -> GeneralText:
+        """Loss on general text, of the model as it is now or of the base (``policy`` None)."""
+        size = self.settings.per_device_eval_batch_size
+        if policy is None:
+            with self.runtime.base_policy():
+                return general_loss(self.runtime, passages, batch_size=size, max_length=self.max_length)
+        return general_loss(self.runtime, passages, batch_size=size, max_length=self.max_length)
+
+    def _wants(self, *measured_on: str) -> list[str]:
+        """Metrics asked for that are measured on something, in the order of tables."""
+        asked = [*self.settings.metrics, *(["judge"] if self.judge is not None else [])]
+        return [name for name, metric in METRICS.items() if name in asked and metric.measured_on in measured_on]
+
+    def _of_answers(self, task: HeldOut) -> list[str]:
+        """Metrics asked for that are measured on a task's generated answers."""
+        return self._wants("answers", "judge", *(["check"] if task.check is not None else []))
+
+    def _asked(self, task: HeldOut) -> Sequence[Pair]:
+        """Held-out pairs whose prompts get a generated answer."""
+        if not self.settings.generate or not self._of_answers(task):
+            return ()
+        return task.pairs[: self.settings.prompts]
+
+    def _answers(self, prompts: Sequence[Prompt], policy: str) -> Mapping[Prompt, str]:
+        settings = self.settings
+        sampling = None
+        if settings.do_sample:
+            sampling = Sampling(settings.temperature, settings.top_p, settings.top_k, self.seed)
+        return self.answers.answers(
+            self.runtime,
+            prompts,
+            policy,
+            max_new_tokens=settings.max_new_tokens,
+            batch_size=settings.per_device_eval_batch_size,
+            sampling=sampling,
+        )
+
+    def _score_pairs(self, task: HeldOut, policy: str | None, scores: Scores) -> None:
+        try:
+            asked = task.pairs[: self.settings.pairs]
+            pairs, _ = tokenize_pairs(self.runtime.tokenizer, asked, self.max_length, self.runtime.reasoning)
+            outcomes = preference_outcomes(self._margins(pairs, policy)) if pairs else {}
+            for metric in self._wants("pairs") if pairs else ():
+                scores.add(metric, task.name, outcomes[metric])
+        except Exception as error:
+            for metric in self._wants("pairs"):
+                scores.fail(metric, task.name, error)
+
+    def _margins(self, pairs: Sequence[TokenizedPair], policy: str | None) -> list[float]:
+        if policy is None:
+            return [0.0] * len(pairs)  # the base against itself
+        size = self.settings.per_device_eval_batch_size
+        with self.runtime.base_policy():
+            reference = self.reference.logps(self.runtime, pairs, self.base, size)
+        return held_out_margins(self.runtime, pairs, reference, beta=self.beta, batch_size=size)
+
+    def _score_answers(self, task: HeldOut, pairs: Sequence[Pair], answers: Sequence[str], scores: Scores) -> None:
+        pairs = [plain_pair(self.runtime.tokenizer, pair, self.runtime.reasoning) for pair in pairs]
+        for metric in self._of_answers(task):
+            if metric == "judge":  # what stops a judge stops everything: no other question would fare better
+                assert self.judge is not None
+                scores.add_marks(metric, task.name, self.judge(task, pairs, answers), self.max_missing)
+                continue
+            try:
+                self._score_metric(metric, task, answers, [pair.chosen for pair in pairs], scores)
+            except Exception as error:
+                scores.fail(metric, task.name, error)
+
+    def _score_metric(
+        self, metric: str, task: HeldOut, answers: Sequence[str], chosen: Sequence[str], scores: Scores
+    ) -> None:
+        if metric == "adherence":
+            assert task.check is not None
+            scores.add(metric, task.name, [float(task.check.holds(answer)) for answer in answers])
+        elif metric == "bleu":  # of the whole corpus, not a mean over examples
+            scores.add_value(metric, task.name, bleu(answers, chosen), len(answers))
+        else:
+            each = PER_ANSWER[metric]
+            scores.add(metric, task.name, [each(*both) for both in zip(answers, chosen, strict=True)])
+
+
+def _answer_row(prompt: Prompt, answer: str, tasks: Sequence[HeldOut]) -> dict[str, Any]:
+    """An answer with the tasks it was asked for and the verdict of every check."""
+    verdicts = {task.name: task.check.holds(answer) for task in tasks if task.check is not None}
+    return {
+        "prompt": [message._asdict() for message in prompt],
+        "answer": answer,
+        "tasks": [task.name for task in tasks],
+        "holds": verdicts,
+    }
+
+
+def general_record(
+    evaluator: Evaluator, passages: Sequence[str], policy: str, base: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Loss and perplexity on general text of the model as it is now, beside those of the base.
+
+    Args:
+        evaluator: The evaluator.
+        passages: The text.
+        policy: Fingerprint of the adapter as it is now.
+        base: The base's figures, if they are known; None computes them.
+    """
+    now = evaluator.general(passages, policy)
+    if base is None:
+        of_base = evaluator.general(passages, None)
+        base = {"loss": of_base.loss, "perplexity": of_base.perplexity}
+    return {
+        "loss": now.loss,
+        "perplexity": now.perplexity,
+        "tokens": now.tokens,
+        "text": passages_hash(passages),
+        "base": dict(base),
+    }

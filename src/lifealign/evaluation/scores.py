@@ -1,0 +1,119 @@
+"""What is scored, and the scores of one model: numbers, what they are made of, and why some are missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from lifealign.data.answer_check import AnswerCheck
+from lifealign.data.pair import Pair
+
+LONGEST_REASON = 200
+"""Characters of an error's message that a record keeps."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a task is scored on: its held-out pairs, and its exact check if it has one."""
+
+    name: str
+    pairs: tuple[Pair, ...]
+    check: AnswerCheck | None = None
+
+
+Marks = Callable[[HeldOut, Sequence[Pair], Sequence[str]], Sequence[float | None]]
+"""A judge: marks of a task's answers to some of its pairs' prompts, in points; None where there is none."""
+
+
+@dataclass
+class Scores:
+    """Scores of one model, by metric, then task, and what they are made of.
+
+    Attributes:
+        values: The scores.
+        outcomes: What every held-out example counted for, where the score is their mean; None where it has no mark.
+        counts: How many held-out examples each score is made of.
+        holes: Why a score is not there that was asked for.
+        failures: Metric and task of the holes that something which broke has made.
+        answers: The generated answers, with the tasks they were asked for and the verdict of every check.
+    """
+
+    values: dict[str, dict[str, float]] = field(default_factory=dict)
+    outcomes: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    holes: dict[str, dict[str, str]] = field(default_factory=dict)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, metric: str, task: str, outcomes: Sequence[float]) -> None:
+        """Notes one score, the mean of its outcomes: one per held-out pair or prompt, at least one."""
+        self.add_value(metric, task, fmean(outcomes), len(outcomes))
+        self.outcomes.setdefault(metric, {})[task] = list(outcomes)
+
+    def add_value(self, metric: str, task: str, value: float, examples: int) -> None:
+        """Notes one score of so many held-out examples.
+
+        Raises:
+            ValueError: If it is no finite number, which nothing could be compared with, and JSON has no words for.
+        """
+        if not math.isfinite(value):
+            raise ValueError(f"found a score of {value}, expected a finite one")
+        self.values.setdefault(metric, {})[task] = value
+        self.counts.setdefault(metric, {})[task] = examples
+
+    def fail(self, metric: str, task: str, error: BaseException) -> None:
+        """Notes a score that is missing because something broke, unless it is there."""
+        if task not in self.values.get(metric, {}):
+            self.holes.setdefault(metric, {})[task] = reason_of(error)
+            self.failures.append((metric, task))
+
+    @property
+    def broken(self) -> list[str]:
+        """Which scores something that broke has cost, and why, in words; not those that were known all the same."""
+        there = [(metric, task) for metric, task in self.failures if task in self.holes.get(metric, {})]
+        return [f"{metric} of {task} ({self.holes[metric][task]})" for metric, task in there]
+
+    def add_marks(self, metric: str, task: str, marks: Sequence[float | None], max_missing: float) -> None:
+        """Notes a score that some examples may lack; a hole where more than a share of them do, or all."""
+        there = [mark for mark in marks if mark is not None]
+        missing = len(marks) - len(there)
+        if there and missing <= max_missing * len(marks):
+            self.add_value(metric, task, fmean(there), len(there))
+            self.outcomes.setdefault(metric, {})[task] = list(marks)
+        else:
+            self.holes.setdefault(metric, {})[task] = f"{missing} of {len(marks)} marks are missing"
+
+    def carry(self, earlier: Mapping[str, Any]) -> None:
+        """Puts scores as a record has them before these: of another model, or of this one where it has none now.
+
+        What is a hole here and a score there is a score afterwards.
+        """
+        mine: dict[str, Any] = {"scores": self.values, "outcomes": self.outcomes, "counts": self.counts}
+        for key, found in mine.items():
+            for metric, by_task in (earlier.get(key) or {}).items():
+                found[metric] = {**by_task, **found.get(metric, {})}
+        for metric, reasons in earlier.get("holes", {}).items():
+            self.holes[metric] = {**reasons, **self.holes.get(metric, {})}
+        for metric in list(self.holes):
+            there = self.values.get(metric, {})
+            self.holes[metric] = {task: why for task, why in self.holes[metric].items() if task not in there}
+            if not self.holes[metric]:
+                del self.holes[metric]
+
+
+def reason_of(error: BaseException) -> str:
+    r"""Why something is missing, on one line: kind and message of what broke.
+
+    Example:
+        >>> reason_of(RuntimeError("out of\nmemory")), reason_of(KeyboardInterrupt())
+        ('RuntimeError: out of memory', 'interrupted')
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    words = "".join(character if character.isprintable() else " " for character in str(error))
+    message = " ".join(words.split())
+    message = message if len(message) <= LONGEST_REASON else message[: LONGEST_REASON - 3] + "..."
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

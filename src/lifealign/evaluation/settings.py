@@ -1,0 +1,74 @@
+"""Settings of how a model is scored."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from lifealign.evaluation.metrics import DEFAULT_METRICS, METRICS, PERPLEXITY
+from lifealign.settings.faults import Fault, Faults, nearest
+from lifealign.settings.section import Settings
+
+
+class EvaluationConfig(Settings):
+    """How the model is scored after each step; ``lifealign evaluate`` adds metrics later.
+
+    Attributes:
+        metrics: What is measured: of ``lifealign.evaluation.metrics.METRICS`` all but the judge, whom only ``lifealign
+            evaluate`` asks, and ``perplexity`` on general text.
+        max_new_tokens: Most tokens of a generated answer.
+        generate: Whether answers are generated, for the metrics that need them.
+        do_sample: Whether answers are drawn instead of greedy; the paper's way, with the three numbers below.
+        temperature: Divides the logits before a token is drawn.
+        top_p: Tokens are drawn from the likeliest ones that hold this probability together, in (0, 1].
+        top_k: Tokens are drawn from at most this many likeliest ones.
+        prompts: How many held-out prompts of a task get a generated answer; None for all.
+        pairs: How many held-out pairs of a task are scored for preference; None for all.
+        general_text: File of general text for the perplexity, ``.jsonl`` with a field ``text`` or ``.txt`` with a blank
+            line between passages; None for the passages that come with the package.
+    """
+
+    metrics: tuple[str, ...] = DEFAULT_METRICS
+    per_device_eval_batch_size: int = Field(16, ge=1)  # ours: fits two cores and the embedded model
+    max_new_tokens: int = Field(64, ge=1)  # ours: the checks read short answers; the released code has 1024
+    generate: bool = True
+    do_sample: bool = False  # ours: the same answer every time
+    temperature: float = Field(0.95, gt=0)  # released code
+    top_p: float = Field(0.7, gt=0, le=1)  # released code
+    top_k: int = Field(50, ge=1)  # released code
+    prompts: int | None = Field(None, ge=1)
+    pairs: int | None = Field(None, ge=1)
+    general_text: str | None = None
+
+    @field_validator("metrics")
+    @classmethod
+    def _are_known(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        known = [*(name for name, metric in METRICS.items() if metric.measured_on != "judge"), PERPLEXITY]
+        for number, name in enumerate(metrics):
+            if name not in known:
+                hint = "; the judge is asked by `lifealign evaluate`" if name == "judge" else nearest(name, known)
+                raise ValueError(f"found {name!r}, expected some of {', '.join(known)}{hint}")
+            if name in metrics[:number]:
+                raise ValueError(f"found {name!r} twice, expected each metric once")
+        return metrics
+
+    @field_validator("general_text")
+    @classmethod
+    def _is_found_from_everywhere(cls, file: str | None) -> str | None:
+        return None if file is None else os.path.abspath(Path(file).expanduser())
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        """Settings that would do nothing are refused."""
+        faults: list[Fault] = []
+        for key in ("temperature", "top_p", "top_k"):
+            if not self.do_sample and getattr(self, key) != type(self).model_fields[key].default:
+                faults.append(((key,), f"found {getattr(self, key)}, expected it with do_sample: true"))
+        if self.general_text is not None and PERPLEXITY not in self.metrics:
+            faults.append((("general_text",), f"found a file, expected it with {PERPLEXITY} among the metrics"))
+        if faults:
+            raise Faults(faults)
+        return self

@@ -1,0 +1,83 @@
+"""A comparison: methods x orders x seeds on one stream, cell by cell, each a life and a result file of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from lifealign.evaluation.metrics import PERPLEXITY
+from lifealign.experiments.cells import Cell, finished
+from lifealign.experiments.comparison import holes_of
+from lifealign.experiments.executors import Say, _outcomes
+from lifealign.experiments.result import RunResult, write_result
+from lifealign.experiments.result_of_life import result_of
+from lifealign.life.disk.manifest import MANIFEST
+from lifealign.life.life import Life
+from lifealign.report.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that could not be finished, and why, in words."""
+
+    cell: Cell
+    error: str
+
+
+def run_comparison(
+    cells: Sequence[Cell], *, jobs: int = 1, say: Say, progress: Progress | None = None
+) -> list[Failure]:
+    """Runs every cell that is not finished; one that fails does not stop the others.
+
+    A cell of which scores could not be measured is finished, with holes: what it has learnt is what takes the time.
+    ``lifealign evaluate`` on its life fills them, and the next call takes that over into the result file.
+
+    Args:
+        cells: The cells.
+        jobs: Cells at a time, each in a process of its own with an equal share of the processor's threads.
+        say: Called with a line about each cell.
+        progress: Where a single job shows its progress, or None.
+
+    Returns:
+        The cells that could not be finished. What they have learnt is kept, and the next call goes on from there.
+
+    Raises:
+        ConfigError: If a result file tells of another configuration or other data; nothing is run then.
+    """
+    for cell in cells:
+        _take_over_evaluations(cell)
+    open_cells = [cell for cell in cells if finished(cell) is None]
+    say(f"{len(cells)} cells, {len(cells) - len(open_cells)} of them finished")
+    failures = []
+    with closing(_outcomes(open_cells, jobs, say, progress)) as outcomes:  # whatever happens, no process is left behind
+        for number, (cell, error) in enumerate(outcomes, start=1):
+            count = f"{number} of {len(open_cells)}"
+            if error is None:
+                result = finished(cell)
+                missing = [] if result is None else _missing(result)
+                told = f"; missing: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}" if missing else ""
+                say(f"{cell.name}: finished ({count}){told}")
+            else:
+                say(f"{cell.name}: failed ({count}): {error}")
+                failures.append(Failure(cell, error))
+    return failures
+
+
+def _take_over_evaluations(cell: Cell) -> None:
+    """Writes the result of a finished cell with holes anew, where its life has been evaluated since."""
+    result = finished(cell)
+    if result is None or not _missing(result) or not (cell.experiment.output_dir / MANIFEST).exists():
+        return
+    now = result_of(Life.open(cell.experiment.output_dir), label=result.label, order=result.order)
+    if [step.name for step in now.steps] == [step.name for step in result.steps] and now != result:
+        write_result(cell.result, now)
+
+
+def _missing(result: RunResult) -> list[str]:
+    """Scores that a result lacks, in words."""
+    missing = [f"{metric} of {hole}" for metric in result.scores for hole in holes_of(result, metric)]
+    return missing + [f"{PERPLEXITY} after {step} ({why})" for step, why in result.general_text_holes.items()]

@@ -1,0 +1,139 @@
+"""Runs the cells of a comparison, here or in processes of their own."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from lifealign.errors import LifeAlignError
+from lifealign.experiments.cells import Cell
+from lifealign.experiments.result import write_result
+from lifealign.experiments.result_of_life import result_of
+from lifealign.experiments.run import run_experiment
+from lifealign.model.base_model import Base, load_base
+from lifealign.report.printing import log_to_stderr
+from lifealign.report.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+Say = Callable[[str], None]
+
+
+def _outcomes(
+    cells: Sequence[Cell], jobs: int, say: Say, progress: Progress | None
+) -> Generator[tuple[Cell, str | None], None, None]:
+    """Runs cells, here or in other processes, and says of each how it ended: None, or what was wrong."""
+    if jobs == 1 or len(cells) < 2:
+        for cell in cells:
+            say(cell.name)
+            yield cell, _run(cell, progress)
+        return
+    threads = max(1, torch.get_num_threads() // jobs)
+    # Spawned, not forked: a copied process would inherit locks that torch's threads hold.
+    context = multiprocessing.get_context("spawn")
+    watched, held = context.Pipe(duplex=False)
+    how = (threads, watched, logger.isEnabledFor(logging.DEBUG))
+    pool = ProcessPoolExecutor(min(jobs, len(cells)), context, initializer=_start_worker, initargs=how)
+    with watched, held, pool:
+        with _deaf_to_interrupts():
+            running: dict[Future[str | None], Cell] = {pool.submit(_run, cell): cell for cell in cells}
+        try:
+            for future in as_completed(running):
+                try:
+                    error = future.result()
+                except BrokenProcessPool:
+                    error = "its process, or another one of the comparison, was ended from outside; out of memory?"
+                yield running[future], error
+        except BaseException:
+            held.close()  # before the pool waits for cells that nobody will ask for
+            raise
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Starts processes that never hear Ctrl-C, not even while they import: it goes to all, and the parent decides.
+
+    Here it is heard after the context, for processes inherit what is blocked.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(threads: int, watched: Connection, tracebacks: bool) -> None:
+    """Sets up a process that is ours alone."""
+    torch.set_num_threads(threads)
+    log_to_stderr(tracebacks, lowest=logging.WARNING)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
+    threading.Thread(target=_end_with_parent, args=(watched,), daemon=True).start()
+
+
+def _end_with_parent(watched: Connection) -> None:
+    """Ends this process once the parent has let go of its end, by giving up or by being killed; cells bear that."""
+    with suppress(EOFError, OSError):
+        watched.recv_bytes()
+    os._exit(1)
+
+
+_base: tuple[Any, Base] | None = None
+"""The last base model of this process; cells that follow each other mostly have the same."""
+
+
+def _run(cell: Cell, progress: Progress | None = None) -> str | None:
+    """Lives through one cell and writes its result file; returns what was wrong, if anything.
+
+    In words, because an error with arguments of its own does not survive the way to another process.
+    """
+    try:
+        _live(cell, progress)
+    except LifeAlignError as error:
+        return str(error)
+    except Exception as error:  # a fault of ours or of a library, such as a full GPU: not the end of the other cells
+        logger.exception("%s", cell.name)
+        return f"{type(error).__name__}: {error}"
+    finally:
+        gc.collect()  # models are full of cycles, and the next cell's peak of memory would have this one in it
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return None
+
+
+def _live(cell: Cell, progress: Progress | None) -> None:
+    global _base
+    settings = cell.experiment.model
+    if _base is None or _base[0] != settings:
+        _base = (settings, load_base(settings))
+    shared = cell.experiment.output_dir.parent.parent / "cache"
+    with _silent("lifealign.data"):  # what was dropped was said when the cells were listed
+        life = run_experiment(cell.experiment, progress, base=_base[1], shared_cache=shared)
+    write_result(cell.result, result_of(life, label=cell.variant.label, order=cell.order))
+
+
+@contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Lets a logger say errors only while the context lasts."""
+    quiet = logging.getLogger(name)
+    before = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        quiet.setLevel(before)

@@ -1,0 +1,86 @@
+"""Running an experiment file: its tasks, its life, and the result file that says what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lifealign.errors import LifeError
+from lifealign.experiments.result import write_result
+from lifealign.experiments.result_of_life import result_of
+from lifealign.experiments.settings import ExperimentConfig
+from lifealign.experiments.tasks import load_tasks
+from lifealign.life.learn import run_stream
+from lifealign.life.life import Life
+from lifealign.life.settings import LifeConfig
+from lifealign.model.base_model import Base
+from lifealign.report.progress import Progress
+from lifealign.settings.faults import differences
+
+
+def run_experiment(
+    experiment: ExperimentConfig,
+    progress: Progress | None = None,
+    *,
+    base: Base | None = None,
+    shared_cache: Path | None = None,
+) -> Life:
+    """Lives through an experiment's stream; one that was interrupted goes on after its last finished task.
+
+    Args:
+        experiment: Settings and tasks.
+        progress: Where to show progress, or None.
+        base: The base model, where it is loaded already; it is copied, not changed.
+        shared_cache: Folder of reference log-probabilities and answers that lives on the same base share.
+
+    Returns:
+        The life, with ``result.json`` in its directory. Scores that could not be measured are holes in both; the stream
+        has gone on after them, since training is what takes the time.
+
+    Raises:
+        DataError: If a task's file cannot be used.
+        ConfigError: If the method cannot learn such a stream.
+        LifeError: If ``output_dir`` holds a life with other settings or other data.
+        TrainingError: If training went wrong; the tasks before it are kept.
+    """
+    tasks = load_tasks(experiment)
+    experiment.method.plan(tasks)  # before a life is made
+    life = open_or_create(experiment, base=base)
+    if shared_cache is not None:
+        life.borrow_cache(shared_cache)
+    run_stream(life, tasks, progress)
+    if shared_cache is not None:
+        life.lend_cache(shared_cache)
+    write_result(life.directory.path / "result.json", result_of(life))
+    return life
+
+
+def life_settings(experiment: ExperimentConfig) -> LifeConfig:
+    """The settings of the life that an experiment makes."""
+    return LifeConfig.model_validate({name: getattr(experiment, name) for name in LifeConfig.model_fields})
+
+
+def learning_settings(settings: LifeConfig) -> dict[str, Any]:
+    """Settings that decide what a life learns and how it is scored: all but who is told of it."""
+    return settings.model_dump(mode="json", exclude={"report_to"})
+
+
+def open_or_create(experiment: ExperimentConfig, *, base: Base | None = None) -> Life:
+    """The life in ``output_dir``, made if it is not there yet; ``base`` as for :func:`run_experiment`.
+
+    Raises:
+        LifeError: If a life is there that was made with other settings; the message names the first ones that differ.
+    """
+    path = experiment.output_dir
+    settings = life_settings(experiment)
+    if not (path / "life.json").exists():
+        return Life.create(path, settings, base=base)
+    life = Life.open(path, base=base)
+    life.report_to = settings.report_to  # who is told may change; what is learnt does not
+    differing = differences(learning_settings(life.config), learning_settings(settings))
+    if differing:
+        raise LifeError(
+            f"{path}: found a life with other settings ({'; '.join(differing[:3])}), expected those of the experiment; "
+            "choose another output_dir, or delete the life"
+        )
+    return life

@@ -1,0 +1,282 @@
+"""Settings of an experiment: the stream of tasks that a life meets, and what is compared on it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from lifealign.data.answer_check import AnswerCheck
+from lifealign.data.replay import ReplayConfig
+from lifealign.data.task import TASK_NAME
+from lifealign.life.settings import LifeConfig, method_from, method_settings, refuse_idle_replay
+from lifealign.settings.faults import Fault, Faults, nearest, shown
+from lifealign.settings.section import Settings
+from lifealign.settings.yaml_file import load_config
+
+if TYPE_CHECKING:
+    from lifealign.methods import Method
+else:
+    Method = Any  # as in life/settings.py
+
+
+def _task_name(name: str) -> str:
+    if not TASK_NAME.fullmatch(name):
+        raise ValueError(
+            f"found {name!r}, expected 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit"
+        )
+    return name
+
+
+Values = TypeVar("Values")
+
+
+def _at_least_one(values: Values) -> Values:
+    if values is not None and not values:
+        raise ValueError(f"found {shown(values)}, expected at least 1 of them")
+    return values
+
+
+# Not min_length: pydantic counts the items that are right, and says of a list of one wrong item that it is too short.
+NotEmpty = AfterValidator(_at_least_one)
+
+
+def _names_in(values: Any, expected: str) -> list[Fault]:
+    """What is wrong with a list of names; of a value with several forms, pydantic would report on every form."""
+    if not isinstance(values, list | tuple) or not values:
+        return [((), f"found {shown(values)}, expected {expected}")]
+    wrong = [(number, value) for number, value in enumerate(values) if not isinstance(value, str) or not value]
+    return [((number,), f"found {shown(value)}, expected a name") for number, value in wrong]
+
+
+class TaskConfig(Settings):
+    """A task of an experiment.
+
+    Attributes:
+        name: Letters, digits, ``.``, ``_`` and ``-``, at most 64.
+        train: File of training pairs, relative to the YAML file, or ``hub:owner/name[:split]``.
+        test: The same for held-out pairs; None: the task is trained and not scored.
+        check: Exact check of generated answers.
+        max_train: Only the first so many pairs.
+        max_test: Only the first so many pairs.
+    """
+
+    name: str
+    train: str = Field(min_length=1)
+    test: str | None = Field(None, min_length=1)
+    check: AnswerCheck | None = None
+    max_train: int | None = Field(None, ge=1)
+    max_test: int | None = Field(None, ge=1)
+
+    @field_validator("name")
+    @classmethod
+    def _fits_a_folder(cls, name: str) -> str:
+        return _task_name(name)
+
+
+class Variant(Settings):
+    """A row of a comparison: a method with its options, and what it is called.
+
+    Attributes:
+        label: Its name in tables and, in a form fit for them, in file names; by default the method's title.
+        method: The method.
+        replay: What this row remembers; by default the experiment's section for methods that replay, and nothing for
+            the others.
+    """
+
+    label: str = Field(min_length=1, max_length=40)
+    method: Annotated[Method, PlainValidator(method_from), PlainSerializer(method_settings)]
+    replay: ReplayConfig | None = None
+
+    @property
+    def slug(self) -> str:
+        """The label as a part of file names: lower case, everything else than letters and digits a hyphen."""
+        return re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name_or_options(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and isinstance(value.get("method"), BaseModel):
+            return value  # made in Python, by the names of the attributes
+        options = dict(value) if isinstance(value, Mapping) else {"name": value}
+        label, replay = options.pop("label", None), options.pop("replay", None)
+        method = method_from(options if len(options) > 1 else options.get("name"))
+        return {"label": method.title if label is None else label, "method": method, "replay": replay}
+
+    @model_serializer
+    def _as_written(self) -> dict[str, Any]:
+        replay = {} if self.replay is None else {"replay": self.replay.model_dump(mode="json")}
+        return {**method_settings(self.method), "label": self.label, **replay}
+
+    @model_validator(mode="after")
+    def _has_a_use_for_replay(self) -> Self:
+        refuse_idle_replay(self.method, self.replay)
+        return self
+
+    @field_validator("label")
+    @classmethod
+    def _leaves_a_slug(cls, label: str) -> str:
+        if not re.search("[A-Za-z0-9]", label):
+            raise ValueError(f"found {label!r}, expected at least one letter or digit, for file names")
+        return label
+
+
+class CompareConfig(Settings):
+    """What ``lifealign compare`` runs: every method on every order with every seed.
+
+    Attributes:
+        methods: Methods by name, or mappings with ``name``, options and a ``label``; by default every method there is.
+        orders: Names of orders of the paper's catalog, or a mapping from a name to the tasks in their order; by default
+            the experiment's own order.
+        seeds: Root seeds; by default the experiment's own.
+        against: Label or name of the method that the others are compared with by bootstrap; None for no comparison.
+    """
+
+    methods: Annotated[tuple[Variant, ...], NotEmpty] = Field(default_factory=lambda: _all_methods())
+    orders: dict[str, tuple[str, ...]] | tuple[str, ...] | None = None
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32, strict=True)], ...] | None, NotEmpty] = None
+    against: str | None = None
+
+    @field_validator("orders", mode="before")
+    @classmethod
+    def _are_names_or_lists(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value:
+            tasks = "a list of tasks, at least one"
+            faults: list[Fault] = [
+                ((str(name), *place), text) for name, order in value.items() for place, text in _names_in(order, tasks)
+            ]
+        else:
+            names = "a list of orders of the paper's catalog, or a mapping from names to lists of tasks"
+            faults = [] if value is None else _names_in(value, names)
+        if faults:
+            raise Faults(faults)
+        return value
+
+    @model_validator(mode="after")
+    def _cells_have_folders_of_their_own(self) -> Self:
+        faults: list[Fault] = []
+        for number, variant in enumerate(self.methods):
+            for earlier, other in enumerate(self.methods[:number]):
+                if variant.slug == other.slug:
+                    fault = (
+                        f"found {variant.label!r}, which shares its folder with methods[{earlier}] ({other.label!r})"
+                    )
+                    faults.append((("methods", number), f"{fault}, expected a label of its own"))
+        for key, values in (("orders", self.orders), ("seeds", self.seeds)):
+            if isinstance(values, tuple) and len(set(values)) < len(values):
+                faults.append(((key,), f"found {list(values)}, expected each once"))
+        for name in self.orders or ():
+            if not TASK_NAME.fullmatch(name):
+                faults.append((("orders",), f"found {name!r}, expected letters, digits, '.', '_' or '-'"))
+        if self.against is not None and self.against not in (known := self._names()):
+            expected = f"one of {', '.join(dict.fromkeys(known))}"
+            faults.append((("against",), f"found {self.against!r}, expected {expected}{nearest(self.against, known)}"))
+        if faults:
+            raise Faults(faults)
+        return self
+
+    @property
+    def reference_label(self) -> str | None:
+        """The label that ``against`` means."""
+        return next((one.label for one in self.methods if self.against in (one.label, one.method.key)), None)
+
+    def _names(self) -> list[str]:
+        return [name for variant in self.methods for name in (variant.label, variant.method.key)]
+
+
+class ExperimentConfig(LifeConfig):
+    """A whole stream in one file: a life's settings, and the tasks or the suite it meets.
+
+    Attributes:
+        output_dir: Folder of the life, relative to the working directory; of a comparison, folder of all its lives.
+        tasks: The tasks in the order they are met, or None with a suite.
+        suite: A suite of tasks, or None with tasks: ``support-desk`` is embedded, ``paper`` is the paper's six tasks
+            from the hub (``lifealign.data.suites.paper``).
+        suite_pairs: Training pairs per task of the suite; None for all.
+        suite_test_pairs: Held-out pairs per task of the suite; None for all.
+        suite_held_out: ``dev`` while a setting is being chosen, ``test`` for what is reported; of ``support-desk``.
+        order: Names of the tasks that are met, in their order, or the name of an order of the paper's catalog; None for
+            all in the order in which they are listed (``order1`` of the paper's).
+        data_dir: Folder with ``NAME/train.jsonl`` and ``NAME/test.jsonl`` for each task, in place of the hub.
+        compare: What ``lifealign compare`` runs; ``lifealign run`` does not look at it.
+    """
+
+    output_dir: Path
+    tasks: Annotated[tuple[TaskConfig, ...] | None, NotEmpty] = None
+    suite: Literal["support-desk", "paper"] | None = None
+    suite_pairs: int | None = Field(None, ge=1)
+    suite_test_pairs: int | None = Field(None, ge=1)
+    suite_held_out: Literal["test", "dev"] = "test"
+    order: str | tuple[str, ...] | None = None
+    data_dir: Path | None = None
+    compare: CompareConfig = Field(default_factory=lambda: CompareConfig())
+
+    @field_validator("order", mode="before")
+    @classmethod
+    def _is_a_name_or_a_list(cls, value: Any) -> Any:
+        if value is not None and not (isinstance(value, str) and value):
+            faults = _names_in(value, "the name of an order of the paper's catalog, or a list of tasks, at least one")
+            if faults:
+                raise Faults(faults)
+        return value
+
+    @model_validator(mode="after")
+    def _has_one_source_of_tasks(self) -> Self:
+        if (self.tasks is None) == (self.suite is None):
+            found = "neither tasks nor suite" if self.tasks is None else "both tasks and suite"
+            raise ValueError(f"found {found}, expected exactly one of the two")
+        faults: list[Fault] = [
+            ((key,), f"found {size} without a suite, expected it with one")
+            for key in ("suite_pairs", "suite_test_pairs")
+            if self.suite is None and (size := getattr(self, key)) is not None
+        ]
+        if self.suite != "support-desk" and self.suite_held_out != "test":
+            faults.append(
+                (("suite_held_out",), "found dev, expected it with suite support-desk, the one that has a dev split")
+            )
+        tasks = self.tasks or ()
+        from_hub = [file for task in tasks for file in (task.train, task.test or "") if file.startswith("hub:")]
+        if self.data_dir is not None and self.suite != "paper" and not from_hub:
+            found = f"found {shown(str(self.data_dir))}, expected it with data from the hub, in whose place it stands"
+            faults.append((("data_dir",), found))
+        for number, task in enumerate(tasks):
+            for earlier, other in enumerate(tasks[:number]):
+                for key in ("name", "train"):
+                    if getattr(task, key) == (value := getattr(other, key)):
+                        fault = f"found {value!r}, expected another than tasks[{earlier}] has"
+                        faults.append((("tasks", number, key), fault))
+        if faults:
+            raise Faults(faults)
+        return self
+
+
+def _all_methods() -> tuple[Variant, ...]:
+    from lifealign.methods import METHODS
+
+    return tuple(Variant.model_validate(name) for name in METHODS)
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Reads an experiment.
+
+    Args:
+        path: YAML file.
+        overrides: ``KEY=VALUE`` each, the key dotted (``preference.beta=0.2``), the value YAML; they win over the file.
+
+    Raises:
+        ConfigError: If the file cannot be read or has mistakes; all of them at once, one line each, with file, line,
+            key, what was found and what was expected.
+    """
+    return load_config(path, ExperimentConfig, overrides)

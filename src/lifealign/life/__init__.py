@@ -1,0 +1,1 @@
+"""A life: its directory, and the loop in which it learns one more task."""

@@ -1,0 +1,75 @@
+"""Python that loads what a life has made, for a person to copy: the one text of it, for the page and for the card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePath, PurePosixPath, PureWindowsPath
+
+
+def peft_code(base: str, adapter: str, *, dtype: str, revision: str | None = None, elsewhere: bool = False) -> str:
+    """Code that loads an adapter with PEFT, on the base and in the dtype that it was trained on.
+
+    Args:
+        base: Hub id, or path of a folder or a ``.gguf`` file.
+        adapter: Where the adapter is, as the reader names it.
+        dtype: The life's setting; ``auto`` is bfloat16.
+        revision: Of a hub model.
+        elsewhere: Whether it is read on another machine: then a path is cut to its last part, with a word about it.
+    """
+    path = absolute_path(base)
+    place, arguments, comment = base, "", ""
+    imports, more = "AutoModelForCausalLM, AutoTokenizer", f", dtype={quoted('bfloat16' if dtype == 'auto' else dtype)}"
+    if path is not None and path.suffix == ".gguf":
+        place, arguments = "." if elsewhere else str(path.parent), f", gguf_file={quoted(path.name)}"
+        imports += ", GgufConfig"
+        more += ", quantization_config=GgufConfig(dequantize=True)"
+        comment = "  # the folder of the .gguf file: write where it is on your machine"
+    elif path is not None:
+        place = path.name if elsewhere else base
+        comment = "  # a folder: write where it is on your machine"
+    elif revision is not None:
+        arguments = f", revision={quoted(revision)}"
+    return "\n".join(
+        [
+            "from peft import PeftModel",
+            f"from transformers import {imports}",
+            "",
+            f"name = {quoted(place)}{comment if elsewhere else ''}",
+            f"tokenizer = AutoTokenizer.from_pretrained(name{arguments})",
+            f"base = AutoModelForCausalLM.from_pretrained(name{arguments}{more})",
+            f"model = PeftModel.from_pretrained(base, {quoted(adapter)}){'  # this folder' if elsewhere else ''}",
+        ]
+    )
+
+
+def life_code(life: str, version: str) -> str:
+    """Code that loads a version with lifealign, which also checks that base and adapter belong together."""
+    return "\n".join(
+        [
+            "from lifealign import Life",
+            "",
+            f"life = Life.open({quoted(life)})",
+            f"model, tokenizer = life.load({quoted(version)})",
+        ]
+    )
+
+
+def absolute_path(text: str) -> PurePath | None:
+    """A text as a path, if it is an absolute one, of whichever system."""
+    return next((path for path in (PurePosixPath(text), PureWindowsPath(text)) if path.is_absolute()), None)
+
+
+def quoted(text: str) -> str:
+    """A string as Python code; JSON writes strings as Python does."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def short_name(model: str) -> str:
+    """A model's name in a sentence: a hub id whole, of a path its last part.
+
+    Example:
+        >>> short_name("HuggingFaceTB/SmolLM2-135M-Instruct"), short_name("/srv/models/our-base")
+        ('HuggingFaceTB/SmolLM2-135M-Instruct', 'our-base')
+    """
+    path = PurePath(model)
+    return path.name if path.is_absolute() or len(path.parts) > 2 else model

@@ -1,0 +1,290 @@
+"""The model card: the README.md beside every version's adapter, for whoever meets the adapter without its life."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from lifealign.evaluation.matrix import ScoreMatrix
+from lifealign.evaluation.metrics import METRICS, PERPLEXITY, general_line, number_text
+from lifealign.life.card.loading_code import life_code, peft_code
+from lifealign.life.card.markdown import fenced, grid, listed, plain, portable
+from lifealign.methods.base import Method, Paper
+from lifealign.model.base_model import EMBEDDED_HUB_ID
+from lifealign.report.terminal import examples_text
+
+HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w([\w.-]{0,94}\w)?/\w([\w.-]{0,94}\w)?", re.ASCII)
+"""An id on the hub, with its owner."""
+HUB_LICENSES = """
+    afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0 bigscience-openrail-m bsd
+    bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0
+    cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0
+    cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0
+    creativeml-openrail-m deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 gemma gfdl gpl gpl-2.0
+    gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 lgpl-lr llama2 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 openrail
+    openrail++ osl-3.0 other pddl postgresql unknown unlicense wtfpl zlib
+"""
+"""Short names that the hub takes for a licence. It may know more by now: any other is written as ``other`` with a
+``license_name``, which it takes as well."""
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card says.
+
+    Attributes:
+        version: Name of the version, ``02-tone``.
+        base: The base model: hub id, or path of a folder or a ``.gguf`` file.
+        revision: Its revision, if one was asked for.
+        fingerprint: Content hash of its weights.
+        embedded: Whether its weights are those of the embedded package, which are quantised.
+        method: The method, with its options.
+        is_adapter: Whether the version is an adapter that PEFT loads; else it is a pool of prompts.
+        steps: Names of the steps so far, this one last.
+        tasks: Per task in order: ``name``, ``step``, ``train_pairs``, ``test_pairs``.
+        matrices: Score matrices by metric, this step's row included.
+        general: Figures on general text, or None.
+        settings: The resolved settings, as JSON can hold them.
+        environment: Versions of libraries.
+        license: Licence of the adapter, or None where nobody said.
+        general_hole: Why there are no figures on general text though they were asked for.
+    """
+
+    version: str
+    base: str
+    revision: str | None
+    fingerprint: str
+    embedded: bool
+    method: Method
+    is_adapter: bool
+    steps: Sequence[str]
+    tasks: Sequence[Mapping[str, Any]]
+    matrices: Mapping[str, ScoreMatrix]
+    general: Mapping[str, Any] | None
+    settings: Mapping[str, Any]
+    environment: Mapping[str, str]
+    license: str | None
+    general_hole: str | None = None
+
+    @property
+    def learnt_here(self) -> list[str]:
+        """Names of the tasks that were learnt in this step."""
+        return [task["name"] for task in self.tasks if task["step"] == self.version]
+
+
+def model_card(facts: CardFacts) -> str:
+    """A model card in Markdown with the front matter that the Hugging Face hub reads.
+
+    The same facts give the same text: no clock, and of every absolute path only its last part.
+    """
+    base = EMBEDDED_HUB_ID if facts.embedded else portable(facts.base)
+    options = [(key, value) for key, value in portable(facts.method.model_dump(mode="json")).items()]
+    code = life_code("LIFE", facts.version)
+    if facts.is_adapter:
+        place, dtype = EMBEDDED_HUB_ID if facts.embedded else facts.base, facts.settings["model"]["dtype"]
+        revision = None if facts.embedded else facts.revision
+        code = peft_code(place, facts.version, dtype=dtype, revision=revision, elsewhere=True)
+    tasks = [[task["name"], task["step"], task["train_pairs"], task["test_pairs"]] for task in facts.tasks]
+    card: str = _template().render(
+        front=_yaml(_front_matter(facts)),
+        facts=facts,
+        base=base,
+        taught=_taught(facts),
+        code=fenced("python", code),
+        tasks=grid(["task", "learnt in", "training pairs", "held-out pairs"], tasks, numbers_from=2),
+        tables=[_scores(matrix, facts) for matrix in facts.matrices.values()],
+        can_forget=_can_forget(facts),
+        general=None if facts.general is None else general_line(facts.general),
+        options=grid(["setting", "value"], [*options, *_key_settings(facts)], numbers_from=2),
+        settings=fenced("yaml", _yaml(portable(facts.settings))),
+        limits=list(_limits(facts)),
+        citation=_citation(facts.method.key, facts.method.paper),
+    )
+    return card
+
+
+def _hub_id(facts: CardFacts) -> str | None:
+    """The base model's id on the hub, with its owner; None where it is a path, or may be one."""
+    if facts.embedded:
+        return EMBEDDED_HUB_ID
+    return facts.base if HUB_ID.fullmatch(facts.base) and not facts.base.endswith((".git", ".gguf")) else None
+
+
+def _front_matter(facts: CardFacts) -> dict[str, Any]:
+    """What the hub reads."""
+    front: dict[str, Any] = {}
+    if (hub_id := _hub_id(facts)) is not None:
+        front["base_model"] = hub_id
+    front["library_name"] = "peft" if facts.is_adapter else "lifealign"
+    named = facts.license or "unknown"
+    front |= {"license": named} if named in HUB_LICENSES.split() else {"license": "other", "license_name": named}
+    tags = ["lifealign", "lifelong-alignment"]
+    tags += ["dpo"] if facts.settings["preference"]["num_train_epochs"] else []
+    tags += ["lora"] if facts.is_adapter else []
+    return front | {"pipeline_tag": "text-generation", "tags": tags}
+
+
+def _taught(facts: CardFacts) -> str:
+    """What was taught and how it was scored, in one sentence."""
+    if not facts.method.one_model:
+        others = len(facts.tasks) - len(facts.learnt_here)
+        beside = f"; each of the {others} tasks before has a model of its own" if others > 1 else ""
+        beside = "; the task before has a model of its own" if others == 1 else beside
+        return f"It was taught {listed(facts.learnt_here)} alone{beside}."
+    number, joint = len(facts.tasks), len(facts.steps) == 1
+    if number == 1:
+        what, moment, which = "1 preference task", "afterwards", "that task"
+    elif joint:
+        what, moment, which = f"{number} preference tasks together", "afterwards", "all of them"
+    else:
+        what, moment, which = f"{number} preference tasks, one after the other", "after each of them", "all so far"
+    scored = f"; {moment} it was scored on held-out pairs of {which}" if facts.matrices else ""
+    return f"It was taught {what}{scored}."
+
+
+def _scores(matrix: ScoreMatrix, facts: CardFacts) -> dict[str, str]:
+    """A score matrix as a table, what was just learnt in bold, and what it comes to."""
+
+    def text(value: float | None, *, signed: bool = False) -> str:
+        return number_text(matrix.metric, value, signed=signed)
+
+    rows = [["base model", *(text(matrix.base.get(task)) for task in matrix.tasks)]]
+    for step, (name, row) in enumerate(zip(facts.steps, matrix.rows, strict=True)):
+        cells = []
+        for task in matrix.tasks:
+            shown = text(row.get(task)) if step >= matrix.learnt_at[task] else ""
+            cells.append(f"**{shown}**" if step == matrix.learnt_at[task] and task in row else shown)
+        rows.append([f"after {plain(name)}", *cells])
+    numbers = matrix.summary()
+    summary = f"Last {text(numbers['last'])}"
+    if _can_forget(facts):
+        summary += f", backward transfer {text(numbers['backward_transfer'], signed=True)}"
+        summary += f", forgetting {text(numbers['forgetting'])}"
+    if examples := examples_text(matrix.examples):
+        summary += f"; {plain(examples)}"
+    return {
+        "label": METRICS[matrix.metric].label,
+        "direction": "higher is better" if matrix.higher_is_better else "lower is better",
+        "grid": grid(["", *matrix.tasks], rows, escaped=True),
+        "summary": summary,
+    }
+
+
+def _can_forget(facts: CardFacts) -> bool:
+    """Whether one model has learnt something after something else; if not, there is no transfer to speak of."""
+    return facts.method.one_model and len(facts.steps) > 1
+
+
+def _key_settings(facts: CardFacts) -> Iterator[tuple[str, str]]:
+    """What decides most about the training, in words; the method's own options are shown before it."""
+    settings, method = facts.settings, facts.method
+    if facts.is_adapter:
+        lora = settings["lora"]
+        targets = lora["lora_target_modules"]
+        where = "the family's usual modules (adapter_config.json)" if targets == "auto" else ", ".join(targets)
+        yield "LoRA", f"rank {lora['lora_r']}, alpha {lora['lora_alpha']}, on {where}"
+    for stage in ("sft", "preference"):
+        config = settings[stage]
+        if not config["num_train_epochs"]:
+            yield f"{stage} stage", "off"
+            continue
+        rate = config["learning_rate"] * method.learning_rate_factor
+        pairs = config["per_device_train_batch_size"] * config["gradient_accumulation_steps"]
+        epochs = f"{config['num_train_epochs']} epoch{'s' if config['num_train_epochs'] > 1 else ''}"
+        yield f"{stage} stage", f"{epochs}, learning rate {rate:g}, {pairs} pairs per optimizer step"
+    if settings["preference"]["num_train_epochs"]:
+        reference = {"base": "the base model", "task_start": "the model as the task began"}
+        preference = settings["preference"]
+        yield "DPO", f"beta {preference['beta']}, reference: {reference[preference['reference']]}"
+    yield "replay", _replay(settings["replay"], method)
+    yield "longest pair", f"{settings['data']['max_length']} tokens of prompt and one answer"
+    yield "seed", str(settings["seed"])
+
+
+def _replay(replay: Mapping[str, Any] | None, method: Method) -> str:
+    if method.memory_use == "none" or (replay is None and not method.replays):
+        return "off"
+    if replay is None:
+        return "on, as the method has it by default"
+    if not (replay["fraction"] and replay["capacity"]):
+        return "off"
+    return f"{replay['fraction']:g} of each task's pairs, at most {replay['capacity']}"
+
+
+def _limits(facts: CardFacts) -> Iterator[str]:
+    """What the numbers do not say."""
+    yield (
+        "Scores are of held-out pairs of the same tasks. Other tasks, safety and truthfulness beyond them were not "
+        "measured."
+    )
+    yield f"One run with one seed ({facts.settings['seed']}): how far another would be from it is not known."
+    if not facts.method.one_model and len(facts.steps) > 1:
+        yield f"Only {listed(facts.learnt_here)} was learnt by this model; the other scores are of other versions."
+    if unseen := [task["name"] for task in facts.tasks if not task["test_pairs"]]:
+        yield f"Without held-out pairs, and so without any score: {listed(unseen)}."
+    wanted = [metric for metric in facts.settings["evaluation"]["metrics"] if metric != PERPLEXITY]
+    if without := [METRICS[metric].short for metric in wanted if metric not in facts.matrices]:
+        yield f"Asked for, but no task could be scored on it: {listed(without)}."
+    for metric, matrix in facts.matrices.items():
+        if matrix.holes:
+            holes = ", ".join(
+                f"{plain(task)} after {plain(facts.steps[step])}"
+                + (f" ({plain(why)})" if (why := matrix.reasons.get((step, task))) else "")
+                for step, task in matrix.holes
+            )
+            yield f"Missing for {METRICS[metric].short}: {holes}. No mean is taken over what is missing."
+        if matrix.base_reasons:
+            lacking = ", ".join(f"{plain(task)} ({plain(why)})" for task, why in matrix.base_reasons.items())
+            yield f"Missing for {METRICS[metric].short} of the base model: {lacking}."
+    for key, what in (("pairs", "held-out pairs"), ("prompts", "held-out prompts")):
+        if (most := facts.settings["evaluation"][key]) is not None and facts.matrices:
+            yield f"At most {most} {what} of each task were scored."
+    if facts.general is None and facts.general_hole is not None:
+        yield (
+            f"General ability could not be measured ({plain(facts.general_hole)}), so what these tasks cost elsewhere "
+            "is not known."
+        )
+    elif facts.general is None:
+        yield "General ability was not measured, so what these tasks cost elsewhere is not known."
+    if facts.license is None:
+        yield "Nobody has said under which licence this may be used; that of the base model applies to it as well."
+
+
+def _citation(key: str, paper: Paper | None) -> str:
+    """BibTeX of the method's own paper, of what its class knows; empty where that is LifeAlign's, or there is none."""
+    if paper is None or key == "lifealign":
+        return ""
+    fields = {"title": paper.title, "howpublished": paper.venue, "url": paper.url}
+    year = ""
+    if dated := re.fullmatch(r"(.+) (\d{4})", paper.venue):
+        fields["howpublished"], year = dated.groups()
+        fields["year"] = year
+    if found := re.search(r"arxiv\.org/abs/(\S+)", paper.url):
+        fields |= {"eprint": found[1], "archiveprefix": "arXiv"}
+    body = "\n".join(f"  {name:<13} = {{{value}}}," for name, value in fields.items())
+    return f"@misc{{{key}{year},\n{body}\n}}"
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).rstrip()
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=False,  # Markdown, not HTML: whatever comes from data goes through plain, fenced or YAML
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["plain"] = plain
+    return environment.get_template("model_card.md.j2")

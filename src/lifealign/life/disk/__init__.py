@@ -1,0 +1,1 @@
+"""What a life keeps on disk: every file name and every record."""

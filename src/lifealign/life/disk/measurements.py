@@ -1,0 +1,279 @@
+"""What was measured of each step of a life: by the step itself, and by evaluations that came later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from lifealign.evaluation.metrics import METRICS, PERPLEXITY
+from lifealign.evaluation.scores import Scores
+from lifealign.evaluation.settings import EvaluationConfig
+from lifealign.life.disk.directory import LifeDirectory
+from lifealign.life.disk.manifest import Version
+from lifealign.life.disk.step_files import (
+    Against,
+    LaterGeneral,
+    LaterScores,
+    against_file,
+    evaluation_file,
+    own_scores,
+    read_answers,
+    read_record,
+)
+
+Rows = list[dict[str, Any]]
+
+GENERAL_TEXT = "general text"
+"""What perplexity is of, where a metric's scores are by task."""
+
+
+@dataclass
+class Record:
+    """What is known of a model after one step.
+
+    Attributes:
+        scores: By metric, then task.
+        base: The same of the base model; of the tasks that were new, and of others that were first scored here.
+        outcomes: What every held-out example counted for, of metrics that are means over them; None where it is
+            missing.
+        counts: By metric, then task, how many held-out examples a score is made of.
+        holes: By metric, then task, why a score that was asked for is not there; of ``perplexity`` under
+            ``GENERAL_TEXT``.
+        base_holes: The same of the base model.
+        against: What a judge prefers, by the version that this one was compared with: per task, and in ``all``, wins,
+            ties, losses and the win rate with its interval.
+        general: Loss and perplexity on general text, ``text`` (its content hash), ``tokens``, and the same of the base
+            in ``base``; None where they were not measured.
+        read_answers: Reads the answers of the model and of the base; numbers are had without them.
+    """
+
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    base: dict[str, dict[str, float]] = field(default_factory=dict)
+    outcomes: dict[str, dict[str, list[float | None]]] | None = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    holes: dict[str, dict[str, str]] = field(default_factory=dict)
+    base_holes: dict[str, dict[str, str]] = field(default_factory=dict)
+    against: dict[str, dict[str, Any]] = field(default_factory=dict)
+    general: dict[str, Any] | None = None
+    read_answers: Callable[[], tuple[Rows, Rows]] = field(default=lambda: ([], []), repr=False, compare=False)
+
+    @cached_property
+    def answers(self) -> Rows:
+        """Generated answers: rows with ``prompt``, ``answer``, ``tasks`` and ``holds``.
+
+        Raises:
+            LifeError: If a file with answers is damaged.
+        """
+        return self.read_answers()[0]
+
+    @cached_property
+    def base_answers(self) -> Rows:
+        """The same of the base model."""
+        return self.read_answers()[1]
+
+    def as_step(self) -> dict[str, Any]:
+        """For :func:`~lifealign.evaluation.matrix.matrices`."""
+        return {
+            "scores": self.scores,
+            "base": self.base,
+            "counts": self.counts,
+            "holes": self.holes,
+            "base_holes": self.base_holes,
+        }
+
+    @property
+    def missing(self) -> dict[str, list[str]]:
+        """What was asked for and is not there, in words, by the reason."""
+        found = [(metric, task, why) for metric, holes in self.holes.items() for task, why in holes.items()]
+        found += [
+            (metric, f"the base model on {task}", why)
+            for metric, holes in self.base_holes.items()
+            for task, why in holes.items()
+        ]
+        by_reason: dict[str, list[str]] = {}
+        for metric, what, why in found:
+            by_reason.setdefault(why, []).append(f"{metric} of {what}")
+        return by_reason
+
+
+def own_record(scores: Scores, base: Scores, general: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a step keeps in ``scores.json``; holes only where there are some."""
+    record: dict[str, Any] = {"scores": scores.values, "base": base.values, "outcomes": scores.outcomes}
+    record["counts"] = scores.counts
+    record |= {key: holes for key, holes in (("holes", scores.holes), ("base_holes", base.holes)) if holes}
+    return record if general is None else record | {"general": dict(general)}
+
+
+def later_record(metric: str, settings: Mapping[str, Any], scores: Scores, base: Scores) -> dict[str, Any]:
+    """What an evaluation keeps of one metric of a task, with the settings under which it compares."""
+    uses_answers = METRICS[metric].measured_on != "pairs"
+    return {
+        "metric": metric,
+        "settings": dict(settings),
+        "scores": scores.values.get(metric, {}),
+        "base": base.values.get(metric, {}),
+        "outcomes": scores.outcomes.get(metric),
+        "counts": scores.counts.get(metric, {}),
+        "holes": scores.holes.get(metric, {}),
+        "base_holes": base.holes.get(metric, {}),
+        "answers": scores.answers if uses_answers else [],
+        "base_answers": base.answers if uses_answers else [],
+    }
+
+
+def has_numbers(later: Mapping[str, Any]) -> bool:
+    """Whether an evaluation has measured anything; one that has not settles nothing either, such as its settings."""
+    return "general" in later or bool(later["scores"] or later["base"])
+
+
+def known_under(
+    directory: LifeDirectory, version: Version, metric: str, settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a version has of a metric under some settings, holes included: of the model, and of the base.
+
+    Both are as :meth:`~lifealign.evaluation.scores.Scores.carry` takes them.
+    """
+    later = evaluations(directory, version).get(metric)
+    parts = ("scores", "outcomes", "counts", "holes")
+    found: Mapping[str, Any] = {}
+    if later is not None and has_numbers(later) and later["settings"] == settings:
+        found = later | {"counts": _counts(later.get("counts"), later["outcomes"])}
+    elif own_settings(directory, version, metric) == settings:
+        own = own_scores(directory, version.name).model_dump()
+        found = {key: (own[key] or {}).get(metric) for key in (*parts, "base", "base_holes")}
+        found |= {"counts": _counts(found["counts"], found["outcomes"])}
+    elif later is None and own_settings(directory, version, metric) is None:  # nothing but holes
+        own = own_scores(directory, version.name).model_dump()
+        found = {key: own[key].get(metric) for key in ("holes", "base_holes")}
+    model = {key: {metric: found[key]} for key in parts if found.get(key)}
+    base = {
+        key: {metric: found[of_base]}
+        for key, of_base in (("scores", "base"), ("holes", "base_holes"))
+        if found.get(of_base)
+    }
+    return model, base
+
+
+def _counts(counts: Mapping[str, int] | None, outcomes: Mapping[str, list[float | None]] | None) -> dict[str, int]:
+    """Examples by task; of records that did not count them, as far as their outcomes tell."""
+    if counts is not None:
+        return dict(counts)
+    return {task: sum(one is not None for one in each) for task, each in (outcomes or {}).items()}
+
+
+def evaluations(directory: LifeDirectory, version: Version) -> dict[str, dict[str, Any]]:
+    """What was measured later of a version, by metric."""
+    found = {}
+    for metric in (*METRICS, PERPLEXITY):
+        if (file := evaluation_file(version.name, metric)) in version.files:
+            kind = LaterGeneral if metric == PERPLEXITY else LaterScores
+            found[metric] = read_record(directory, file, kind).model_dump()
+    return found
+
+
+def comparable(metric: str, settings: EvaluationConfig) -> dict[str, Any]:
+    """What has to be the same for two numbers of a task's metric to compare; of a judge, besides who it is."""
+    if METRICS[metric].measured_on == "pairs":
+        return {"pairs": settings.pairs}
+    decisive = ["max_new_tokens", "prompts", "do_sample"]
+    decisive += ["temperature", "top_p", "top_k"] if settings.do_sample else []
+    return {key: getattr(settings, key) for key in decisive}
+
+
+def own_settings(directory: LifeDirectory, version: Version, metric: str) -> dict[str, Any] | None:
+    """Settings under which a step has measured a metric itself; None where it has not."""
+    own = own_scores(directory, version.name)
+    if metric == PERPLEXITY:
+        return None if own.general is None else {"text": own.general.text}
+    if metric not in own.scores:
+        return None
+    return comparable(metric, EvaluationConfig.model_validate(directory.manifest.config["evaluation"]))
+
+
+def read_records(directory: LifeDirectory) -> list[Record]:
+    """One record per step of a life.
+
+    Numbers of one metric have to be comparable over the steps. Where a metric was measured again later, under settings
+    of its own, only those measurements are taken: what a step itself has measured under the life's settings is not.
+    """
+    steps = directory.manifest.versions[1:]
+    later = [evaluations(directory, version) for version in steps]
+    settings = {
+        metric: record["settings"] for found in later for metric, record in found.items() if has_numbers(record)
+    }
+    return [_read(directory, version, found, settings) for version, found in zip(steps, later, strict=True)]
+
+
+def _read(
+    directory: LifeDirectory,
+    version: Version,
+    later: Mapping[str, Mapping[str, Any]],
+    settings: Mapping[str, Mapping[str, Any]],
+) -> Record:
+    own = own_scores(directory, version.name)
+    superseded = {
+        metric for metric, valid in settings.items() if own_settings(directory, version, metric) not in (None, valid)
+    }
+
+    def kept(by_metric: Mapping[str, Any]) -> dict[str, Any]:
+        return {metric: dict(found) for metric, found in by_metric.items() if metric not in superseded}
+
+    record = Record(
+        kept(own.scores),
+        kept(own.base),
+        None if own.outcomes is None else kept(own.outcomes),
+        counts={
+            metric: _counts(own.counts.get(metric), (own.outcomes or {}).get(metric))
+            for metric in own.scores
+            if metric not in superseded
+        },
+        holes=kept(own.holes),
+        base_holes=kept(own.base_holes),
+        general=None if PERPLEXITY in superseded or own.general is None else own.general.model_dump(),
+        read_answers=lambda: _answers(directory, version, later),
+    )
+    for other in directory.manifest.versions:
+        if (file := against_file(version.name, other.name)) in version.files:
+            record.against[other.name] = read_record(directory, file, Against).model_dump()
+    for metric, found in later.items():
+        if metric == PERPLEXITY:
+            record.general = found["general"]
+            record.holes.pop(PERPLEXITY, None)
+            continue
+        if has_numbers(found):
+            record.scores[metric], record.base[metric] = found["scores"], found["base"]
+            record.counts[metric] = _counts(found.get("counts"), found["outcomes"])
+            if record.outcomes is not None and found["outcomes"] is not None:
+                record.outcomes[metric] = found["outcomes"]
+        for holes, there, now in (
+            (record.holes, record.scores, found["holes"]),
+            (record.base_holes, record.base, found.get("base_holes", {})),
+        ):
+            left = {task: why for task, why in now.items() if task not in there.get(metric, {})}
+            if left or has_numbers(found):
+                holes.pop(metric, None)
+            if left:
+                holes[metric] = left
+    return record
+
+
+def _answers(directory: LifeDirectory, version: Version, later: Mapping[str, Mapping[str, Any]]) -> tuple[Rows, Rows]:
+    """Answers of the step and of later evaluations; where both have one, the later one, which its metric is about."""
+    model, base = (
+        {_prompt(row): row for row in _rows(directory, f"tasks/{version.name}/{file}.jsonl")}
+        for file in ("answers", "base_answers")
+    )
+    for found in later.values():
+        model |= {_prompt(row): row for row in found.get("answers", ())}
+        base |= {_prompt(row): row for row in found.get("base_answers", ())}
+    return list(model.values()), list(base.values())
+
+
+def _rows(directory: LifeDirectory, file: str) -> Rows:
+    return [row.model_dump() for row in read_answers(directory, file)]
+
+
+def _prompt(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((message["role"], message["content"]) for message in row["prompt"])

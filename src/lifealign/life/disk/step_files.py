@@ -1,0 +1,290 @@
+"""What a step of a life keeps in JSON: the name of every such file, and the record in it.
+
+A life may come from somebody else, so these are read as strictly as anything: one line says what does not fit, and
+where. Keys with a default are those that lives of earlier versions do not have.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lifealign.life.disk.directory import LifeDirectory
+
+if TYPE_CHECKING:
+    pass
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, JsonValue, field_validator
+
+from lifealign.life.disk.typed_json import Count, Kind, Number, Record, validated
+from lifealign.settings.faults import Faults
+
+Outcomes = Annotated[list[Number | None], Field(min_length=1)]
+"""What every held-out example of a task counted for; None where it has no mark."""
+
+
+class BaseGeneral(Record):
+    """Mean loss in nats per token, and its exponential, of the base model on general text."""
+
+    loss: Number
+    perplexity: Number = Field(gt=0)
+
+
+class General(Record):
+    """A model on general text.
+
+    Attributes:
+        loss: Mean loss in nats per token.
+        perplexity: Its exponential; lower is better.
+        tokens: Number of predicted tokens.
+        text: Content hash of the text; perplexities on two texts do not compare.
+        base: The same of the base model.
+    """
+
+    loss: Number
+    perplexity: Number = Field(gt=0)
+    tokens: Count
+    text: str
+    base: BaseGeneral
+
+
+class Figures(Record):
+    """What consolidation did to one LoRA factor, or means over several of them.
+
+    Attributes:
+        rank_kept: Rank after denoising.
+        energy_kept: Share of the update's energy after denoising, in (0, 1].
+        overlap_energy: Share of the denoised update's energy inside the span of history, in [0, 1].
+        norm_before: Frobenius norm of the short-term update.
+        norm_after: Frobenius norm of the refined update.
+    """
+
+    rank_kept: Number
+    energy_kept: Number
+    overlap_energy: Number
+    norm_before: Number
+    norm_after: Number
+
+
+class Consolidated(Record):
+    """Consolidation of one update: means over its factors, and the figures of each; a method may have no figures."""
+
+    mean: Figures | None
+    factors: dict[str, Figures]
+
+    @field_validator("mean", mode="before")
+    @classmethod
+    def _nothing(cls, value: Any) -> Any:
+        return None if value == {} else value  # the means of no factors
+
+
+def _with_loss(row: dict[str, float]) -> dict[str, float]:
+    if "loss" not in row:
+        raise Faults([(("loss",), "found nothing, expected a number")])
+    return row
+
+
+class Training(Record):
+    """``training.json``: what a step was trained on, and figures of every optimizer step by stage."""
+
+    seed: int
+    pairs: Count
+    replayed_pairs: Count
+    left_out: list[str]
+    left_out_held_out: dict[str, list[str]] = Field(default_factory=dict)
+    stages: dict[str, list[Annotated[dict[str, Number], AfterValidator(_with_loss)]]]
+
+
+class SavedMethod(Record):
+    """``method.json``: the method as the settings name it, and the values of its state; lives of 0.1 may lack both."""
+
+    method: dict[str, JsonValue] | None = None
+    values: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class Time(Record):
+    """``time.json``: seconds with scoring and without, and the most memory in use, in bytes, where it is known."""
+
+    seconds: Number = Field(ge=0)
+    learning_seconds: Number | None = Field(None, ge=0)
+    peak_memory_bytes: Count | None = None
+
+
+class OwnScores(Record):
+    """``scores.json``: what a step has measured itself.
+
+    Attributes:
+        scores: By metric, then task.
+        base: The same of the base model, of the tasks that were new.
+        outcomes: What every held-out example counted for; None in lives of 0.1.
+        counts: How many held-out examples a score is made of.
+        holes: Why a score that was asked for is not there; of perplexity under ``general text``.
+        base_holes: The same of the base model.
+        general: The model on general text; None where it was not measured.
+    """
+
+    scores: dict[str, dict[str, Number]]
+    base: dict[str, dict[str, Number]]
+    outcomes: dict[str, dict[str, Outcomes]] | None = None
+    counts: dict[str, dict[str, Count]] = Field(default_factory=dict)
+    holes: dict[str, dict[str, str]] = Field(default_factory=dict)
+    base_holes: dict[str, dict[str, str]] = Field(default_factory=dict)
+    general: General | None = None
+
+
+class Message(Record):
+    """One turn of a prompt."""
+
+    role: str
+    content: str
+
+
+class Answer(Record):
+    """A row of ``answers.jsonl``: prompt, answer, the tasks it was asked for, and by task whether its check holds."""
+
+    prompt: list[Message]
+    answer: str
+    tasks: list[str] = Field(default_factory=list)
+    holds: dict[str, bool]
+
+
+class LaterScores(Record):
+    """``evaluation/METRIC.json``: a metric of the tasks, measured later.
+
+    Attributes:
+        metric: Its name.
+        settings: What has to be the same for two numbers to compare.
+        scores: By task.
+        base: The same of the base model, of tasks that no other version has it of.
+        outcomes: What every held-out example counted for; None of a metric that is no mean over them.
+        counts: By task, how many held-out examples a score is made of.
+        holes: By task, why a score is not there.
+        base_holes: The same of the base model.
+        answers: Answers that were judged or compared.
+        base_answers: The same of the base model.
+    """
+
+    metric: str
+    settings: dict[str, JsonValue]
+    scores: dict[str, Number]
+    base: dict[str, Number]
+    outcomes: dict[str, Outcomes] | None
+    counts: dict[str, Count] | None = None
+    holes: dict[str, str]
+    base_holes: dict[str, str]
+    answers: list[Answer]
+    base_answers: list[Answer]
+
+
+class LaterGeneral(Record):
+    """``evaluation/perplexity.json``: the model on general text, measured later; ``settings`` name the text."""
+
+    metric: str
+    settings: dict[str, JsonValue]
+    general: General
+
+
+class AskedJudge(Record):
+    """Who was asked: the model, and the address of its server."""
+
+    model: str
+    place: str
+
+
+class Preferred(Record):
+    """How often our answers are preferred, as :class:`~lifealign.evaluation.judge.pairwise.WinRate` says it."""
+
+    wins: Count
+    ties: Count
+    losses: Count
+    missing: Count
+    rate: Number
+    low: Number
+    high: Number
+    moved: Number | None
+
+
+class Against(Record):
+    """``evaluation/against-VERSION.json``: what a judge prefers, our answers or another version's.
+
+    Attributes:
+        version: Ours.
+        against: Theirs.
+        judge: Who was asked.
+        settings: Under which the answers were made.
+        tasks: By task, and in ``all``; None where too much is missing.
+        outcomes: By task, one of ``win``, ``tie`` and ``loss`` per prompt; None where there is none.
+    """
+
+    version: str
+    against: str
+    judge: AskedJudge
+    settings: dict[str, JsonValue]
+    tasks: dict[str, Preferred | None]
+    outcomes: dict[str, list[str | None]]
+
+
+def scores_file(step: str) -> str:
+    """Where a step keeps what it measured itself."""
+    return f"tasks/{step}/scores.json"
+
+
+def evaluation_file(step: str, metric: str) -> str:
+    """Where a metric that was measured later is kept."""
+    return f"tasks/{step}/evaluation/{metric}.json"
+
+
+def against_file(step: str, other: str) -> str:
+    """Where the preferences of a judge between two versions are kept."""
+    return f"tasks/{step}/evaluation/against-{other}.json"
+
+
+def read_record(directory: LifeDirectory, file: str, kind: type[Kind]) -> Kind:
+    """Reads a committed JSON file of a life as a record.
+
+    Raises:
+        LifeError: If it is missing or damaged, or holds something else.
+    """
+    return validated(directory.path / file, directory.json(file), kind)
+
+
+def read_answers(directory: LifeDirectory, file: str) -> list[Answer]:
+    """Reads a committed JSONL file of answers; raises as :func:`read_record` does, with the line."""
+    path = directory.path / file
+    return [validated(f"{path}:{line}", row, Answer) for line, row in enumerate(directory.rows(file), start=1)]
+
+
+def training(directory: LifeDirectory, step: str) -> Training:
+    """What a step was trained on."""
+    return read_record(directory, f"tasks/{step}/training.json", Training)
+
+
+def consolidation(directory: LifeDirectory, step: str) -> dict[str, Consolidated]:
+    """What consolidation did in a step, by the name of the update."""
+    return read_record(directory, f"tasks/{step}/consolidation.json", dict[str, Consolidated])
+
+
+def saved_method(directory: LifeDirectory, step: str) -> SavedMethod:
+    """The method after a step."""
+    return read_record(directory, f"tasks/{step}/method.json", SavedMethod)
+
+
+def time_taken(directory: LifeDirectory, step: str) -> Time:
+    """What a step took."""
+    return read_record(directory, f"tasks/{step}/time.json", Time)
+
+
+def own_scores(directory: LifeDirectory, step: str) -> OwnScores:
+    """What a step has measured itself."""
+    return read_record(directory, scores_file(step), OwnScores)
+
+
+ADAPTER_FILE, POOL_FILE = "adapter_model.safetensors", "prompt_pool.safetensors"
+
+
+REFERENCE_FILE, ANSWERS_FILE, JUDGE_FILE = "reference.safetensors", "answers.json", "judge.sqlite"
+
+
+FIRST = "00-base"
+"""Name of the version before any task: the untrained adapter."""

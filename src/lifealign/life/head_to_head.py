@@ -1,0 +1,118 @@
+"""Two versions of a life compared by a judge: which one's answers are better, prompt by prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from lifealign.errors import LifeError
+from lifealign.evaluation.judge import AnswerPair, Judge, Preferences, Rubric, rubric_for, win_rate
+from lifealign.life.disk.measurements import comparable
+from lifealign.life.disk.step_files import against_file
+from lifealign.model.adapter import adapter_fingerprint, install_adapter
+
+if TYPE_CHECKING:
+    from lifealign.data.pair import Pair
+    from lifealign.evaluation.settings import EvaluationConfig
+    from lifealign.life.life import Life
+    from lifealign.model.generate import Prompt
+
+ALL = "all"
+"""Name of the row over the prompts of all tasks."""
+
+
+def compare_versions(
+    life: Life,
+    judge: Judge,
+    settings: EvaluationConfig,
+    *,
+    version: str | None = None,
+    against: str,
+    rubric: Rubric | None = None,
+) -> dict[str, Any]:
+    """Has a judge compare two versions' answers to the held-out prompts, and keeps what it prefers.
+
+    Every prompt of the tasks learnt by ``version`` is asked in both orders of the answers. A call again under the same
+    settings asks only for what is missing.
+
+    Args:
+        life: The life.
+        judge: Who is asked.
+        settings: Length and number of the answers, batch size.
+        version: Whose answers are ours; None for the last one.
+        against: Whose answers are theirs; ``00-base`` is the base model.
+        rubric: Rubric of every task; None takes that of each task's name, or the general one.
+
+    Returns:
+        ``tasks``: by task, and in ``all``, wins, ties, losses, missing, the win ``rate`` with ``low`` and ``high``, and
+        ``moved``; None where too much is missing. ``outcomes``: by task, one per prompt.
+
+    Raises:
+        LifeError: If there is no such version, both are the same, or nothing was learnt or is held out.
+        JudgeError: If the judge cannot go on; what it has said is in its cache.
+    """
+    if not life.steps:
+        raise LifeError(f"{life.directory.path}: found no task learnt, expected at least one; `lifealign learn` first")
+    ours, theirs = life.versions[-1].name if version is None else version, against
+    position = life.directory.index(ours)
+    life.directory.index(theirs)
+    if ours == theirs or position == 0:
+        raise LifeError(f"found {ours} compared with {theirs}, expected a version with a task, and another one")
+    tasks = [task for step in life.versions[1 : position + 1] for task in life.held_out(step) if task.pairs]
+    asked = {task.name: task.pairs[: settings.prompts] for task in tasks}
+    if not asked:
+        raise LifeError(f"{life.directory.path}: found no held-out pairs, expected some; `lifealign learn --test FILE`")
+    with life.writing():
+        try:
+            answers = [_answers(life, settings, asked, name) for name in (ours, theirs)]
+        finally:
+            life.forget_loaded()
+        preferences = {
+            task: judge.preferences(
+                [
+                    AnswerPair(
+                        pair.prompt,
+                        answers[0][pair.prompt],
+                        answers[1][pair.prompt],
+                        pair.chosen,
+                        rubric or rubric_for(task),
+                    )
+                    for pair in pairs
+                ]
+            )
+            for task, pairs in asked.items()
+        }
+        result = {
+            "version": ours,
+            "against": theirs,
+            "judge": {"model": judge.config.model, "place": judge.config.place},
+            "settings": comparable("judge", settings),
+            "tasks": {
+                name: None if (rate := win_rate(found, judge.config.max_missing)) is None else asdict(rate)
+                for name, found in (preferences | {ALL: _together(list(preferences.values()))}).items()
+            },
+            "outcomes": {name: list(found.outcomes) for name, found in preferences.items()},
+        }
+        life.directory.extend(ours, {against_file(ours, theirs): result})
+    return result
+
+
+def _answers(
+    life: Life, settings: EvaluationConfig, asked: Mapping[str, Sequence[Pair]], version: str
+) -> Mapping[Prompt, str]:
+    evaluator = life.evaluator(settings)
+    if life.directory.index(version) == 0:
+        return evaluator.generated(asked, None)
+    adapter = life.adapter(version)
+    install_adapter(life.runtime.model, adapter)
+    return evaluator.generated(asked, adapter_fingerprint(adapter))
+
+
+def _together(parts: Sequence[Preferences]) -> Preferences:
+    return Preferences(
+        tuple(outcome for part in parts for outcome in part.outcomes),
+        tuple(reason for part in parts for reason in part.reasons),
+        tuple(moved for part in parts for moved in part.moved),
+        parts[-1].tally,
+    )

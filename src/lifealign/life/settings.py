@@ -1,0 +1,126 @@
+"""Settings of a life: the sections of all rooms, the method and the root seed.
+
+Option names are those of TRL, PEFT and transformers, where they have the option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import xxhash
+from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, field_validator, model_validator
+
+from lifealign.data.replay import ReplayConfig
+from lifealign.evaluation.settings import EvaluationConfig
+from lifealign.model.settings import AdapterConfig, DataConfig, ModelConfig
+from lifealign.settings.faults import Fault, Faults, boolean_as_number, explain, nearest, shown
+from lifealign.settings.section import Settings
+from lifealign.training.settings import PreferenceConfig, SFTConfig
+
+if TYPE_CHECKING:
+    from lifealign.methods import Method
+else:
+    Method = Any  # the methods are imported when one is named: reading a file of settings should not wait for torch
+
+DEFAULT_METHOD = "lifealign"
+
+
+def method_from(value: Any) -> Method:
+    """The method that a setting means: its name, or a mapping with its name and options.
+
+    Raises:
+        ValueError: If there is no such method or option, or a value is out of range; it says what there is.
+    """
+    from lifealign.methods import METHODS
+    from lifealign.methods.base import Method as MethodBase
+
+    if isinstance(value, MethodBase):
+        return value
+    options = {"name": value} if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else {}
+    name = options.pop("name", None)
+    if not isinstance(name, str) or name not in METHODS:
+        near = nearest(str(name), METHODS)
+        expected = f"one of {', '.join(METHODS)}{near}, or a mapping with that as name and its options"
+        raise ValueError(f"found {shown(value if name is None else name)}, expected {expected}")
+    kind = METHODS[name]
+    faults: list[Fault] = []
+    for option in [option for option in options if option not in kind.model_fields]:
+        owners = [key for key, other in METHODS.items() if option in other.model_fields]
+        owned = f" (it is one of {', '.join(owners)})" if owners else nearest(option, kind.model_fields)
+        known = ", ".join(kind.model_fields) or "none"
+        faults.append(
+            ((option,), f"found an option that {name} does not have{owned}, expected one of its own: {known}")
+        )
+        del options[option]
+    faults += [((option,), fault) for option in options if (fault := boolean_as_number(kind, option, options[option]))]
+    try:
+        method = kind.model_validate(options)
+    except ValidationError as error:
+        faults += explain(error, kind)
+    if faults:
+        raise Faults(faults)
+    return method
+
+
+def method_settings(method: Method) -> dict[str, Any]:
+    """The mapping that :func:`method_from` takes back."""
+    return {"name": method.key, **method.model_dump(mode="json")}
+
+
+class LifeConfig(Settings):
+    """Everything that decides what a life learns, apart from its tasks.
+
+    Attributes:
+        replay: None takes the method's own default: on for those that replay, else off.
+        method: The method, with its options; in YAML its name, or a mapping with ``name`` and options.
+        seed: The one root seed; every other is derived from it.
+        report_to: Trackers that are told what happens while a task is learnt.
+        license: Licence of the adapters, as the Hugging Face hub names them (``apache-2.0``), for their model cards.
+    """
+
+    model: ModelConfig = ModelConfig()
+    lora: AdapterConfig = AdapterConfig()
+    method: Annotated[Method, PlainValidator(method_from), PlainSerializer(method_settings)] = Field(
+        default_factory=lambda: method_from(DEFAULT_METHOD)
+    )
+    sft: SFTConfig = SFTConfig()
+    preference: PreferenceConfig = PreferenceConfig()
+    data: DataConfig = DataConfig()
+    replay: ReplayConfig | None = None
+    evaluation: EvaluationConfig = EvaluationConfig()
+    seed: int = Field(42, ge=0, lt=2**32)  # released code
+    license: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _is_one_or_many(cls, value: Any) -> Any:
+        """One name stands for a list of one, and ``none`` for no tracker, as in transformers."""
+        return () if value == "none" else (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _has_a_use_for_replay(self) -> Self:
+        refuse_idle_replay(self.method, self.replay)
+        return self
+
+
+def refuse_idle_replay(method: Method, replay: ReplayConfig | None) -> None:
+    """Refuses settings of replay beside a method that would do nothing with them.
+
+    Raises:
+        Faults: If there are some, and the method uses nothing of earlier tasks.
+    """
+    if replay is not None and method.memory_use == "none":
+        fault = f"found settings, expected none: {method.key} uses nothing of earlier tasks"
+        raise Faults([(("replay",), fault)])
+
+
+def derive_seed(root: int, purpose: str) -> int:
+    """A seed for one purpose, from the root seed: independent of what else was seeded, and the same in every run.
+
+    Example:
+        >>> derive_seed(42, "01-tone") == derive_seed(42, "01-tone") != derive_seed(42, "02-tone")
+        True
+    """
+    return xxhash.xxh64(f"{root} {purpose}".encode()).intdigest() >> 1  # torch takes 63 bits and a sign

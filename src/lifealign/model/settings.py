@@ -1,0 +1,65 @@
+"""Settings of the base model, the adapter and how pairs become tokens, by the names of transformers and PEFT."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from lifealign.settings.section import Settings
+
+
+class ModelConfig(Settings):
+    """The base model, frozen for the whole life.
+
+    Attributes:
+        model_name_or_path: ``smollm2-135m`` (the embedded model), a folder, a ``.gguf`` file, or a hub id.
+        revision: Commit, tag or branch of a hub model.
+        dtype: Of the base weights; ``auto`` is bfloat16. Adapters are always float32.
+        attn_implementation: ``auto`` is sdpa, or eager for a family that has no other.
+    """
+
+    model_name_or_path: str = Field("smollm2-135m", min_length=1)  # the model that needs no hub
+    revision: str | None = None
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # released code: bf16 base
+    attn_implementation: Literal["auto", "sdpa", "eager"] = "auto"
+
+    @field_validator("model_name_or_path")
+    @classmethod
+    def _means_the_same_from_everywhere(cls, name: str) -> str:
+        """A life is opened from other working directories later: what is a path now is made absolute."""
+        path = Path(name).expanduser()
+        return os.path.abspath(path) if path.exists() and name != "smollm2-135m" else name
+
+
+class AdapterConfig(Settings):
+    """The LoRA adapter, by PEFT's names.
+
+    Attributes:
+        lora_target_modules: Last names of linear modules; ``auto``: q_proj and v_proj, or what stands in their place in
+            the model's family.
+    """
+
+    lora_r: int = Field(8, ge=1)  # released code
+    lora_alpha: int = Field(16, ge=1)  # released code: twice the rank
+    lora_dropout: float = Field(0.0, ge=0, lt=1)  # released code
+    lora_target_modules: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["auto"] = "auto"  # as released code
+
+
+class DataConfig(Settings):
+    """How pairs become tokens.
+
+    Attributes:
+        max_length: Most tokens of prompt and one completion together.
+        share_prefix: Whether chosen and rejected of a pair share one copy of the prompt in the batch; ``auto``: where
+            that is proven exact on the model.
+        reasoning: What becomes of blocks in which a model thinks before it answers (``<think>``). ``strip``: taken off
+            answers, those that are learnt and those that are generated, and prompts ask for an answer without any.
+            ``keep``: left as it is. ``refuse``: an error, where the chat template or an answer has some.
+    """
+
+    max_length: int = Field(1024, ge=2)  # the released code has 2048; its rows are mostly below 500
+    share_prefix: bool | Literal["auto"] = "auto"  # same log-probabilities, less work
+    reasoning: Literal["strip", "keep", "refuse"] = "strip"  # ours: the paper's models do not reason

@@ -1,0 +1,1 @@
+"""Charts of the report page, as numbers for its templates."""

@@ -1,0 +1,177 @@
+"""A comparison as tables of text, the same for every format: what each table shows, and how to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from lifealign.evaluation.metrics import METRICS
+from lifealign.experiments.bootstrap import CONFIDENCE, RESAMPLES, Difference
+from lifealign.experiments.comparison import COMPARED, Comparison, Estimate, MetricTable, OrderTables
+from lifealign.report.terminal import examples_text
+
+COLUMNS = {"backward_transfer": "BWT", "last": "Last", "average": "AP", "learned": "Learn"}
+COST_COLUMNS = {"minutes": "minutes", "state_mb": "state MB", "adapter_mb": "adapter MB", "peak_memory_gb": "peak GB"}
+
+SPREAD = "±: sample standard deviation over seeds; a number without it is of one seed. -: there is no such number."
+SCORES = (
+    "Last: mean over the tasks after the last step. AP: mean over steps of the mean over the tasks seen by then. "
+    "Learn: mean over the tasks right after each was learnt. BWT (backward transfer): mean change of the earlier tasks "
+    "since each was learnt; negative means forgetting, so higher is better for every metric. For Last, AP and Learn "
+    "the title says which direction is better.",
+    "Tasks learnt all in one step, or each by a model of its own, are no stream and have no AP and no BWT.",
+    SPREAD,
+)
+COST = (
+    "Costs: means over seeds; lower is better. minutes: learning, without scoring. state: what the method has to keep "
+    "besides the adapter. peak: most memory in use. 1 MB is 1,000,000 bytes, 1 GB 1,000 MB. -: not measured.",
+)
+
+
+class TextTable(NamedTuple):
+    """A table of text, the same in every format.
+
+    Attributes:
+        title: What it shows, and in which direction is better.
+        header: Names of the columns; the first is that of the labels.
+        rows: Cells.
+        caption: What the columns mean; many tables share it.
+        notes: What is missing in this table.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def tables(comparison: Comparison) -> list[TextTable]:
+    """All tables: per order and metric the scores, the differences and the tasks; per order general text and costs."""
+    found = []
+    for order in comparison.orders:
+        notes = tuple(_note(label, absent, comparison.seeds) for label, absent in order.missing.items())
+        for table in order.metrics:
+            lacking = notes + tuple(f"Note: missing, so no mean is taken over it: {hole}." for hole in table.holes)
+            examples = examples_text(table.examples)
+            counted = (*lacking, f"Held-out examples: {examples}.") if examples else lacking
+            found.append(_scores(order.order, table, counted))
+            if any(row.differences for row in table.rows):
+                found.append(_differences(order.order, table, str(comparison.against), lacking))
+            found.append(_tasks(order.order, table, counted))
+        if order.general:
+            found.append(
+                _general(order, notes + tuple(f"Note: could not be measured: {hole}." for hole in order.general_holes))
+            )
+        found.append(_costs(order, notes))
+    return found
+
+
+def captions(comparison: Comparison) -> list[str]:
+    """What the columns of all tables mean, each line once."""
+    return list(dict.fromkeys(line for table in tables(comparison) for line in table.caption))
+
+
+def _scores(order: str, table: MetricTable, notes: tuple[str, ...]) -> TextTable:
+    rows = []
+    for row in table.rows:
+        seeds = "-" if row.seeds is None else str(len(row.seeds))
+        cells = [_estimate(table.metric, row.statistics[name], name == "backward_transfer") for name in COLUMNS]
+        rows.append((row.label, seeds, *cells))
+    what = METRICS[table.metric].label.removesuffix(" (nats)")  # the unit follows
+    title = f"{order}: {what}; {_unit_and_direction(table)}"
+    return TextTable(title, ("method", "seeds", *COLUMNS.values()), tuple(rows), SCORES, notes)
+
+
+def _differences(order: str, table: MetricTable, against: str, notes: tuple[str, ...]) -> TextTable:
+    rows = []
+    for row in table.rows:
+        if row.differences:
+            found = [row.differences[name] for name in COMPARED]
+            pairs = max(0 if one is None else one.cells for one in found)
+            rows.append((row.label, str(pairs), *(_difference(table.metric, one) for one in found)))
+    direction = "above 0 is better" if table.higher_is_better else "below 0 is better for Last, above 0 for BWT"
+    unit = {"share": "percentage points", "nats": "nats", "points": "points"}[METRICS[table.metric].unit]
+    title = f"{order}: {_name(table.metric)}, difference from {against}; {unit}, {direction}"
+    caption = (
+        f"Differences: this method minus {against}, mean over pairs of results of one order and seed (pairs: number). "
+        f"In brackets: {100 * CONFIDENCE:.0f} % interval of a paired bootstrap over pairs and held-out examples "
+        f"({RESAMPLES:,} resamples); * where it excludes zero. Not corrected for the number of comparisons; with few "
+        "seeds the interval says more about other held-out examples than about other seeds.",
+    )
+    return TextTable(title, ("method", "pairs", *(COLUMNS[name] for name in COMPARED)), tuple(rows), caption, notes)
+
+
+def _tasks(order: str, table: MetricTable, notes: tuple[str, ...]) -> TextTable:
+    rows = [(row.label, *(_estimate(table.metric, row.tasks[task]) for task in table.tasks)) for row in table.rows]
+    title = f"{order}: {_name(table.metric)} per task after the last step; {_unit_and_direction(table)}"
+    return TextTable(title, ("method", *table.tasks), tuple(rows), (SPREAD,), notes)
+
+
+def _general(order: OrderTables, notes: tuple[str, ...]) -> TextTable:
+    rows = []
+    for row in order.general:
+        seeds = "-" if row.seeds is None else str(len(row.seeds))
+        change = _spread(row.change, lambda value: f"{100 * value:+z.1f}", lambda sd: f"{100 * sd:.1f}")
+        rows.append((row.label, seeds, _spread(row.perplexity, "{:.2f}".format, "{:.2f}".format), change))
+    caption = (
+        "Perplexity on general text that no task is about, after the last step; change is that from the base model. "
+        "What a method costs in general ability shows here.",
+        SPREAD,
+    )
+    title = f"{order.order}: perplexity on general text; lower is better"
+    return TextTable(title, ("method", "seeds", "perplexity", "change %"), tuple(rows), caption, notes)
+
+
+def _costs(order: OrderTables, notes: tuple[str, ...]) -> TextTable:
+    rows = []
+    for cost in order.costs:
+        figures = [(cost.figures[name], ".2f" if name == "peak_memory_gb" else ".1f") for name in COST_COLUMNS]
+        cells = ["-" if value is None else format(value, form) for value, form in figures]
+        rows.append((cost.label, str(len(cost.seeds)), *cells))
+    return TextTable(f"{order.order}: costs", ("method", "seeds", *COST_COLUMNS.values()), tuple(rows), COST, notes)
+
+
+def _number(metric: str, value: float, *, signed: bool = False) -> str:
+    """Shares in per cent, margins in nats, others as they are; the unit is in the title. Never ``-0.0``."""
+    sign = "+" if signed else ""
+    unit = METRICS[metric].unit
+    return format(100 * value if unit == "share" else value, f"{sign}z.{2 if unit == 'nats' else 1}f")
+
+
+def _estimate(metric: str, estimate: Estimate | None, signed: bool = False) -> str:
+    return _spread(
+        estimate, lambda mean: _number(metric, mean, signed=signed), lambda deviation: _number(metric, deviation)
+    )
+
+
+def _spread(estimate: Estimate | None, mean: Callable[[float], str], deviation: Callable[[float], str]) -> str:
+    if estimate is None:
+        return "-"
+    return mean(estimate.mean) if estimate.sd is None else f"{mean(estimate.mean)} ± {deviation(estimate.sd)}"
+
+
+def _difference(metric: str, difference: Difference | None) -> str:
+    if difference is None:
+        return "-"
+    ends = (difference.difference, difference.low, difference.high)
+    middle, low, high = (_number(metric, value, signed=True) for value in ends)
+    # Without the mark two spaces, so that numbers stay below each other.
+    return f"{middle} [{low}, {high}]{' *' if difference.excludes_zero else '  '}"
+
+
+def _name(metric: str) -> str:
+    return metric.replace("_", " ")
+
+
+def _unit_and_direction(table: MetricTable) -> str:
+    unit = {"share": "per cent", "nats": "nats", "points": "points of 100"}[METRICS[table.metric].unit]
+    return f"{unit}, {'higher' if table.higher_is_better else 'lower'} is better"
+
+
+def _note(label: str, absent: Sequence[int], seeds: Sequence[int]) -> str:
+    plural = "seeds" if len(absent) > 1 else "seed"
+    return (
+        f"Note: {label} has {len(seeds) - len(absent)} of {len(seeds)} seeds here; "
+        f"no result of {plural} {', '.join(map(str, absent))}."
+    )

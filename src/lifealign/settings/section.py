@@ -1,0 +1,66 @@
+"""What a section of settings is: refuses unknown keys, never changes, is read from plain values and written as YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+
+from lifealign.errors import ConfigError
+from lifealign.settings.faults import Place, boolean_as_number, dotted, explain
+
+
+class Settings(BaseModel):
+    """What all sections share: unknown keys and non-finite numbers are refused, and nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_boolean_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.field_name and (fault := boolean_as_number(cls, info.field_name, value)):
+            raise ValueError(fault)
+        return value
+
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+def build_config(
+    kind: type[Kind], values: Mapping[str, Any], sources: Mapping[Place, str] | None = None, source: str = "settings"
+) -> Kind:
+    """Validates settings that are at hand as plain values.
+
+    Args:
+        kind: The model.
+        values: Nested mappings, as in YAML.
+        sources: Where single settings come from, for messages; a setting that is not in it has its parent's source.
+        source: Where the rest comes from.
+
+    Raises:
+        ConfigError: If there are mistakes; all of them at once, one line each.
+
+    Example:
+        >>> from lifealign.life.settings import PreferenceConfig
+        >>> build_config(PreferenceConfig, {"beta": "2e-1"}).beta
+        0.2
+        >>> build_config(PreferenceConfig, {"betta": 1}, source="a.yaml")
+        Traceback (most recent call last):
+        lifealign.errors.ConfigError: a.yaml: betta: found an unknown key; did you mean beta?
+    """
+    sources = {(): source, **(sources or {})}
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for place, text in explain(error, kind):
+            nearest = next(place[:end] for end in range(len(place), -1, -1) if place[:end] in sources)
+            lines.append(": ".join(part for part in (sources[nearest], dotted(place), text) if part))
+        raise ConfigError("\n".join(lines)) from error
+
+
+def dump_config(config: BaseModel) -> str:
+    """The settings as YAML, every default written out; reading it gives an equal object."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

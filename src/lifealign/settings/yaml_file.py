@@ -1,0 +1,159 @@
+"""Settings from files and command lines: YAML in with every mistake named by file, line and key, resolved YAML out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lifealign.errors import ConfigError, LifeError, describe
+from lifealign.life.settings import DEFAULT_METHOD
+from lifealign.settings.faults import Place, dotted
+from lifealign.settings.section import Kind, build_config
+from lifealign.storage.regular_file import read_bytes
+
+LARGEST = 2**23
+"""Most bytes of a file of settings."""
+
+
+def load_config(path: str | Path, kind: type[Kind], overrides: Sequence[str] = ()) -> Kind:
+    """Reads settings of any kind; arguments and errors as :func:`load_experiment`."""
+    try:
+        text = read_bytes(path, LARGEST).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: found a byte that is not UTF-8 at offset {error.start}, expected YAML") from error
+    except LifeError as error:
+        raise ConfigError(str(error)) from error
+    sources: dict[Place, str] = {}
+    values = _parse(text, str(path), sources)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: found {describe(values)}, expected settings, one 'key: value' a line")
+    _resolve_paths(values, Path(path).parent)
+    for override in overrides:
+        _override(values, override, sources)
+    return build_config(kind, values, sources, str(path))
+
+
+def load_overrides(
+    kind: type[Kind], path: str | Path | None, overrides: Sequence[str], given: Mapping[str, Any] | None = None
+) -> Kind:
+    """Settings from single ``KEY=VALUE`` texts, on top of a file, of given values or of the defaults.
+
+    Args:
+        kind: The model.
+        path: YAML file, or None.
+        overrides: As for :func:`load_experiment`.
+        given: Without a file, the values below the overrides; None for the defaults.
+
+    Raises:
+        ConfigError: As :func:`load_experiment`.
+    """
+    if path is not None:
+        return load_config(path, kind, overrides)
+    values: dict[str, Any] = dict(given or {})
+    sources: dict[Place, str] = {}
+    for override in overrides:
+        _override(values, override, sources)
+    return build_config(kind, values, sources)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases: ten lines of them can stand for a billion values, and no setting needs one."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, f"found the alias *{event.anchor}, expected the value itself", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+
+def _parse(text: str, source: str, sources: dict[Place, str], place: Place = (), with_line: bool = True) -> Any:
+    """Parses YAML into plain values, and notes in ``sources`` where each of them stands."""
+
+    def value_of(node: yaml.Node, place: Place) -> Any:
+        sources[place] = f"{source}:{node.start_mark.line + 1}" if with_line else source
+        match node.tag.removeprefix("tag:yaml.org,2002:"), node:
+            case "map", yaml.MappingNode():
+                return mapping_of(node, place)
+            case "seq", yaml.SequenceNode():
+                return [value_of(item, (*place, number)) for number, item in enumerate(node.value)]
+            case "str" | "timestamp", yaml.ScalarNode():  # a date is a name here, like any other text
+                return node.value
+            case "int" | "float" | "bool" | "null", yaml.ScalarNode():
+                return loader.construct_object(node)
+            case tag, _:
+                raise yaml.MarkedYAMLError(
+                    problem=f"found the tag {tag}, expected plain values", problem_mark=node.start_mark
+                )
+
+    def mapping_of(node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="found a key that is not a word", problem_mark=key_node.start_mark)
+            key = key_node.value
+            if key in values:
+                first = sources[*place, key].rpartition(":")[2]
+                problem = f"found the key {dotted((*place, key))} again, expected it once (first in line {first})"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
+            values[key] = value_of(value_node, (*place, key))
+            if with_line:
+                sources[*place, key] = f"{source}:{key_node.start_mark.line + 1}"
+        return values
+
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        return None if node is None else value_of(node, place)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f":{mark.line + 1}:{mark.column + 1}" if mark and with_line else ""
+        raise ConfigError(f"{source}{where}: {error.problem or error.context}") from error
+    except (yaml.YAMLError, ValueError) as error:  # control characters, numbers of impossible form
+        raise ConfigError(f"{source}: found no valid YAML ({' '.join(str(error).split())})") from error
+    except RecursionError:
+        raise ConfigError(f"{source}: found values nested too deep, expected settings") from None
+
+
+def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
+    """Makes files and folders of data absolute: what is written in a file is relative to that file."""
+    if isinstance(folder_of_data := values.get("data_dir"), str):
+        values["data_dir"] = os.path.abspath(folder / folder_of_data)
+    evaluation = values.get("evaluation")
+    if isinstance(evaluation, dict) and isinstance(text := evaluation.get("general_text"), str):
+        evaluation["general_text"] = os.path.abspath(folder / Path(text).expanduser())
+    tasks = values.get("tasks")
+    for task in tasks if isinstance(tasks, list) else ():
+        for key in ("train", "test"):
+            if (
+                isinstance(task, dict)
+                and isinstance(file := task.get(key), str)
+                and file
+                and not file.startswith("hub:")
+            ):
+                task[key] = os.path.abspath(folder / file)
+
+
+def _override(values: dict[str, Any], override: str, sources: dict[Place, str]) -> None:
+    key, equals, text = override.partition("=")
+    source = f"--set {override}"
+    *sections, last = place = tuple(key.strip().split("."))
+    if not equals or not all(place):
+        raise ConfigError(f"{source}: found no key and value, expected KEY=VALUE as in preference.beta=0.2")
+    here: Any = values
+    if sections and sections[0] == "method" and not isinstance(values.get("method"), dict):
+        values["method"] = {"name": values.get("method") or DEFAULT_METHOD}  # its options need a mapping to stand in
+    for depth, section in enumerate(sections):
+        if here.get(section) is None:
+            here[section] = {}
+            sources[place[: depth + 1]] = source
+        here = here[section]
+        if not isinstance(here, dict):
+            raise ConfigError(f"{source}: found {describe(here)} at {dotted(place[: depth + 1])}, expected a section")
+    here[last] = _parse(text, source, sources, place, with_line=False)
+    sources[place] = source

@@ -1,0 +1,48 @@
+"""What a training stage asks of a method: three moments and a factor, so that one loop serves every method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import Parameter
+
+from lifealign.model.tokens import TokenizedPair
+from lifealign.training.objectives import BatchOutcome, StageName
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a method may ask of the running stage.
+
+    Attributes:
+        stage: ``sft`` or ``preference``.
+        parameters: Trainable parameters, by the names of an :data:`~lifealign.memory.update.Adapter`.
+        loss_of: Mean loss of any pairs under this stage's objective at the current parameters, with gradient.
+        figures: Numbers that the method wants in the log of the optimizer step, by name.
+    """
+
+    stage: StageName
+    parameters: Mapping[str, Parameter]
+    loss_of: Callable[[Sequence[TokenizedPair]], Tensor]
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+class Moments(Protocol):
+    """The part of a method that runs inside a stage; see :class:`lifealign.methods.base.Method` for all of it."""
+
+    @property
+    def learning_rate_factor(self) -> float:
+        """What the configured learning rate is multiplied by."""
+
+    def example_weights(self, outcome: BatchOutcome) -> Float[Tensor, " pairs"] | None:
+        """Weights that multiply the losses of a micro-batch; None for 1."""
+
+    def penalty(self, outcome: BatchOutcome, context: StageContext) -> Tensor | None:
+        """A scalar added to the loss of the optimizer batch; None for nothing."""
+
+    def edit_gradients(self, context: StageContext) -> None:
+        """Edits ``parameter.grad`` in place, when gradients are whole and not yet clipped."""

@@ -1,0 +1,51 @@
+"""Settings of the two stages, by the names of transformers and TRL."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from lifealign.settings.section import Settings
+
+
+class StageConfig(Settings):
+    """One optimisation stage, by the names of transformers; AdamW, cosine schedule.
+
+    Attributes:
+        num_train_epochs: 0 switches the stage off.
+        warmup_ratio: Share of the optimizer steps, in [0, 1].
+        max_grad_norm: Gradients are clipped to this norm.
+    """
+
+    learning_rate: float = Field(gt=0)
+    num_train_epochs: int = Field(3, ge=0)  # released code, both stages
+    per_device_train_batch_size: int = Field(ge=1)
+    gradient_accumulation_steps: int = Field(ge=1)
+    warmup_ratio: float = Field(0.1, ge=0, le=1)  # released code
+    weight_decay: float = Field(0.0, ge=0)  # released code
+    max_grad_norm: float = Field(1.0, gt=0)  # released code
+    gradient_checkpointing: bool = False  # the released code has it on, for 7B models; it costs time, not quality
+
+
+class SFTConfig(StageConfig):
+    """The ``sft`` stage: cross entropy of the chosen answers."""
+
+    learning_rate: float = Field(1e-4, gt=0)  # released code
+    per_device_train_batch_size: int = Field(2, ge=1)  # released code
+    gradient_accumulation_steps: int = Field(8, ge=1)  # released code
+
+
+class PreferenceConfig(StageConfig):
+    """The ``preference`` stage: DPO, weighted as the method says.
+
+    Attributes:
+        beta: DPO's temperature, in 1/nat.
+        reference: ``base``: the frozen base, adapter off. ``task_start``: the policy as it was when the task began.
+    """
+
+    learning_rate: float = Field(5e-6, gt=0)  # released code
+    per_device_train_batch_size: int = Field(1, ge=1)  # released code, main script
+    gradient_accumulation_steps: int = Field(16, ge=1)  # released code, main script
+    beta: float = Field(0.1, gt=0)  # released code
+    reference: Literal["base", "task_start"] = "base"  # as in the released code: the frozen base, for every task

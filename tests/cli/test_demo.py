@@ -1,0 +1,57 @@
+"""The embedded model learns two house rules, one after the other, and what it learnt is a plain PEFT adapter."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+
+from lifealign.data.suites.support_desk import load_suite
+from lifealign.life.life import Life
+from lifealign.life.settings import LifeConfig
+from lifealign.model.base_model import EMBEDDED, EMBEDDED_HUB_ID, EMBEDDED_INSTALL, EMBEDDED_PACKAGE, load_base
+from lifealign.model.settings import ModelConfig
+from lifealign.settings.section import build_config
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec(EMBEDDED_PACKAGE) is None,
+        reason=f"the embedded model is not installed; {EMBEDDED_INSTALL}",
+    ),
+]
+
+STAGE = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
+SETTINGS = {
+    "sft": STAGE | {"learning_rate": 4e-3, "num_train_epochs": 2},
+    "preference": STAGE | {"learning_rate": 2e-4, "num_train_epochs": 1},
+    "data": {"max_length": 256},
+    "evaluation": {"per_device_eval_batch_size": 8, "max_new_tokens": 40},
+}
+
+
+def test_the_embedded_model_learns_two_rules_and_the_adapter_loads_with_plain_peft(tmp_path: Path) -> None:
+    """The demo's rates on 32 pairs a rule, 8 held out: 16 steps of SFT, 8 of the preference stage, twice."""
+    model = {"model_name_or_path": EMBEDDED}
+    life = Life.create(tmp_path / "life", build_config(LifeConfig, SETTINGS | {"model": model}))
+    assert life.directory.manifest.base.model_name_or_path == EMBEDDED_HUB_ID
+    for task in load_suite(32, test_pairs=8)[:2]:
+        life.learn(task)
+
+    adherence = life.scores["adherence"]
+    assert max(adherence.base.values()) <= 0.25, adherence.base  # what the model does of itself
+    for step in range(2):
+        assert (adherence[step, step] or 0) >= 0.75, adherence.rows
+    margins = life.scores["margin"]
+    assert (margins[0, 0] or 0) > 0, margins.rows
+
+    model_in_life, tokenizer = Life.open(life.directory.path).load()
+    ids = torch.tensor([tokenizer.encode("My parcel has not come. Where is it?")])
+    with torch.no_grad():
+        expected = model_in_life.eval()(input_ids=ids).logits
+        base = load_base(ModelConfig(model_name_or_path=EMBEDDED))
+        folder = life.directory.path / "versions" / "02-greet"
+        assert not torch.equal(base.model(input_ids=ids).logits, expected)
+        plain = PeftModel.from_pretrained(base.model, folder).eval()
+        assert torch.equal(plain(input_ids=ids).logits, expected)
