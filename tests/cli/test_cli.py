@@ -140,7 +140,7 @@ def test_a_life_from_init_to_rollback(lifealign: Command, tiny_folder: Path, tmp
     assert (made.code, made.err) == (0, "")
     assert f"bot: a new life on {tiny_folder}, method ER" in made.out and "next: lifealign learn bot" in made.out
     settings = Life.open("bot").config
-    assert (settings.method.key, settings.model.dtype, settings.sft.learning_rate) == ("er", "float32", 1e-2)
+    assert (settings.workspace.method.key, settings.model.dtype, settings.sft.learning_rate) == ("er", "float32", 1e-2)
 
     first = lifealign("learn", "bot", one, "--test", one_test, "--max-words", 3)
     assert (first.code, first.err) == (0, "")
@@ -824,7 +824,7 @@ def test_the_demo_compares_methods_and_trains_only_what_is_not_there_yet(
 
     def spied(life: Life, step: Any, progress: Any) -> Any:
         trained.append(f"{life.config.method.key} {step.name}")
-        return learn_step(life, step, progress)
+        return learn_step(life.workspace, step, progress)
 
     monkeypatch.setattr(lifelong, "learn_step", spied)
 
@@ -860,7 +860,7 @@ def test_the_demo_compares_methods_and_trains_only_what_is_not_there_yet(
     full_lives, full_text = demo(full=True)
     assert list(full_lives) == ["SeqFT", "ER", "LifeAlign"]
     assert trained == [f"er {rule}" for rule in rules]
-    assert len({life.base_fingerprint for life in full_lives.values()}) == 1
+    assert len({life.workspace.base_fingerprint for life in full_lives.values()}) == 1
     assert len(re.findall(r"ER +\d+ % +\d+ % +\d+ % +\d+ % +\d+ %", full_text)) >= 2
     trained.clear()
     assert demo(full=False)[1].endswith(after_the_last) and not trained

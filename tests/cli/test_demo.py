@@ -10,8 +10,8 @@ from peft import PeftModel
 from lifealign.data.suites.support_desk import load_suite
 from lifealign.life.life import Life
 from lifealign.life.settings import LifeConfig
-from lifealign.model.base_model import EMBEDDED, EMBEDDED_HUB_ID, EMBEDDED_INSTALL, EMBEDDED_PACKAGE, load_base
-from lifealign.model.settings import ModelConfig
+from lifealign.model.base_model import EMBEDDED_HUB_ID, EMBEDDED_INSTALL, EMBEDDED_PACKAGE, load_base
+from lifealign.model.settings import EMBEDDED, ModelConfig
 from lifealign.settings.section import build_config
 
 pytestmark = [

@@ -120,8 +120,10 @@ def test_a_prompt_pool_stands_in_front_and_is_gone_in_the_base(make_life: Callab
     life.learn(letter_task("one", "a", "b"))
     (record,) = life.records
     assert record.general is not None
-    with life.runtime.base_policy():
-        base = general_loss(life.runtime, general_passages(Path(life.config.evaluation.general_text or "")), **SIZES)
+    with life.workspace.runtime.base_policy():
+        base = general_loss(
+            life.workspace.runtime, general_passages(Path(life.config.evaluation.general_text or "")), **SIZES
+        )
     assert record.general["base"]["loss"] == pytest.approx(base.loss, abs=1e-6)
     assert abs(record.general["loss"] - base.loss) > 1e-4
 

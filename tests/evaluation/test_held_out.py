@@ -19,6 +19,7 @@ from lifealign.errors import ConfigError, DataError, LifeAlignError, LifeError
 from lifealign.evaluation.held_out import left_out_text, scorable
 from lifealign.experiments.result_of_life import result_of
 from lifealign.life import step as learning
+from lifealign.life.disk.measurements import held_out_of
 from lifealign.life.life import Life
 from lifealign.model.runtime import Runtime
 from lifealign.report.page.life_page import life_page
@@ -104,7 +105,7 @@ def test_what_is_left_out_is_said_before_training_and_the_number_scored_is_the_n
     )
     (version,), (record,) = life.steps, life.records
     assert (version.tasks[0].test_pairs, version.tasks[0].data_hash) == (1, given.data_hash)
-    assert [row.source for row in life.held_out(version)[0].pairs] == ["late.jsonl:1"]
+    assert [row.source for row in held_out_of(life.directory, version)[0].pairs] == ["late.jsonl:1"]
     assert record.counts == {metric: {"one": 1} for metric in ("adherence", "preference_accuracy", "margin")}
     assert {metric: len(each["one"]) for metric, each in (record.outcomes or {}).items()} == dict.fromkeys(
         record.counts, 1

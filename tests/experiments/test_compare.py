@@ -40,7 +40,8 @@ from lifealign.life import life as life_module
 from lifealign.life import step as learning
 from lifealign.life.life import Life
 from lifealign.life.settings import LifeConfig
-from lifealign.methods import ER, METHODS
+from lifealign.methods import METHODS
+from lifealign.methods.er import ER
 from lifealign.model.settings import ModelConfig
 from lifealign.report.table_formats import write_tables
 from lifealign.settings.section import build_config, dump_config
@@ -146,7 +147,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def spied(life: Life, step: Any, progress: Any = None) -> Any:
         learnt_steps.append(f"{life.directory.path.name} {step.name}")
-        return learn_step(life, step, progress)
+        return learn_step(life.workspace, step, progress)
 
     monkeypatch.setattr(lifelong, "learn_step", spied)
     return learnt_steps
@@ -580,7 +581,7 @@ def test_a_life_that_another_process_holds_is_not_written_to(experiment: Experim
     cells = cells_of(experiment(compare=PAIR))
     life = open_or_create(cells[0].experiment)
     before = content(life.directory.path)
-    with life.writing():
+    with life.workspace.writing():
         only_the_broken_one_fails(cells, rf"{life.directory.path}: found in use by process {os.getpid()} on")
         assert content(life.directory.path) == before
     assert run(cells) == (
@@ -663,7 +664,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
     def counted(*arguments: Any, **more: Any) -> Life:
         life = run_experiment(*arguments, **more)
-        counts[life.directory.path.name] = life.reference.computed
+        counts[life.directory.path.name] = life.workspace.reference.computed
         return life
 
     monkeypatch.setattr(compare, "run_experiment", counted)
@@ -711,7 +712,7 @@ def test_a_cell_leaves_no_model_behind_and_the_base_as_it_was(
     def watched(*arguments: Any, **more: Any) -> Life:
         assert [model() for model in models] == [None] * len(models)  # else its memory counts as the next cell's
         life = run_experiment(*arguments, **more)
-        models.append(weakref.ref(life.runtime.model))
+        models.append(weakref.ref(life.workspace.runtime.model))
         return life
 
     def counted(settings: Any) -> Any:
@@ -729,12 +730,12 @@ def test_a_cell_leaves_no_model_behind_and_the_base_as_it_was(
     base = compare._base
     assert base is not None
     assert not any("lora" in name for name, _ in base[1].model.named_parameters())
-    assert base[1].fingerprint == Life.open(cells[0].experiment.output_dir).base_fingerprint
+    assert base[1].fingerprint == Life.open(cells[0].experiment.output_dir).workspace.base_fingerprint
     other = str(save_tiny(tmp_path / "other", seed=1))
     elsewhere = {"model": ModelConfig(model_name_or_path=other, dtype="float32"), "output_dir": tmp_path / "elsewhere"}
     cells = cells_of(experiment(compare={"methods": ["seqft"]}).model_copy(update=elsewhere))
     assert run(cells)[1] == {} and loaded == [str(tiny_folder), other]
-    assert Life.open(cells[0].experiment.output_dir).base_fingerprint != base[1].fingerprint
+    assert Life.open(cells[0].experiment.output_dir).workspace.base_fingerprint != base[1].fingerprint
 
 
 # -- several processes -------------------------------------------------------------------------------------------------

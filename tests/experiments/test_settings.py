@@ -15,7 +15,9 @@ from lifealign.data.replay import ReplayConfig
 from lifealign.errors import ConfigError
 from lifealign.experiments.settings import ExperimentConfig, load_experiment
 from lifealign.life.settings import LifeConfig
-from lifealign.methods import ER, METHODS, LifeAlign
+from lifealign.methods import METHODS
+from lifealign.methods.er import ER
+from lifealign.methods.lifealign import LifeAlign
 from lifealign.settings.section import build_config, dump_config
 from lifealign.settings.yaml_file import load_config
 from lifealign.training.settings import PreferenceConfig

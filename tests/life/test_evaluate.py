@@ -15,7 +15,9 @@ from lifealign.errors import ConfigError, LifeError
 from lifealign.evaluation.evaluator import Evaluator
 from lifealign.evaluation.scores import HeldOut
 from lifealign.evaluation.settings import EvaluationConfig
-from lifealign.life.disk.measurements import evaluation_file, read_records
+from lifealign.life.disk import names
+from lifealign.life.disk.learnt import read_adapter_of
+from lifealign.life.disk.measurements import read_records
 from lifealign.life.evaluate import Evaluation, evaluate_life
 from lifealign.life.life import Life
 from lifealign.model.adapter import read_adapter
@@ -49,7 +51,7 @@ def measured(life: Life, metrics: Sequence[str], **more: Any) -> list[str]:
     """Measures metrics under the life's own settings, or with some of them changed."""
     settings = life.config.evaluation.model_copy(update=more.pop("settings", {}))
     judge, again = more.pop("judge", None), more.pop("replace", False)
-    return evaluate_life(life, Evaluation(tuple(metrics), settings, judge, again), **more)
+    return evaluate_life(life.workspace, Evaluation(tuple(metrics), settings, judge, again), **more)
 
 
 class FirstWord:
@@ -89,8 +91,8 @@ def test_nothing_is_measured_twice_and_a_new_task_adds_its_row_only(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert measured(life, ["margin", "rouge_l"]) == ["01-one", "02-two"]
-    assert set(life.directory.json(evaluation_file("02-two", "rouge_l"))["scores"]) == {"one", "two"}
-    assert evaluation_file("02-two", "margin") not in life.versions[-1].files  # the step has it
+    assert set(life.directory.json(names.later_scores("02-two", "rouge_l"))["scores"]) == {"one", "two"}
+    assert names.later_scores("02-two", "margin") not in life.versions[-1].files  # the step has it
     with monkeypatch.context() as patch:
         patch.setattr(Evaluator, "score", None)
         assert measured(life, ["rouge_l", "margin"]) == []
@@ -109,15 +111,18 @@ def test_one_version_alone_leaves_marked_holes_and_no_means_over_them(life: Life
 
 
 def test_looking_back_changes_neither_the_model_nor_what_is_learnt_next(make_life: MakeLife, life: Life) -> None:
-    last = life.adapter()
+    last = read_adapter_of(life.directory)
     measured(life, ["rouge_l"], as_of="01-one")
-    held = read_adapter(life.runtime.model)
+    held = read_adapter(life.workspace.runtime.model)
     assert all((held[name] == last[name]).all() for name in last)
     twin = make_life(evaluation=LITTLE)
     for task in (ONE, TWO, THREE):
         twin.learn(task)
     life.learn(THREE)
-    assert all((life.adapter()[name] == factor).all() for name, factor in twin.adapter().items())
+    assert all(
+        (read_adapter_of(life.directory)[name] == factor).all()
+        for name, factor in read_adapter_of(twin.directory).items()
+    )
 
 
 def test_numbers_under_other_settings_are_refused_or_replaced_but_never_mixed(life: Life) -> None:
@@ -164,7 +169,7 @@ def test_rollback_forgets_what_was_measured_of_the_versions_that_go(life: Life) 
 
 def test_a_damaged_evaluation_is_found_and_named(life: Life) -> None:
     measured(life, ["rouge_l"])
-    path = life.directory.path / evaluation_file("01-one", "rouge_l")
+    path = life.directory.path / names.later_scores("01-one", "rouge_l")
     path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
     with pytest.raises(LifeError, match=r"rouge_l\.json: found .* expected"):
         Life.open(life.directory.path).directory.verify(life.versions)

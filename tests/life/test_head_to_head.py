@@ -9,6 +9,7 @@ from tests.tiny import letter_task
 from lifealign.errors import LifeError
 from lifealign.evaluation.judge import AnswerPair, JudgeConfig, Preferences, Tally
 from lifealign.evaluation.judge.pairwise import Outcome, wilson_interval
+from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.head_to_head import compare_versions
 from lifealign.life.life import Life
 
@@ -38,7 +39,7 @@ def life(make_life: MakeLife) -> Life:
 
 
 def compared(life: Life, judge: Any, **more: Any) -> dict[str, Any]:
-    return compare_versions(life, judge, life.config.evaluation, **more)
+    return compare_versions(life.workspace, judge, life.config.evaluation, **more)
 
 
 def test_each_side_gives_its_own_answers_to_every_prompt_learnt_by_then(life: Life) -> None:
@@ -77,9 +78,9 @@ def test_a_judge_without_an_answer_leaves_a_hole_and_no_rate(life: Life) -> None
 
 
 def test_the_model_is_the_last_version_again(life: Life) -> None:
-    last = life.adapter()
+    last = read_adapter_of(life.directory)
     compared(life, Scripted(lambda _: "win"), version="01-one", against="00-base")
-    held = life.runtime.model.state_dict()
+    held = life.workspace.runtime.model.state_dict()
     names = [name for name in held if "lora_A.default" in name]
     assert names and all((held[name].cpu() == last[name.replace(".default", "")]).all() for name in names)
 

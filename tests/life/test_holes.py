@@ -24,6 +24,7 @@ from lifealign.experiments.comparison import compare_results
 from lifealign.experiments.result import Hole
 from lifealign.experiments.result_of_life import result_of
 from lifealign.experiments.settings import ExperimentConfig
+from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.life.measure import measure
@@ -150,9 +151,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def expected(make_life: MakeLife, undisturbed: dict[str, Any]) -> dict[str, Any]:
     if not undisturbed:
         smooth = make_life(evaluation={"metrics": METRICS})
-        run_stream(smooth, [ONE, TWO])
+        run_stream(smooth.workspace, [ONE, TWO])
         matrices = {metric: matrix.as_dict() for metric, matrix in smooth.scores.items()}
-        undisturbed |= {"numbers": numbers(smooth), "adapter": smooth.adapter(), "matrices": matrices}
+        undisturbed |= {"numbers": numbers(smooth), "adapter": read_adapter_of(smooth.directory), "matrices": matrices}
     return undisturbed
 
 
@@ -166,7 +167,7 @@ def test_the_step_is_committed_with_a_hole_and_evaluating_fills_it(
     with broken(patch):
         version = life.learn(TWO)
     assert version.name == "02-two" and Life.open(life.directory.path).directory.verify(life.versions)
-    adapter = life.adapter()
+    adapter = read_adapter_of(life.directory)
     assert all((adapter[name] == factor).all() for name, factor in smooth["adapter"].items())
     first, second = life.records
     assert first.holes == {} and second.holes == holes
@@ -182,7 +183,7 @@ def test_the_step_is_committed_with_a_hole_and_evaluating_fills_it(
     page, card = life_page(life), (life.directory.path / "versions/02-two/README.md").read_text()
     reason = next(iter(next(iter(holes.values())).values()))
     assert reason in page and reason in card.replace("\\", "")
-    measure(life)
+    measure(life.workspace)
     assert numbers(life) == smooth["numbers"]
     assert {metric: matrix.as_dict() for metric, matrix in life.scores.items()} == smooth["matrices"]
     heard: list[str] = []
@@ -195,7 +196,7 @@ def test_a_life_whose_first_step_could_not_be_scored_at_all_shows_holes_and_lear
 ) -> None:
     smooth = expected(make_life, undisturbed)
     with broken(BROKEN["the scoring itself"][0]):
-        run_stream(life, [ONE, TWO])  # the stream goes on after a hole
+        run_stream(life.workspace, [ONE, TWO])  # the stream goes on after a hole
     told = "01-one: 9 scores are missing (Boom: out of memory): adherence of one, "
     assert any(message.startswith(told) for message in caplog.messages)
     assert len(life.steps) == 2 and {metric: matrix.last for metric, matrix in life.scores.items()} == dict.fromkeys(
@@ -206,7 +207,7 @@ def test_a_life_whose_first_step_could_not_be_scored_at_all_shows_holes_and_lear
     )
     assert holes_text(life.scores["margin"], ["01-one", "02-two"]).startswith("one after 01-one (Boom: out of memory)")
     life_page(life)
-    measure(life)
+    measure(life.workspace)
     assert numbers(life) == smooth["numbers"]
 
 
@@ -224,7 +225,7 @@ def test_where_all_answers_together_break_those_of_each_task_are_tried(
         return generated(runtime, prompts, **options)
 
     monkeypatch.setattr(generate, "generate_answers", once)
-    run_stream(life, [ONE, TWO])
+    run_stream(life.workspace, [ONE, TWO])
     assert asked == [4, 4, 4, 8, 4, 4]  # base and model on one; base on two, model on both, then on each
     assert numbers(life) == expected(make_life, undisturbed)["numbers"]
 
@@ -237,32 +238,32 @@ def test_an_interruption_while_scoring_commits_the_step_first(
 
     patch = replacing("lifealign.evaluation.evaluator.held_out_margins", interrupted)
     with broken(patch), pytest.raises(KeyboardInterrupt):
-        run_stream(life, [ONE, TWO])
+        run_stream(life.workspace, [ONE, TWO])
     assert [version.name for version in life.steps] == ["01-one"]
     (record,) = life.records
     assert record.holes["margin"] == {"one": "interrupted"} and record.holes["perplexity"] == {
         "general text": "interrupted"
     }
     assert set(record.scores) == {"adherence", "rouge_l", "bleu"}  # what was there by then
-    run_stream(life, [ONE, TWO])
-    measure(life)
+    run_stream(life.workspace, [ONE, TWO])
+    measure(life.workspace)
     assert numbers(life) == expected(make_life, undisturbed)["numbers"]
 
 
 def test_an_evaluation_that_breaks_keeps_what_was_known_and_says_what_is_missing(life: Life, broken: Any) -> None:
     with broken(breaks_generation_of("two")):
-        run_stream(life, [ONE, TWO])
+        run_stream(life.workspace, [ONE, TWO])
         known = life.scores["bleu"].as_dict()
         with pytest.raises(
             Unscored, match=r"02-two: bleu of two \(Boom: out of memory\).*`lifealign evaluate"
         ) as caught:
-            measure(life, ["bleu"])
+            measure(life.workspace, ["bleu"])
     assert caught.value.exit_code == 1
     with broken(BROKEN["all answers"][0]), pytest.raises(Unscored):
-        life.answers._answers.clear()
-        measure(life, ["bleu"])
+        life.workspace.answers._answers.clear()
+        measure(life.workspace, ["bleu"])
     assert life.scores["bleu"].as_dict() == known and life.scores["bleu"].rows[1].keys() == {"one"}
-    measure(life, ["bleu"])
+    measure(life.workspace, ["bleu"])
     assert life.scores["bleu"].holes == [] and life.scores["bleu"].base.keys() == {"one", "two"}
 
 
@@ -282,9 +283,9 @@ def test_a_hole_beside_a_score_is_filled_without_losing_either_or_the_base(
     assert life.records[1].holes == {"margin": {"two": MEMORY}} and life.records[1].base["margin"] == {"two": 0.0}
     known = life.scores["margin"].as_dict()
     with broken(BROKEN["margins"][0]), pytest.raises(Unscored, match=r"1 score could not .* margin of two"):
-        measure(life, ["margin"])
+        measure(life.workspace, ["margin"])
     assert life.scores["margin"].as_dict() == known
-    measure(life)
+    measure(life.workspace)
     assert numbers(life) == expected(make_life, undisturbed)["numbers"]
 
 
@@ -292,12 +293,12 @@ def test_an_evaluation_without_any_number_settles_no_settings(life: Life, broken
     life.learn(ONE)
     before = life.scores["margin"].as_dict()
     with broken(BROKEN["margins"][0]), broken(BROKEN["all answers"][0]), pytest.raises(Unscored):
-        life.answers._answers.clear()
-        measure(life, ["paper_bleu"])
-    measure(life, ["paper_bleu"], overrides=["max_new_tokens=6"])  # other settings than what broke
+        life.workspace.answers._answers.clear()
+        measure(life.workspace, ["paper_bleu"])
+    measure(life.workspace, ["paper_bleu"], overrides=["max_new_tokens=6"])  # other settings than what broke
     rouge = life.scores["rouge_l"].as_dict()
     with broken(BROKEN["all answers"][0]), pytest.raises(Unscored):
-        measure(life, ["rouge_l"], overrides=["max_new_tokens=7"], replace=True)
+        measure(life.workspace, ["rouge_l"], overrides=["max_new_tokens=7"], replace=True)
     assert life.scores["rouge_l"].as_dict() == rouge  # nothing took its place
     assert life.scores["paper_bleu"].last is not None and life.scores["margin"].as_dict() == before
 
@@ -305,12 +306,12 @@ def test_an_evaluation_without_any_number_settles_no_settings(life: Life, broken
 def test_tasks_with_models_of_their_own_carry_a_hole_and_what_filled_it(make_life: MakeLife, broken: Any) -> None:
     evaluation = {"metrics": ("margin",), "general_text": None}
     life, smooth = (make_life(method="stl", evaluation=evaluation) for _ in range(2))
-    run_stream(smooth, [ONE, TWO, letter_task("three", "e", "f")])
+    run_stream(smooth.workspace, [ONE, TWO, letter_task("three", "e", "f")])
     with broken(BROKEN["margins"][0]):
         life.learn(ONE)
     life.learn(TWO)
     assert life.records[1].holes == {"margin": {"one": MEMORY}} and life.scores["margin"].last is None
-    measure(life)
+    measure(life.workspace)
     life.learn(letter_task("three", "e", "f"))
     assert [record.holes for record in life.records] == [{}] * 3
     assert life.scores["margin"].as_dict() == smooth.scores["margin"].as_dict()
@@ -324,7 +325,7 @@ def test_a_model_card_that_cannot_be_made_does_not_cost_the_step(life: Life, bro
 
 
 def test_what_scoring_does_to_the_model_is_not_committed(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
-    clean = life.adapter("00-base")
+    clean = read_adapter_of(life.directory, "00-base")
 
     def spoiled(self: Evaluator, tasks: Any, policy: Any, scores: Scores | None = None) -> Scores:
         for parameter in self.runtime.model.parameters():
@@ -333,7 +334,10 @@ def test_what_scoring_does_to_the_model_is_not_committed(life: Life, monkeypatch
 
     monkeypatch.setattr(Evaluator, "score", spoiled)
     life.learn(ONE)
-    assert all(factor.isfinite().all() for factor in life.adapter().values()) and life.adapter().keys() == clean.keys()
+    assert (
+        all(factor.isfinite().all() for factor in read_adapter_of(life.directory).values())
+        and read_adapter_of(life.directory).keys() == clean.keys()
+    )
 
 
 # -- results and comparisons -------------------------------------------------------------------------------------------
@@ -343,9 +347,9 @@ def test_a_result_says_its_holes_and_nothing_is_averaged_over_them(
     life: Life, make_life: MakeLife, broken: Any
 ) -> None:
     other = make_life(evaluation={"metrics": METRICS}, seed=7)
-    run_stream(life, [ONE, TWO])
+    run_stream(life.workspace, [ONE, TWO])
     with broken(breaks_generation_of("two")):
-        run_stream(other, [ONE, TWO])
+        run_stream(other.workspace, [ONE, TWO])
     whole, holed = result_of(life), result_of(other)
     assert holed.scores["bleu"].holes == [Hole(step=1, task="two", reason=MEMORY)]
     assert holed.scores["bleu"].summary.last is None and holed.scores["margin"].holes == []

@@ -27,6 +27,7 @@ from lifealign.data.task import Task
 from lifealign.errors import LifeError
 from lifealign.life import learn as lifelong
 from lifealign.life import step as learning
+from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.life.settings import derive_seed
@@ -76,23 +77,26 @@ def rows(life: Life, version: str) -> dict[str, list[dict[str, float]]]:
 @pytest.mark.parametrize("method", ["seqft", "lifealign", {"name": "lifealign", "consolidate_at": "stage"}], ids=str)
 def test_long_term_memory_is_the_first_adapter_plus_all_refined_updates(make_life: MakeLife, method: Any) -> None:
     life = make_life(method=method, **LONGER)
-    run_stream(life, [ONE, TWO, letter_task("three", "e", "f")])
-    expected = life.adapter("00-base")
+    run_stream(life.workspace, [ONE, TWO, letter_task("three", "e", "f")])
+    expected = read_adapter_of(life.directory, "00-base")
     for version in life.steps:
         for name, update in life.directory.tensors(f"memory/{version.name}.safetensors").items():
             factor = name.split("/", 1)[1]
             expected[factor] = expected[factor] + update
-        adapter = life.adapter(version.name)
+        adapter = read_adapter_of(life.directory, version.name)
         assert adapter.keys() == expected.keys()
         for factor in adapter:
             torch.testing.assert_close(adapter[factor], expected[factor], rtol=0, atol=1e-6)
-    moved = [float((life.adapter()[name] - life.adapter("00-base")[name]).norm()) for name in expected]
+    moved = [
+        float((read_adapter_of(life.directory)[name] - read_adapter_of(life.directory, "00-base")[name]).norm())
+        for name in expected
+    ]
     assert min(moved) > 1e-2  # so that 1e-6 says something
 
 
 def test_what_lifealign_keeps_is_less_than_what_was_trained(make_life: MakeLife) -> None:
     life = make_life(**LONGER)
-    run_stream(life, [ONE, TWO])
+    run_stream(life.workspace, [ONE, TWO])
     for version, overlapping in (("01-one", False), ("02-two", True)):
         factors = life.directory.json(f"tasks/{version}/consolidation.json")["task"]["factors"]
         assert len(factors) == 8
@@ -112,7 +116,7 @@ def test_the_score_matrix_gains_a_row_a_step_and_a_column_a_task(make_life: Make
     checked = Task(TWO.name, TWO.train, TWO.test, AnswerCheck(max_words=3))
     unscored = letter_task("three", "e", "f", test=0)
     life = make_life(**LONGER)
-    run_stream(life, [ONE, checked, unscored])
+    run_stream(life.workspace, [ONE, checked, unscored])
     accuracy, margin, adherence = (life.scores[name] for name in ("preference_accuracy", "margin", "adherence"))
     for matrix in (accuracy, margin):
         assert [list(row) for row in matrix.rows] == [["one"], ["one", "two"], ["one", "two"]]
@@ -131,7 +135,7 @@ def test_the_score_matrix_gains_a_row_a_step_and_a_column_a_task(make_life: Make
 
 def test_the_losses_of_two_tasks_are_those_of_the_reference_run(make_life: MakeLife) -> None:
     life = make_life(**LONGER)
-    run_stream(life, [ONE, TWO])
+    run_stream(life.workspace, [ONE, TWO])
     found = {
         version.name: {stage: [row["loss"] for row in log] for stage, log in rows(life, version.name).items()}
         for version in life.steps
@@ -174,10 +178,10 @@ def test_a_stream_interrupted_in_its_second_task_ends_as_if_it_had_not_been(
     smooth, interrupted = make_life(), make_life()
     run_stream(smooth, [ONE, TWO])
     with pytest.raises(KeyboardInterrupt):
-        run_stream(interrupted, [ONE, TWO], Interrupting(stage, step))
+        run_stream(interrupted.workspace, [ONE, TWO], Interrupting(stage, step))
     assert [version.name for version in interrupted.steps] == ["01-one"]
     again = Life.open(interrupted.directory.path) if reopened else interrupted
-    assert [version.name for version in run_stream(again, [ONE, TWO])] == ["01-one", "02-two"]
+    assert [version.name for version in run_stream(again.workspace, [ONE, TWO])] == ["01-one", "02-two"]
     assert everything(interrupted.directory.path) == everything(smooth.directory.path)
 
 
@@ -262,7 +266,7 @@ def test_a_killed_run_is_finished_by_the_same_command_to_the_last_byte(
 
 def test_a_life_of_another_stream_is_refused_and_left_alone(make_life: MakeLife) -> None:
     life = make_life()
-    run_stream(life, [ONE, TWO])
+    run_stream(life.workspace, [ONE, TWO])
     before = everything(life.directory.path)
     other_one = letter_task("one", "x", "b")
     for stream, message in [
@@ -281,11 +285,11 @@ def test_a_stream_that_has_grown_goes_on_where_the_life_is(
     one_by_one, at_once = make_life(), make_life()
     for task in (ONE, TWO):
         one_by_one.learn(task)
-    run_stream(at_once, [ONE])
-    run_stream(at_once, [ONE, TWO])
+    run_stream(at_once.workspace, [ONE])
+    run_stream(at_once.workspace, [ONE, TWO])
     assert everything(one_by_one.directory.path) == everything(at_once.directory.path)
     monkeypatch.setattr(lifelong, "learn_step", None)
-    assert len(run_stream(at_once, [ONE, TWO])) == 2
+    assert len(run_stream(at_once.workspace, [ONE, TWO])) == 2
 
 
 def test_seeds_of_different_purposes_are_different_and_always_the_same() -> None:
@@ -325,7 +329,7 @@ def test_a_task_is_mixed_with_a_fifth_of_each_earlier_one_and_never_with_itself(
 ) -> None:
     life = make_life()
     three = letter_task("three", "e", "f", train=10)
-    run_stream(life, [ONE, TWO, three])
+    run_stream(life.workspace, [ONE, TWO, three])
     life.rollback("02-two")
     life.learn(three)
     for number, (step, sources) in enumerate(trained_on):
@@ -342,7 +346,7 @@ def test_a_pair_that_is_both_new_and_remembered_is_trained_once(
 ) -> None:
     life = make_life(replay={"fraction": 1.0})
     again = Task("again", (*ONE.train[:3], *TWO.train[:2]))
-    run_stream(life, [ONE, again])
+    run_stream(life.workspace, [ONE, again])
     assert sorted(trained_on[-1][1]) == sorted([*(f"one:{n}" for n in range(8)), "two:0", "two:1"])
     assert life.directory.json("tasks/02-again/training.json")["replayed_pairs"] == 5
 
@@ -358,15 +362,17 @@ def test_methods_without_replay_see_the_new_task_alone(
 def test_the_reference_is_computed_once_per_pair_and_life(make_life: MakeLife) -> None:
     life = make_life()
     life.learn(ONE)
-    assert life.reference.computed == 12  # 8 to train on, 4 held out
+    assert life.workspace.reference.computed == 12  # 8 to train on, 4 held out
     life.learn(TWO)
-    assert life.reference.computed == 24  # neither the replayed pair again, nor the first task's held-out ones
+    assert (
+        life.workspace.reference.computed == 24
+    )  # neither the replayed pair again, nor the first task's held-out ones
     reopened = Life.open(life.directory.path)
     reopened.rollback("01-one")
     reopened.learn(TWO)
-    assert reopened.reference.computed == 0
+    assert reopened.workspace.reference.computed == 0
     reopened.learn(letter_task("three", "e", "f"))
-    assert reopened.reference.computed == 12
+    assert reopened.workspace.reference.computed == 12
 
 
 def first_margins(make_life: MakeLife, reference: str) -> list[float]:
@@ -376,7 +382,7 @@ def first_margins(make_life: MakeLife, reference: str) -> list[float]:
         sft={"num_train_epochs": 0},
         preference={"reference": reference, "per_device_train_batch_size": 8, "num_train_epochs": 4},
     )
-    run_stream(life, [ONE, Task("again", ONE.train[:7])])
+    run_stream(life.workspace, [ONE, Task("again", ONE.train[:7])])
     return [rows(life, version.name)["preference"][0]["rewards/margins"] for version in life.steps]
 
 

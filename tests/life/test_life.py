@@ -20,7 +20,9 @@ from lifealign.data.answer_check import AnswerCheck
 from lifealign.data.task import Task
 from lifealign.errors import ConfigError, LifeError, ModelError, TrainingError
 from lifealign.life import step as learning
+from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.disk.manifest import Manifest
+from lifealign.life.disk.measurements import write_scores
 from lifealign.life.life import Life
 from lifealign.life.settings import LifeConfig
 from lifealign.model.adapter import read_adapter
@@ -113,7 +115,7 @@ def test_a_new_life_knows_nothing_and_changes_nothing_of_its_base(make_life: Mak
     base = LlamaForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
     assert torch.equal(logits(model), logits(base))
     assert tokenizer.chat_template
-    assert all(not factor.any() for name, factor in life.adapter().items() if "lora_B" in name)
+    assert all(not factor.any() for name, factor in read_adapter_of(life.directory).items() if "lora_B" in name)
 
 
 def test_create_takes_a_model_and_single_sections_or_a_config_but_not_both(tiny_folder: Path, tmp_path: Path) -> None:
@@ -218,7 +220,7 @@ def test_the_model_in_memory_is_the_one_on_disk(make_life: MakeLife, tiny_folder
     life = make_life()
     for number, task in enumerate((ONE, TWO), start=1):
         life.learn(task)
-        in_memory = logits(life.runtime.model)
+        in_memory = logits(life.workspace.runtime.model)
         base = LlamaForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
         folder = life.directory.path / "versions" / f"0{number}-{task.name}"
         assert torch.equal(in_memory, logits(PeftModel.from_pretrained(base, folder)))
@@ -335,7 +337,7 @@ def test_a_base_whose_weights_have_changed_is_refused_before_anything_is_done(
     save_tiny(folder, seed=1)
     opened = Life.open(life.directory.path)
     for use in (lambda: opened.learn(ONE), opened.load):
-        with pytest.raises(ModelError, match=rf"found base model .* expected .*{life.base_fingerprint}"):
+        with pytest.raises(ModelError, match=rf"found base model .* expected .*{life.workspace.base_fingerprint}"):
             use()
     assert everything(life.directory.path) == before
 
@@ -445,8 +447,8 @@ def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
 
 def test_rollback_forgets_later_versions_with_all_they_brought(copied: Path) -> None:
     life = Life.open(copied)
-    life.runtime  # noqa: B018 - loaded with the last adapter, which rollback has to take back
-    assert set(life.replay.tasks) == {"one", "two"} and len(life.memory.updates) == 2
+    life.workspace.runtime  # noqa: B018 - loaded with the last adapter, which rollback has to take back
+    assert set(life.workspace.replay.tasks) == {"one", "two"} and len(life.workspace.memory.updates) == 2
     life.rollback("01-one")
     for seen in (life, Life.open(copied)):
         assert [version.name for version in seen.versions] == ["00-base", "01-one"]
@@ -455,7 +457,9 @@ def test_rollback_forgets_later_versions_with_all_they_brought(copied: Path) -> 
         assert [dict(row).keys() for row in seen.scores["margin"].rows] == [{"one"}]
         assert all(
             torch.equal(a, b)
-            for a, b in zip(read_adapter(seen.runtime.model).values(), seen.adapter().values(), strict=True)
+            for a, b in zip(
+                read_adapter(seen.runtime.model).values(), read_adapter_of(seen.directory).values(), strict=True
+            )
         )
     assert not [name for name in everything(copied, cache=False) if "two" in name]
     assert "two" not in (copied / "scores.json").read_text()
@@ -503,7 +507,7 @@ def test_no_damage_to_what_goes_keeps_rollback_from_taking_it(copied: Path, lear
             os.mkfifo(copied / name)
     life = Life.open(copied)
     with pytest.raises(LifeError):
-        life.write_scores()
+        write_scores(life.directory)
     life.rollback(to)
     opened = Life.open(copied)
     assert opened.directory.verify(opened.versions) == (16 if to == "01-one" else 2)
@@ -698,14 +702,14 @@ def test_a_loss_that_is_not_a_number_stops_and_the_life_is_as_it_was(
     copied: Path, learnt: Path, monkeypatch: pytest.MonkeyPatch, objective: type, stage: str, call: int
 ) -> None:
     life = after_one(copied)
-    before, adapter, remembered = committed(copied), life.adapter(), len(life.memory.updates)
+    before, adapter, remembered = committed(copied), read_adapter_of(life.directory), len(life.workspace.memory.updates)
     with nan_losses(monkeypatch, objective, call), pytest.raises(TrainingError) as raised:
         life.learn(TWO)
     assert f"task 'two', stage '{stage}', optimizer step {call}: the loss is nan" in str(raised.value)
     assert committed(copied) == before and not (copied / "versions" / "02-two").exists()
-    now = read_adapter(life.runtime.model)
+    now = read_adapter(life.workspace.runtime.model)
     assert all(torch.equal(now[name], adapter[name]) for name in adapter)
-    assert len(life.memory.updates) == remembered and set(life.replay.tasks) == {"one"}
+    assert len(life.workspace.memory.updates) == remembered and set(life.workspace.replay.tasks) == {"one"}
     life.learn(TWO)
     assert everything(copied) == everything(learnt)
 
@@ -746,7 +750,7 @@ def test_a_consolidation_that_fails_never_falls_back_to_the_raw_update(
         with pytest.raises(TrainingError, match=rf"task 'two', stage 'task', .*consolidation failed: {error}"):
             life.learn(TWO)
     assert committed(copied) == before and not (copied / "versions" / "02-two").exists()
-    now, adapter = read_adapter(life.runtime.model), life.adapter()
+    now, adapter = read_adapter(life.workspace.runtime.model), read_adapter_of(life.directory)
     assert all(torch.equal(now[name], adapter[name]) for name in adapter)
     life.learn(TWO)
     assert everything(copied) == everything(learnt)
@@ -762,7 +766,7 @@ def test_a_cache_is_neither_read_nor_written_through_a_link(copied: Path, tmp_pa
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     life = Life.open(copied)
     with pytest.raises(LifeError, match=f"copied/{name}: found a symbolic link"):
-        _ = life.reference, life.answers
+        _ = life.workspace.reference, life.workspace.answers
     with pytest.raises(LifeError, match=f"copied/{name}: found a symbolic link"):
         life.learn(letter_task("three", "e", "f"))
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

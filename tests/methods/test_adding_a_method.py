@@ -11,6 +11,7 @@ import pytest
 import torch
 from tests.tiny import letter_task
 
+from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.memory.update import Adapter
@@ -36,7 +37,7 @@ def walked(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 def lived(make_life: Any, method: Any) -> Life:
     life: Life = make_life(method=method)
-    run_stream(life, STREAM)
+    run_stream(life.workspace, STREAM)
     return life
 
 
@@ -50,13 +51,15 @@ def test_the_method_of_the_page_is_one_of_the_methods(walked) -> None:
 
 def test_its_limit_is_seqft_and_it_resumes_between_tasks(walked, make_life) -> None:
     seqft, still = lived(make_life, {"name": "seqft"}), lived(make_life, {"name": "l2sp", "strength": 0})
-    assert equal(seqft.adapter(), still.adapter())
+    assert equal(read_adapter_of(seqft.directory), read_adapter_of(still.directory))
     whole = lived(make_life, {"name": "l2sp", "strength": 1.0})
     parts = make_life(method={"name": "l2sp", "strength": 1.0})
     parts.learn(STREAM[0])
     reopened = Life.open(parts.directory.path)
     reopened.learn(STREAM[1])
-    assert equal(whole.adapter(), reopened.adapter()) and not equal(whole.adapter(), seqft.adapter())
+    assert equal(read_adapter_of(whole.directory), read_adapter_of(reopened.directory)) and not equal(
+        read_adapter_of(whole.directory), read_adapter_of(seqft.directory)
+    )
 
 
 def test_the_number_on_the_page(walked) -> None:
@@ -72,6 +75,6 @@ def test_more_strength_ends_nearer_to_where_the_last_task_ended(walked, make_lif
     distances = []
     for strength in (0.0, 1.0, 100.0):
         life = lived(make_life, {"name": "l2sp", "strength": strength})
-        before, after = life.adapter("01-first"), life.adapter()
+        before, after = read_adapter_of(life.directory, "01-first"), read_adapter_of(life.directory)
         distances.append(sum(float((after[name] - before[name]).square().sum()) for name in before))
     assert distances[0] > distances[1] > distances[2] > 0

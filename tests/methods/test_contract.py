@@ -14,6 +14,7 @@ from tests.tiny import letter_task
 
 from lifealign import methods
 from lifealign.data.task import Task
+from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.memory.update import Adapter
@@ -53,7 +54,7 @@ def live(make_life) -> Callable[..., Life]:
 
     def make(method: str, tasks: Sequence[Task] = (FIRST, SECOND), **options: Any) -> Life:
         life = make_life(method={"name": method, **options})
-        run_stream(life, tasks)
+        run_stream(life.workspace, tasks)
         return life
 
     return make
@@ -62,7 +63,7 @@ def live(make_life) -> Callable[..., Life]:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_task_moves_every_factor(live, method: str) -> None:
     life = live(method)
-    versions = [life.adapter(version.name) for version in life.versions]
+    versions = [read_adapter_of(life.directory, version.name) for version in life.versions]
     assert len(versions) == (2 if method == "mtl" else 3)  # which learns both tasks in one step
     for before, after in pairwise(versions):
         assert all(not torch.equal(before[name], after[name]) for name in before if "lora_A" not in name)
@@ -73,7 +74,7 @@ def test_every_task_moves_every_factor(live, method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_seed_repeats_bit_for_bit_and_the_run_resumes_into_the_same(live, make_life, method: str) -> None:
     one, again = live(method), live(method)
-    assert not differs(one.adapter(), again.adapter())
+    assert not differs(read_adapter_of(one.directory), read_adapter_of(again.directory))
     assert one.scores == again.scores
     if method == "mtl":
         return  # one step: there is nothing between tasks to resume from
@@ -81,7 +82,7 @@ def test_the_same_seed_repeats_bit_for_bit_and_the_run_resumes_into_the_same(liv
     parts.learn(FIRST)
     reopened = Life.open(parts.directory.path)  # what a restart finds on disk is all a method needs
     reopened.learn(SECOND)
-    assert not differs(one.adapter(), reopened.adapter())
+    assert not differs(read_adapter_of(one.directory), read_adapter_of(reopened.directory))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -89,13 +90,13 @@ def test_a_saved_life_loads_with_the_same_logits(live, method: str) -> None:
     life = live(method)
     ids = torch.tensor([[256, 10, 20, 30]])
     with torch.no_grad():
-        logits = life.runtime.model(input_ids=ids).logits  # the model as it was trained
-        scores = life.runtime.score(PAIRS, 4)
+        logits = life.workspace.runtime.model(input_ids=ids).logits  # the model as it was trained
+        scores = life.workspace.runtime.score(PAIRS, 4)
         loaded = Life.open(life.directory.path)
         assert torch.equal(loaded.load()[0](input_ids=ids).logits, logits)
-        assert loaded.runtime.score(PAIRS, 4) == scores  # prompts in front, where the method has them
+        assert loaded.workspace.runtime.score(PAIRS, 4) == scores  # prompts in front, where the method has them
         loaded.load(life.versions[-2].name)
-        assert loaded.runtime.score(PAIRS, 4) != scores
+        assert loaded.workspace.runtime.score(PAIRS, 4) != scores
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -134,4 +135,4 @@ def test_every_option_is_in_this_exam() -> None:
 def test_every_option_changes_something(live, method: str, option: str) -> None:
     assert METHODS[method].model_fields[option].default != OTHER[method][option]
     one, other = live(method, STREAM), live(method, STREAM, **{option: OTHER[method][option]})
-    assert differs(one.adapter(), other.adapter())
+    assert differs(read_adapter_of(one.directory), read_adapter_of(other.directory))

@@ -9,6 +9,7 @@ import torch
 from tests.tiny import letter_task, pair
 
 from lifealign.data.task import Task
+from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
 from lifealign.methods.cppo import CLASSES, CPPO, FEWEST, classify
 from lifealign.model.tokens import TokenizedPair
@@ -84,8 +85,8 @@ def test_all_four_classes_occur_in_training(make_life) -> None:
         for number, (word, other) in enumerate((a, b) for a in "abcdef" for b in "ghijkl")
     ]
     life = make_life(method={"name": "cppo", "threshold": 0.1}, preference={"num_train_epochs": 3})
-    run_stream(life, [STREAM[0], Task("many", tuple(rows), ())])
-    counts = life.method.state().values["classes"]
+    run_stream(life.workspace, [STREAM[0], Task("many", tuple(rows), ())])
+    counts = life.workspace.method.state().values["classes"]
     assert set(counts) == set(CLASSES) and sum(counts.values()) == 3 * len(rows)
     assert all(counts.values()), counts
 
@@ -105,7 +106,7 @@ def test_the_penalty_is_the_squared_change_of_mean_token_log_probability() -> No
 
 def test_retention_is_off_for_the_first_task_and_on_in_both_stages_after_it(make_life) -> None:
     life = make_life(method={"name": "cppo"})
-    run_stream(life, STREAM[:2])
+    run_stream(life.workspace, STREAM[:2])
     logs = [life.directory.json(f"tasks/{version.name}/training.json")["stages"] for version in life.steps]
     for stage in ("sft", "preference"):
         assert all("penalty" not in row for row in logs[0][stage])
@@ -126,13 +127,13 @@ def test_the_previous_policy_is_that_of_the_last_task_each_time(make_life, monke
 
     monkeypatch.setattr(CPPO, "attach", spy)
     life = make_life(method={"name": "cppo"})
-    run_stream(life, STREAM)
+    run_stream(life.workspace, STREAM)
     assert [len(previous) for previous in noted] == [0, 8, 8]
     from lifealign.model.tokens import tokenize_pairs
 
-    pairs, _ = tokenize_pairs(life.runtime.tokenizer, STREAM[2].train, 1024)
+    pairs, _ = tokenize_pairs(life.workspace.runtime.tokenizer, STREAM[2].train, 1024)
     life.load("02-second")
-    for one, logps in zip(pairs, life.runtime.score(pairs, 16), strict=True):
+    for one, logps in zip(pairs, life.workspace.runtime.score(pairs, 16), strict=True):
         assert noted[2][one.key] == pytest.approx(logps, rel=1e-5)
 
 
@@ -140,8 +141,8 @@ def test_strong_retention_keeps_the_policy_where_it_was(make_life) -> None:
     gaps = []
     for retention in (0.0, 1000.0):
         life = make_life(method={"name": "cppo", "retention": retention})
-        run_stream(life, STREAM[:2])
-        before, after = life.adapter("01-first"), life.adapter()
+        run_stream(life.workspace, STREAM[:2])
+        before, after = read_adapter_of(life.directory, "01-first"), read_adapter_of(life.directory)
         gaps.append(sum(float((after[name] - before[name]).square().sum()) for name in before) ** 0.5)
         margins = life.scores["margin"]
         gaps.append(abs(margins[1, 0] - margins[0, 0]))

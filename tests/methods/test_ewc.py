@@ -10,6 +10,7 @@ import torch
 from tests.tiny import letter_task
 
 from lifealign.data.pair import Message, Pair
+from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
 from lifealign.memory.update import subtract
 from lifealign.methods.ewc import EWC, fisher_information, relative_to_update
@@ -91,13 +92,13 @@ def test_true_and_empirical_information_of_answers_differ_and_the_seed_decides_t
 def test_a_task_that_moves_as_far_as_its_predecessor_pays_half_the_strength(make_life) -> None:
     life = make_life(method={"name": "ewc", "strength": 3.0})
     life.learn(STREAM[0])
-    start, end = life.adapter("00-base"), life.adapter()
+    start, end = read_adapter_of(life.directory, "00-base"), read_adapter_of(life.directory)
     update = subtract(end, start)
     moved = {name: torch.nn.Parameter((end[name].double() + update[name]).float()) for name in end}
-    assert penalty_of(life.method, moved) == pytest.approx(1.5, rel=1e-3)
-    assert penalty_of(life.method, {name: torch.nn.Parameter(factor) for name, factor in end.items()}) == 0.0
+    assert penalty_of(life.workspace.method, moved) == pytest.approx(1.5, rel=1e-3)
+    assert penalty_of(life.workspace.method, {name: torch.nn.Parameter(factor) for name, factor in end.items()}) == 0.0
     twice = {name: torch.nn.Parameter((end[name].double() + 2 * update[name]).float()) for name in end}
-    assert penalty_of(life.method, twice) == pytest.approx(6.0, rel=1e-3)
+    assert penalty_of(life.workspace.method, twice) == pytest.approx(6.0, rel=1e-3)
 
 
 def test_the_scale_of_the_information_does_not_matter() -> None:
@@ -113,11 +114,13 @@ def test_coordinates_with_much_information_are_held_and_the_others_are_free(make
         life = make_life(method={"name": "ewc", "strength": strength})
         life.learn(STREAM[0])
         fisher = {
-            name.split("/", 1)[1]: tensor for name, tensor in life.method.state().tensors.items() if "fisher" in name
+            name.split("/", 1)[1]: tensor
+            for name, tensor in life.workspace.method.state().tensors.items()
+            if "fisher" in name
         }
-        before = life.adapter()
+        before = read_adapter_of(life.directory)
         life.learn(STREAM[1])
-        update = subtract(life.adapter(), before)
+        update = subtract(read_adapter_of(life.directory), before)
         values = torch.cat([tensor.flatten() for tensor in fisher.values()])
         distances = torch.cat([update[name].abs().flatten() for name in fisher])
         order = values.argsort()
@@ -134,20 +137,20 @@ def test_information_is_accumulated_with_its_decay_and_the_anchor_moves_along(ma
     states = []
     for task in STREAM[:2]:
         life.learn(task)
-        states.append({name: tensor.clone() for name, tensor in life.method.state().tensors.items()})
+        states.append({name: tensor.clone() for name, tensor in life.workspace.method.state().tensors.items()})
     alone = make_life(method={"name": "ewc", "decay": 0.0, "strength": 1e-6})
-    run_stream(alone, STREAM[:2])
-    second = alone.method.state().tensors
+    run_stream(alone.workspace, STREAM[:2])
+    second = alone.workspace.method.state().tensors
     for name, tensor in states[1].items():
         if name.startswith("fisher/"):
             torch.testing.assert_close(tensor, decay * states[0][name] + second[name], rtol=1e-3, atol=1e-6)
         else:
-            assert torch.equal(tensor, life.adapter()[name.removeprefix("anchor/")])
+            assert torch.equal(tensor, read_adapter_of(life.directory)[name.removeprefix("anchor/")])
 
 
 def test_the_penalty_is_on_in_both_stages_of_later_tasks_only(make_life) -> None:
     life = make_life(method={"name": "ewc"})
-    run_stream(life, STREAM[:2])
+    run_stream(life.workspace, STREAM[:2])
     logs: list[Any] = [life.directory.json(f"tasks/{version.name}/training.json")["stages"] for version in life.steps]
     for stage in ("sft", "preference"):
         assert all("penalty" not in row for row in logs[0][stage])
@@ -165,5 +168,5 @@ def test_only_so_many_pairs_are_looked_at_and_only_the_tasks_own(make_life, monk
 
     monkeypatch.setattr(ewc, "fisher_information", spy)
     life = make_life(method={"name": "ewc", "fisher_examples": 3}, replay={"fraction": 0.5})
-    run_stream(life, STREAM[:2])
+    run_stream(life.workspace, STREAM[:2])
     assert seen == [{"first", "3"}] * 2 + [{"second", "3"}] * 2

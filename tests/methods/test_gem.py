@@ -118,7 +118,7 @@ def test_what_the_optimizer_reads_has_no_negative_product_with_any_memory(
     monkeypatch.setattr(stage_module, "AdamW", Reading)
     options = {"name": method, "memory_batch_size": 16}  # the whole memory, so that the test asks what the method asked
     life = make_life(method=options | ({"margin": 0.0} if method == "gem" else {}), replay=KEPT)
-    run_stream(life, STREAM)
+    run_stream(life.workspace, STREAM)
     assert len(products) == 4 * (
         1 + 2 if method == "gem" else 2
     )  # four optimizer steps a task, memories of 1 and 2 tasks

@@ -10,10 +10,11 @@ import pytest
 import torch
 from tests.tiny import letter_task, pair
 
+from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
-from lifealign.methods import L2P as L2PMethod
-from lifealign.methods import SeqFT
+from lifealign.methods.l2p import L2P as L2PMethod
+from lifealign.methods.seqft import SeqFT
 from lifealign.model.adapter import read_adapter, trainable_parameters, write_adapter
 from lifealign.model.generate import generate_answers
 from lifealign.model.prompt_pool import PromptPool, attach_pool, prompt_pool
@@ -99,16 +100,18 @@ def test_what_is_picked_does_not_depend_on_answers_or_neighbours(make_runtime) -
 
 def test_the_model_is_frozen_and_the_pool_alone_is_trained(make_life) -> None:
     life = make_life(method=L2P)
-    names = set(trainable_parameters(life.runtime.model))
+    names = set(trainable_parameters(life.workspace.runtime.model))
     assert names == {"prompt_pool.prompts", "prompt_pool.keys"}
     frozen = {
-        name: p.detach().clone() for name, p in life.runtime.model.named_parameters() if "prompt_pool" not in name
+        name: p.detach().clone()
+        for name, p in life.workspace.runtime.model.named_parameters()
+        if "prompt_pool" not in name
     }
-    run_stream(life, STREAM)  # looks at the base in between, which in PEFT makes LoRA trainable
-    assert set(trainable_parameters(life.runtime.model)) == names
-    for name, parameter in life.runtime.model.named_parameters():
+    run_stream(life.workspace, STREAM)  # looks at the base in between, which in PEFT makes LoRA trainable
+    assert set(trainable_parameters(life.workspace.runtime.model)) == names
+    for name, parameter in life.workspace.runtime.model.named_parameters():
         assert "prompt_pool" in name or torch.equal(parameter, frozen[name]), name
-    before, after = life.adapter("00-base"), life.adapter()
+    before, after = read_adapter_of(life.directory, "00-base"), read_adapter_of(life.directory)
     assert all(not torch.equal(before[name], after[name]) for name in names)
 
 
@@ -119,11 +122,13 @@ def test_the_reference_is_the_model_without_prompts_so_margins_are_not_zero(make
     assert all(abs(row["rewards/margins"]) > 1e-3 for row in rows)
     assert all(abs(row["loss"] - row["penalty"] - math.log(2)) > 1e-3 for row in rows)
     assert abs(life.scores["margin"].last) > 1e-3
-    pairs, _ = tokenize_pairs(life.runtime.tokenizer, STREAM[0].train, 128)
-    reference = life.reference.logps(life.runtime, pairs, life.base_fingerprint, 4)  # as kept by the life
+    pairs, _ = tokenize_pairs(life.workspace.runtime.tokenizer, STREAM[0].train, 128)
+    reference = life.workspace.reference.logps(
+        life.workspace.runtime, pairs, life.workspace.base_fingerprint, 4
+    )  # as kept by the life
     plain = Life.create(life.directory.path.parent / "plain", life.config.model_copy(update={"method": SeqFT()}))
-    with plain.runtime.base_policy():
-        expected = plain.reference.logps(plain.runtime, pairs, plain.base_fingerprint, 4)
+    with plain.workspace.runtime.base_policy():
+        expected = plain.workspace.reference.logps(plain.workspace.runtime, pairs, plain.workspace.base_fingerprint, 4)
     for key, logps in expected.items():
         assert reference[key] == pytest.approx(logps, rel=1e-5)
 
@@ -133,10 +138,10 @@ def test_keys_are_pulled_to_the_questions_they_serve(make_life) -> None:
         stage = {"num_train_epochs": 15, "learning_rate": 5e-2}
         life = make_life(method=L2P | {"pull_strength": strength, "rate_factor": 1.0}, sft=stage)
         life.learn(STREAM[0])
-        pool = prompt_pool(life.runtime.model)
+        pool = prompt_pool(life.workspace.runtime.model)
         assert pool is not None
-        prompts = [tuple(prompt_ids(life.runtime.tokenizer, one.prompt)) for one in STREAM[0].train]
-        queries = pool.queries(life.runtime.model.get_base_model(), prompts)
+        prompts = [tuple(prompt_ids(life.workspace.runtime.tokenizer, one.prompt)) for one in STREAM[0].train]
+        queries = pool.queries(life.workspace.runtime.model.get_base_model(), prompts)
         return float(pool.similarities(queries).topk(2, dim=-1).values.mean())
 
     assert cosine(0.5) > 0.6 > 0.4 > cosine(0.0)
@@ -155,7 +160,7 @@ def test_where_every_prompt_is_picked_keys_do_not_matter(make_runtime) -> None:
 
 def test_a_version_is_a_pool_without_pickle_and_nothing_that_looks_like_a_peft_adapter(make_life) -> None:
     life = make_life(method=L2P)
-    run_stream(life, STREAM)
+    run_stream(life.workspace, STREAM)
     folder = life.directory.path / "versions" / "02-second"
     assert {path.name for path in folder.iterdir()} == {"README.md", "prompt_pool.safetensors", "prompt_pool.json"}
     assert json.loads((folder / "prompt_pool.json").read_text()) == {"pool_size": 4, "prompt_length": 2, "top_k": 2}
@@ -166,7 +171,7 @@ def test_a_version_is_a_pool_without_pickle_and_nothing_that_looks_like_a_peft_a
         "prompt_pool.prompts": (8, 32),
         "prompt_pool.keys": (4, 32),
     }
-    assert all(torch.equal(adapter[name], life.adapter("01-first")[name]) for name in adapter)
+    assert all(torch.equal(adapter[name], read_adapter_of(life.directory, "01-first")[name]) for name in adapter)
     with pytest.raises(ValueError, match="expected"):
         write_adapter(model, {name: tensor[:2] for name, tensor in adapter.items()})
 

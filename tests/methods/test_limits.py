@@ -9,10 +9,12 @@ import torch
 from tests.tiny import letter_task
 
 from lifealign.life import step as learning
+from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.memory.update import Adapter
-from lifealign.methods import ER, LifeAlign
+from lifealign.methods.er import ER
+from lifealign.methods.lifealign import LifeAlign
 from lifealign.model.tokens import TokenizedPair
 
 STREAM = [letter_task("first", "x", "y"), letter_task("second", "y", "x"), letter_task("third", "z", "x")]
@@ -21,7 +23,7 @@ NO_REPLAY = {"fraction": 0.2, "capacity": 0}
 
 def lived(make_life: Any, method: dict[str, Any], **sections: Any) -> Life:
     life = make_life(method=method, **sections)
-    run_stream(life, STREAM)
+    run_stream(life.workspace, STREAM)
     return life
 
 
@@ -50,7 +52,9 @@ def seqft(make_life) -> Life:
 def test_at_its_limits_a_method_is_seqft_bit_for_bit(make_life, seqft: Life, method: dict[str, Any]) -> None:
     life = lived(make_life, method, replay=NO_REPLAY)
     for version in seqft.versions:
-        assert equal(life.adapter(version.name), seqft.adapter(version.name)), version.name
+        assert equal(read_adapter_of(life.directory, version.name), read_adapter_of(seqft.directory, version.name)), (
+            version.name
+        )
     assert life.scores == seqft.scores
 
 
@@ -66,14 +70,16 @@ def test_at_its_limits_a_method_is_seqft_bit_for_bit(make_life, seqft: Life, met
 )
 def test_every_part_of_a_method_alone_is_not_seqft(make_life, seqft: Life, method: dict[str, Any]) -> None:
     replay = None if method["name"] == "er" else NO_REPLAY
-    assert not equal(lived(make_life, method, replay=replay).adapter(), seqft.adapter())
+    assert not equal(lived(make_life, method, replay=replay).adapter(), read_adapter_of(seqft.directory))
 
 
 def test_lifealign_without_its_two_parts_is_er_bit_for_bit(make_life) -> None:
     neither = {"name": "lifealign", "energy_kept": 1.0, "overlap_kept": 1.0, "focal_exponent": 0.0}
     one, other = lived(make_life, neither), lived(make_life, {"name": "er"})
     for version in one.versions:
-        assert equal(one.adapter(version.name), other.adapter(version.name)), version.name
+        assert equal(read_adapter_of(one.directory, version.name), read_adapter_of(other.directory, version.name)), (
+            version.name
+        )
 
 
 def test_the_figures_of_seqft_say_that_nothing_was_taken_away(seqft: Life) -> None:
@@ -88,16 +94,18 @@ def test_the_three_places_to_consolidate_differ_and_remember_one_two_and_one_upd
         place: lived(make_life, {"name": "lifealign", "consolidate_at": place})
         for place in ("task", "stage", "preference")
     }
-    assert {place: len(life.memory.updates) for place, life in lives.items()} == {
+    assert {place: len(life.workspace.memory.updates) for place, life in lives.items()} == {
         "task": 3,
         "stage": 6,
         "preference": 3,
     }
     for life in lives.values():
-        again = Life.open(life.directory.path).memory.updates
-        assert len(again) == len(life.memory.updates)
-        assert all(equal(dict(one), dict(two)) for one, two in zip(again, life.memory.updates, strict=True))  # in order
-    adapters = [life.adapter() for life in lives.values()]
+        again = Life.open(life.directory.path).workspace.memory.updates
+        assert len(again) == len(life.workspace.memory.updates)
+        assert all(
+            equal(dict(one), dict(two)) for one, two in zip(again, life.workspace.memory.updates, strict=True)
+        )  # in order
+    adapters = [read_adapter_of(life.directory) for life in lives.values()]
     assert not equal(adapters[0], adapters[1])
     assert not equal(adapters[0], adapters[2])
     assert not equal(adapters[1], adapters[2])
@@ -105,7 +113,7 @@ def test_the_three_places_to_consolidate_differ_and_remember_one_two_and_one_upd
 
 def test_a_refined_update_is_orthogonal_to_history_when_no_overlap_is_kept(make_life) -> None:
     life = lived(make_life, {"name": "lifealign", "overlap_kept": 0.0})
-    first, second, third = life.memory.updates
+    first, second, third = life.workspace.memory.updates
     for name in first:
         for one, other in ((first, second), (first, third), (second, third)):
             product = (one[name] * other[name]).sum() / (one[name].norm() * other[name].norm())
@@ -114,10 +122,10 @@ def test_a_refined_update_is_orthogonal_to_history_when_no_overlap_is_kept(make_
 
 def test_memory_plus_the_untrained_adapter_is_the_adapter(make_life) -> None:
     life = lived(make_life, {"name": "lifealign", "consolidate_at": "stage"})
-    total = life.adapter("00-base")
-    for update in life.memory.updates:
+    total = read_adapter_of(life.directory, "00-base")
+    for update in life.workspace.memory.updates:
         total = {name: factor + update[name] for name, factor in total.items()}
-    for name, factor in life.adapter().items():
+    for name, factor in read_adapter_of(life.directory).items():
         torch.testing.assert_close(total[name], factor, rtol=1e-5, atol=1e-7)
 
 

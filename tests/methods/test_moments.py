@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lifealign.data.task import Task
 from lifealign.evaluation.evaluator import Evaluator
+from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.memory.long_term import Consolidation, LongTermMemory
@@ -56,14 +57,14 @@ def test_plan_decides_the_order(toy_life) -> None:
             return super().plan(list(reversed(stream)), first_index)
 
     life = toy_life(Reversed)
-    run_stream(life, [FIRST, SECOND])
+    run_stream(life.workspace, [FIRST, SECOND])
     assert [version.name for version in life.steps] == ["01-second", "02-first"]
 
 
 def test_attach_comes_once_per_step_before_training(toy_life, monkeypatch: pytest.MonkeyPatch) -> None:
     class Attaching(Toy):
         def attach(self, context: StepContext) -> None:
-            assert context.runtime.model is life.runtime.model and not context.objectives
+            assert context.runtime.model is life.workspace.runtime.model and not context.objectives
             self.notes.append(context.step.name)
 
     class Noting(torch.optim.AdamW):
@@ -73,7 +74,7 @@ def test_attach_comes_once_per_step_before_training(toy_life, monkeypatch: pytes
 
     monkeypatch.setattr(stage_module, "AdamW", Noting)
     life = toy_life(Attaching)
-    run_stream(life, [FIRST, SECOND])
+    run_stream(life.workspace, [FIRST, SECOND])
     assert Toy.notes == ["01-first", *["step"] * 4, "02-second", *["step"] * 4]  # two stages of two batches
 
 
@@ -86,11 +87,13 @@ def test_prepare_comes_before_any_tensor_is_loaded(toy_life) -> None:
             self.notes.append(seed)
 
     life = toy_life(Marking)
-    assert all((factor == 7).all() for name, factor in life.adapter("00-base").items() if "lora_B" in name)
+    assert all(
+        (factor == 7).all() for name, factor in read_adapter_of(life.directory, "00-base").items() if "lora_B" in name
+    )
     life.learn(FIRST)
-    saved = life.adapter()
+    saved = read_adapter_of(life.directory)
     reopened = Life.open(life.directory.path)
-    assert not differs(read_adapter(reopened.runtime.model), saved)  # what was saved was loaded over it
+    assert not differs(read_adapter(reopened.workspace.runtime.model), saved)  # what was saved was loaded over it
     assert Toy.notes == [42, 42]
 
 
@@ -116,7 +119,7 @@ def test_remember_sees_the_model_that_is_saved_before_it_is_scored(toy_life, mon
     evaluate_score = Evaluator.score
     monkeypatch.setattr(Evaluator, "score", score)
     life = toy_life(Remembering, replay={"fraction": 0.2})
-    run_stream(life, [FIRST, SECOND])
+    run_stream(life.workspace, [FIRST, SECOND])
     first, second = Toy.notes[:4], Toy.notes[4:]
     for notes, version in ((first, "01-first"), (second, "02-second")):
         assert [note if isinstance(note, str) else "remember" for note in notes] == [
@@ -125,7 +128,7 @@ def test_remember_sees_the_model_that_is_saved_before_it_is_scored(toy_life, mon
             "score",  # the base model
             "score",
         ]
-        assert not differs(notes[1], life.adapter(version))
+        assert not differs(notes[1], read_adapter_of(life.directory, version))
 
 
 def test_weights_of_zero_move_nothing(toy_life) -> None:
@@ -137,7 +140,7 @@ def test_weights_of_zero_move_nothing(toy_life) -> None:
 
     life = toy_life(Zero)
     life.learn(FIRST)
-    assert not differs(life.adapter("00-base"), life.adapter())
+    assert not differs(read_adapter_of(life.directory, "00-base"), read_adapter_of(life.directory))
     assert Toy.notes == ["sft"] * 2 + ["preference"] * 2
 
 
@@ -193,7 +196,7 @@ def test_a_penalty_has_its_gradient_and_sees_the_parameters(toy_life) -> None:
     layout = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
     life = toy_life(Pull, sft=layout, preference=layout)
     life.learn(FIRST)
-    before, after = life.adapter("00-base"), life.adapter()
+    before, after = read_adapter_of(life.directory, "00-base"), read_adapter_of(life.directory)
     assert sum(factor.norm() for factor in after.values()) < sum(factor.norm() for factor in before.values())
 
 
@@ -242,7 +245,7 @@ def test_gradients_edited_to_zero_move_nothing(toy_life, monkeypatch: pytest.Mon
     monkeypatch.setattr(stage_module, "AdamW", Checking)
     life = toy_life(Still)
     life.learn(FIRST)
-    assert not differs(life.adapter("00-base"), life.adapter())
+    assert not differs(read_adapter_of(life.directory, "00-base"), read_adapter_of(life.directory))
 
 
 def test_a_method_may_ask_for_the_loss_of_other_pairs(toy_life) -> None:
@@ -262,7 +265,7 @@ def test_a_method_may_ask_for_the_loss_of_other_pairs(toy_life) -> None:
     asking, usual = toy_life(Asking), toy_life(Toy)
     for life in (usual, asking):
         life.learn(FIRST)
-    assert not differs(asking.adapter(), usual.adapter())
+    assert not differs(read_adapter_of(asking.directory), read_adapter_of(usual.directory))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
@@ -277,14 +280,16 @@ def test_what_consolidate_returns_is_what_is_saved_remembered_and_scored(toy_lif
     life.learn(FIRST)
     ((step, update),) = Toy.notes
     assert step == "01-first"
-    before, saved = life.adapter("00-base"), life.adapter()
+    before, saved = read_adapter_of(life.directory, "00-base"), read_adapter_of(life.directory)
     for name, factor in saved.items():
         torch.testing.assert_close(factor, (before[name].double() + share * update[name]).float(), rtol=0, atol=0)
-        torch.testing.assert_close(life.memory.updates[0][name], (share * update[name]).float(), rtol=0, atol=0)
+        torch.testing.assert_close(
+            life.workspace.memory.updates[0][name], (share * update[name]).float(), rtol=0, atol=0
+        )
     margin = life.scores["margin"].as_dict()["rows"][0]["first"]
     assert abs(margin) < 1e-6 if share == 0 else abs(margin) > 1e-3
     reopened = Life.open(life.directory.path)
-    assert not differs(reopened.memory.updates[0], life.memory.updates[0])
+    assert not differs(reopened.workspace.memory.updates[0], life.workspace.memory.updates[0])
 
 
 def test_state_is_called_after_each_step_and_found_again(toy_life) -> None:
@@ -301,11 +306,11 @@ def test_state_is_called_after_each_step_and_found_again(toy_life) -> None:
             self.notes[:] = [1] * state.values["count"]
 
     life = toy_life(Counting)
-    run_stream(life, [FIRST, SECOND])
+    run_stream(life.workspace, [FIRST, SECOND])
     Toy.notes.clear()  # a restart
-    assert Life.open(life.directory.path).method.state().values == {"count": 2}
+    assert Life.open(life.directory.path).workspace.method.state().values == {"count": 2}
     life.rollback("01-first")
-    assert life.method.state().values == {"count": 1}
+    assert life.workspace.method.state().values == {"count": 1}
 
 
 @pytest.mark.parametrize("to", ["00-base", "01-first"])
@@ -324,7 +329,7 @@ def test_a_rollback_takes_the_state_of_the_method_back(toy_life, to: str) -> Non
             self._count = state.values["count"]
 
     life = toy_life(Counting)
-    run_stream(life, [FIRST, SECOND])
-    assert life.method.state().values == {"count": 2}
+    run_stream(life.workspace, [FIRST, SECOND])
+    assert life.workspace.method.state().values == {"count": 2}
     life.rollback(to)
-    assert life.method.state().values == {"count": int(to[:2])}
+    assert life.workspace.method.state().values == {"count": int(to[:2])}

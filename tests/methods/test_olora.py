@@ -10,6 +10,7 @@ from peft import PeftModel
 from tests.tiny import letter_task
 from transformers import AutoModelForCausalLM
 
+from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.model.adapter import (
@@ -28,8 +29,8 @@ IDS = torch.tensor([[256, 10, 20, 30]])
 
 def test_old_adapters_do_not_move_and_the_ranks_add_up(make_life) -> None:
     life = make_life(method={"name": "olora"})
-    run_stream(life, STREAM)
-    one, two, three = (life.adapter(version.name) for version in life.steps)
+    run_stream(life.workspace, STREAM)
+    one, two, three = (read_adapter_of(life.directory, version.name) for version in life.steps)
     for name in one:
         along = 0 if "lora_A" in name else 1
         assert [adapter[name].shape[along] for adapter in (one, two, three)] == [4, 8, 12]
@@ -42,7 +43,7 @@ def test_old_adapters_do_not_move_and_the_ranks_add_up(make_life) -> None:
 
 def test_a_version_is_a_plain_adapter_that_peft_loads_by_itself(make_life, tiny_folder) -> None:
     life = make_life(method={"name": "olora"})
-    run_stream(life, STREAM[:2])
+    run_stream(life.workspace, STREAM[:2])
     folder = life.directory.path / "versions" / "02-second"
     config = json.loads((folder / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"], config["peft_type"]) == (8, 16, "LORA")
@@ -61,9 +62,9 @@ def test_enough_steps_make_the_new_adapter_orthogonal(make_life) -> None:
     def cosine(strength: float) -> float:
         stage = {"num_train_epochs": 25, "learning_rate": 1e-2}
         life = make_life(method={"name": "olora", "strength": strength}, sft=stage, preference={"num_train_epochs": 0})
-        run_stream(life, STREAM[:2])
+        run_stream(life.workspace, STREAM[:2])
         overlaps = []
-        for name, factor in life.adapter().items():
+        for name, factor in read_adapter_of(life.directory).items():
             if "lora_A" in name:
                 old, new = factor[:4], factor[4:]
                 overlaps.append((new @ old.T).abs().sum() / (new.norm(dim=1).sum() * old.norm(dim=1).sum()))
@@ -76,7 +77,7 @@ def test_the_first_task_is_seqft_bit_for_bit(make_life) -> None:
     lives = [make_life(method={"name": name}) for name in ("olora", "seqft")]
     for life in lives:
         life.learn(STREAM[0])
-    one, other = (life.adapter() for life in lives)
+    one, other = (read_adapter_of(life.directory) for life in lives)
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -129,7 +130,7 @@ def test_a_plain_adapter_of_any_rank_can_be_installed_again(make_runtime, rank: 
 
 def test_a_life_goes_back_and_forth_between_its_versions(make_life) -> None:
     life = make_life(method={"name": "olora"})
-    run_stream(life, STREAM[:2])
+    run_stream(life.workspace, STREAM[:2])
     with torch.no_grad():
         last = life.load()[0](input_ids=IDS).logits
         first = life.load("01-first")[0](input_ids=IDS).logits
@@ -137,4 +138,4 @@ def test_a_life_goes_back_and_forth_between_its_versions(make_life) -> None:
         assert torch.equal(life.load()[0](input_ids=IDS).logits, last)
     life.rollback("01-first")
     life.learn(STREAM[2])
-    assert {factor.shape[0] for name, factor in life.adapter().items() if "lora_A" in name} == {8}
+    assert {factor.shape[0] for name, factor in read_adapter_of(life.directory).items() if "lora_A" in name} == {8}

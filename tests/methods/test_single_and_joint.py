@@ -10,6 +10,7 @@ from tests.tiny import letter_task
 
 from lifealign.errors import ConfigError
 from lifealign.life import step as learning
+from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
 from lifealign.life.settings import LifeConfig
 from lifealign.model.tokens import TokenizedPair
@@ -22,18 +23,18 @@ def test_a_task_learnt_alone_does_not_depend_on_the_one_before_it(make_life) -> 
     lives = [make_life(method={"name": "stl"}) for _ in range(2)]
     run_stream(lives[0], [FIRST, SECOND])
     run_stream(lives[1], [OTHER, SECOND])
-    one, other = (life.adapter() for life in lives)
+    one, other = (read_adapter_of(life.directory) for life in lives)
     assert all(torch.equal(one[name], other[name]) for name in one)
     sequential = [make_life(method={"name": "seqft"}) for _ in range(2)]
     run_stream(sequential[0], [FIRST, SECOND])
     run_stream(sequential[1], [OTHER, SECOND])
-    one, other = (life.adapter() for life in sequential)
+    one, other = (read_adapter_of(life.directory) for life in sequential)
     assert any(not torch.equal(one[name], other[name]) for name in one)  # what the test above would see
 
 
 def test_each_task_is_scored_on_its_own_model(make_life) -> None:
     life = make_life(method={"name": "stl"})
-    run_stream(life, [FIRST, SECOND])
+    run_stream(life.workspace, [FIRST, SECOND])
     margins = life.scores["margin"]
     assert margins[1, 0] == margins[0, 0] and margins.backward_transfer == 0
     assert margins.last == margins.learned
@@ -52,7 +53,7 @@ def test_all_tasks_are_learnt_in_one_step_from_all_their_pairs(make_life, monkey
 
     monkeypatch.setattr(learning, "train_stage", spy)
     life = make_life(method={"name": "mtl"})
-    run_stream(life, [FIRST, SECOND])
+    run_stream(life.workspace, [FIRST, SECOND])
     union = {pair.key for task in (FIRST, SECOND) for pair in task.train}
     assert trained == [union, union]
     assert [version.name for version in life.steps] == ["01-first+second"]
@@ -65,7 +66,7 @@ def test_learning_one_task_after_another_is_refused_where_all_are_learnt_togethe
     with pytest.raises(ConfigError, match="found a stream of 1 task, expected at least 2"):
         life.learn(FIRST)
     assert life.steps == []
-    run_stream(life, [FIRST, SECOND])
+    run_stream(life.workspace, [FIRST, SECOND])
     with pytest.raises(ConfigError, match=r"found a life that has learnt 1 step\(s\), expected a new one"):
         life.learn(OTHER)
     assert len(life.steps) == 1

@@ -243,7 +243,7 @@ def test_what_is_not_exact_runs_plain_is_said_and_stands_in_the_life(
     families.save_family("jamba", tmp_path / "base")
     with caplog.at_level("INFO", "lifealign"):
         life = life_on(tmp_path / "base", tmp_path / "life")
-    assert not life.runtime.share_prefix
+    assert not life.workspace.runtime.share_prefix
     reason = "plain rows: no mask parts two answers in layers of the kind linear_attention"
     assert sum(reason in message for message in caplog.messages) == 1
     written = json.loads((tmp_path / "life" / "life.json").read_text())

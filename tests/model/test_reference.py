@@ -11,6 +11,7 @@ import torch
 from tests.tiny import letter_task, pair
 
 from lifealign.errors import TrainingError
+from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.model.adapter import adapter_fingerprint
 from lifealign.model.reference import ReferenceCache
 from lifealign.model.tokens import TokenizedPair, tokenize_pair
@@ -26,9 +27,9 @@ def test_a_life_computes_every_pair_once(make_life) -> None:
     life = make_life(method={"name": "er"}, replay={"fraction": 0.5})
     first, second = letter_task("a", "x", "y"), letter_task("b", "y", "x")
     life.learn(first)
-    assert life.reference.computed == 12
+    assert life.workspace.reference.computed == 12
     life.learn(second)  # with 4 replayed pairs of the first, and both tasks' held-out pairs scored
-    assert life.reference.computed == 24
+    assert life.workspace.reference.computed == 24
     reopened = type(life).open(life.directory.path)
     reopened.rollback("01-a")
     reopened.learn(second)
@@ -38,29 +39,29 @@ def test_a_life_computes_every_pair_once(make_life) -> None:
 def test_reference_is_the_base_whatever_the_adapter(make_life) -> None:
     life = make_life()
     life.learn(letter_task("a", "x", "y"))
-    kept = dict(life.reference._logps)
+    kept = dict(life.workspace.reference._logps)
     fresh = make_life()
     fresh.learn(letter_task("a", "x", "y"))
-    assert fresh.reference._logps == kept  # the learnt adapter is not in them: both are the base's
+    assert fresh.workspace.reference._logps == kept  # the learnt adapter is not in them: both are the base's
     life.learn(letter_task("b", "y", "x"))
     untrained = make_life()
     untrained.learn(letter_task("b", "y", "x"))
-    for key, logps in untrained.reference._logps.items():
-        assert life.reference._logps[key] == pytest.approx(logps, rel=1e-5)
+    for key, logps in untrained.workspace.reference._logps.items():
+        assert life.workspace.reference._logps[key] == pytest.approx(logps, rel=1e-5)
 
 
 def test_the_task_start_reference_is_the_policy_before_the_task(make_life, tokenizer) -> None:
     life = make_life(preference={"reference": "task_start"})
     life.learn(letter_task("a", "x", "y"))
-    start = adapter_fingerprint(life.adapter())
+    start = adapter_fingerprint(read_adapter_of(life.directory))
     task = letter_task("b", "y", "x")
-    before = life.runtime.score([tokenize_pair(tokenizer, one, 512) for one in task.train], 16)
+    before = life.workspace.runtime.score([tokenize_pair(tokenizer, one, 512) for one in task.train], 16)
     life.learn(task)
     tokenized = [tokenize_pair(tokenizer, one, 512) for one in task.train]
-    policy = f"{life.base_fingerprint} {start}"
-    computed = life.reference.computed
-    found = life.reference.logps(life.runtime, tokenized, policy, 16)
-    assert life.reference.computed == computed  # they were kept under this very policy
+    policy = f"{life.workspace.base_fingerprint} {start}"
+    computed = life.workspace.reference.computed
+    found = life.workspace.reference.logps(life.workspace.runtime, tokenized, policy, 16)
+    assert life.workspace.reference.computed == computed  # they were kept under this very policy
     for one, logps in zip(tokenized, before, strict=True):
         assert found[one.key] == pytest.approx(logps, rel=1e-5)
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lifealign.errors import TrainingError
 from lifealign.memory.update import Adapter
-from lifealign.methods import SeqFT
 from lifealign.methods.base import Method, Step
+from lifealign.methods.seqft import SeqFT
 from lifealign.model.adapter import read_adapter, trainable_parameters, write_adapter
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import TokenizedPair, tokenize_pair

@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.tiny import letter_task
 
 from lifealign.errors import ConfigError, TrainingError
+from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.life import Life
 from lifealign.life.settings import LifeConfig
 from lifealign.settings.section import build_config
@@ -68,7 +69,10 @@ def test_without_trackers_nothing_is_written_and_with_them_nothing_else_is_learn
     for life in (plain, told):
         life.learn(ONE)
     assert not (plain.directory.path / "logs").exists()
-    assert all((told.adapter()[name] == factor).all() for name, factor in plain.adapter().items())
+    assert all(
+        (read_adapter_of(told.directory)[name] == factor).all()
+        for name, factor in read_adapter_of(plain.directory).items()
+    )
 
 
 def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_trained(

@@ -14,6 +14,7 @@ from lifealign.data.suites.support_desk import RULES
 from lifealign.evaluation.metrics import METRICS
 from lifealign.experiments.run import run_experiment
 from lifealign.experiments.settings import ExperimentConfig, load_experiment
+from lifealign.life.disk import names
 from lifealign.life.life import Life
 from lifealign.report.page.life_page import life_page
 from lifealign.report.printing import one_line, plain, say, show
@@ -50,7 +51,7 @@ def run_demo(console: Console, out: Path, *, full: bool, seed: int) -> dict[str,
             lives[title] = run_experiment(experiment, progress)
     _show(console, lives)
     for title, life in lives.items():
-        page = life.directory.path / "report.html"
+        page = life.directory.path / names.PAGE
         write_text(page, life_page(life))
         say(console, f"{f'{title} as a page:':<20} {page}")
     return lives
@@ -77,7 +78,7 @@ def _show(console: Console, lives: Mapping[str, Life]) -> None:
         say(console, "", plain(f"“{prompt}”", "italic"))
         show(console, answers_table({title: given[prompt] for title, given in answers.items()}))
     life = lives["LifeAlign"]
-    adapter = life.directory.path / "versions" / life.versions[-1].name
+    adapter = life.directory.path / names.version_folder(life.versions[-1].name)
     say(console, f"the aligned adapter: {adapter}")
     command = sys.argv[0] if Path(sys.argv[0]).name == "lifealign" else "lifealign"  # as it was called just now
     say(console, f"look closer:         {command} status {life.directory.path}")
@@ -85,9 +86,11 @@ def _show(console: Console, lives: Mapping[str, Life]) -> None:
 
 def _last_answers(life: Life) -> dict[str, tuple[str, dict[str, bool]]]:
     """Answers of the last version by prompt text, with what each rule says of them."""
-    rows: list[dict[str, Any]] = life.directory.rows(f"tasks/{life.steps[-1].name}/answers.jsonl")
-    names = [rule.name for rule in RULES]
-    return {row["prompt"][-1]["content"]: (row["answer"], {name: row["holds"][name] for name in names}) for row in rows}
+    rows: list[dict[str, Any]] = life.directory.rows(names.answers(life.steps[-1].name))
+    return {
+        row["prompt"][-1]["content"]: (row["answer"], {rule.name: row["holds"][rule.name] for rule in RULES})
+        for row in rows
+    }
 
 
 def _spaced(answers: Mapping[str, Mapping[str, tuple[str, Mapping[str, bool]]]]) -> list[str]:

@@ -7,14 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 from lifealign.data.clean import SCORES, SYSTEM_PROMPT, WORDS, CleanPairs, clean_rows, count_text, line_of, verdict
 from lifealign.data.pair import Pair
-from lifealign.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from lifealign.errors import ConfigError
 
 # Control strings of the usual chat templates; in a text they are either residue of another template or an injection.
 SPECIAL = re.compile(
@@ -42,6 +39,16 @@ DOUBTS = {
         "It becomes the system message; rename or drop the column if it is none.",
     ),
 }
+
+
+class TokenCounter(Protocol):
+    """A model's tokenizer, as far as looking at data needs it."""
+
+    def prompts(self, pairs: Sequence[Pair]) -> list[str]:
+        """Prompts as the model will read them, up to where the answer starts; DataError for one that it refuses."""
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text."""
 
 
 class Spread(NamedTuple):
@@ -182,14 +189,12 @@ def _columns(counts: dict[str, int], rows: int) -> str:
     return ", ".join(parts[:MOST_NAMED]) + (f" and {len(parts) - MOST_NAMED} more" if len(parts) > MOST_NAMED else "")
 
 
-def inspect(
-    path: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, max_length: int | None = None
-) -> DataReport:
+def inspect(path: str | Path, tokenizer: TokenCounter | None = None, max_length: int | None = None) -> DataReport:
     """Looks a file over before anything is trained on it; changes nothing.
 
     Args:
         path: A file of any accepted kind and shape, or ``hub:owner/name[:split]``.
-        tokenizer: Counts tokens, with its chat template where it has one; None counts words only.
+        tokenizer: Counts tokens, such as :class:`lifealign.model.token_counter.ModelTokens`; None counts words only.
         max_length: Tokens that prompt and answer may take together; needs ``tokenizer``.
 
     Raises:
@@ -207,9 +212,8 @@ def inspect(
     }
     tokens: dict[str, list[int]] = {}
     if tokenizer is not None:
-        templated = {**texts, "prompt": _templated(clean.pairs, tokenizer)}
-        for part, batch in templated.items():
-            tokens[part] = [len(ids) for ids in tokenizer(batch, add_special_tokens=False)["input_ids"]]
+        templated = {**texts, "prompt": tokenizer.prompts(clean.pairs)}
+        tokens = {part: tokenizer.count(batch) for part, batch in templated.items()}
     prompts = Counter(pair.prompt for pair in clean.pairs)
     signs = [(len(pair.chosen) > len(pair.rejected)) - (len(pair.chosen) < len(pair.rejected)) for pair in clean.pairs]
     fills = zip(clean.pairs, tokens["prompt"], strict=True) if max_length is not None else ()
@@ -227,21 +231,3 @@ def inspect(
         too_long=tuple(pair.source for pair, used in fills if max_length is not None and used >= max_length),
         max_length=max_length,
     )
-
-
-def _templated(pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Prompts as the model will read them, up to where the answer starts."""
-    if not tokenizer.chat_template:
-        return ["\n".join(message.content for message in pair.prompt) for pair in pairs]
-    from lifealign.model.chat_template import TemplateFault, chat_template_of
-
-    template = chat_template_of(tokenizer)
-    texts = []
-    for pair in pairs:
-        try:
-            texts.append(template.prompt(pair.prompt))
-        except TemplateFault as error:
-            path, _, line = pair.source.rpartition(":")
-            found = f"a prompt that the chat template refuses ({error.reason})"
-            raise DataError(path, line=int(line), found=found, expected="roles that this model knows") from error
-    return texts

@@ -5,12 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol
 
 from lifealign.evaluation.metrics import METRICS
 
 Row = Mapping[str, float]
 """Scores by task name; a task that was not scored is absent."""
+
+
+class StepScores(Protocol):
+    """What :func:`matrices` reads of a step; every attribute is by metric, then task.
+
+    Attributes:
+        scores: Scores of the model after the step.
+        base: Scores of the base model, of tasks that no earlier step has it of.
+        counts: How many held-out examples a score is made of.
+        holes: Why a score that was asked for is missing.
+        base_holes: The same of the base model.
+    """
+
+    scores: dict[str, dict[str, float]]
+    base: dict[str, dict[str, float]]
+    counts: dict[str, dict[str, int]]
+    holes: dict[str, dict[str, str]]
+    base_holes: dict[str, dict[str, str]]
 
 
 @dataclass
@@ -151,16 +169,14 @@ class ScoreMatrix:
         return self.rows[self.learnt_at[task]].get(task)
 
 
-def matrices(steps: Sequence[Mapping[str, Mapping[str, Any]]], learnt_at: Mapping[str, int]) -> dict[str, ScoreMatrix]:
+def matrices(steps: Sequence[StepScores], learnt_at: Mapping[str, int]) -> dict[str, ScoreMatrix]:
     """Builds one matrix per metric from what each step recorded.
 
     A task whose scores are all missing has a column all the same, as long as a step says why: without it, a mean would
     be taken over the other tasks as if this one did not exist.
 
     Args:
-        steps: Of each step, ``scores`` (metric -> task -> score) and ``base`` (the same of the base model, for tasks
-            that no earlier step has it of); and where they are known, ``counts`` (held-out examples of each score),
-            ``holes`` and ``base_holes`` (why a score is missing).
+        steps: What each step has measured.
         learnt_at: Step of each task.
 
     Returns:
@@ -168,13 +184,14 @@ def matrices(steps: Sequence[Mapping[str, Mapping[str, Any]]], learnt_at: Mappin
     """
     built = {}
     for name, metric in METRICS.items():
-        rows, counts, holes, base_holes = (
-            [dict(step.get(key, {}).get(name, {})) for step in steps]
-            for key in ("scores", "counts", "holes", "base_holes")
-        )
-        scored = {task: step for task, step in learnt_at.items() if any(task in row for row in (*rows, *holes))}
+        rows = [dict(step.scores.get(name, {})) for step in steps]
+        counts = [dict(step.counts.get(name, {})) for step in steps]
+        holes = [dict(step.holes.get(name, {})) for step in steps]
+        base_holes = [dict(step.base_holes.get(name, {})) for step in steps]
+        mentioned = {task for by_step in (rows, holes) for row in by_step for task in row}
+        scored = {task: step for task, step in learnt_at.items() if task in mentioned}
         if scored:
-            found = {task: score for step in steps for task, score in step["base"].get(name, {}).items()}
+            found = {task: score for step in steps for task, score in step.base.get(name, {}).items()}
             base = {task: found[task] for task in scored if task in found}
             reasons = {
                 (step, task): why

@@ -87,3 +87,19 @@ def general_line(record: Mapping[str, Any]) -> str:
     return (
         f"perplexity on general text {now:.2f}, of the base model {base:.2f} ({now / base - 1:+.1%}; lower is better)"
     ).replace("%;", " %;")
+
+
+def examples_text(examples: Mapping[str, tuple[int, int]]) -> str:
+    """On how many held-out examples tasks were scored; empty where it is not known.
+
+    Args:
+        examples: By task, the fewest and the most: they differ where some marks of a judge are missing.
+
+    Example:
+        >>> examples_text({"a": (24, 24), "b": (24, 24)}), examples_text({"a": (24, 24), "b": (22, 24)})
+        ('n = 24 per task', 'n = 24 (a), 22 to 24 (b)')
+    """
+    numbers = {task: f"{few}" if few == most else f"{few} to {most}" for task, (few, most) in examples.items()}
+    if len(set(numbers.values())) == 1:
+        return f"n = {next(iter(numbers.values()))} per task"
+    return "n = " + ", ".join(f"{number} ({task})" for task, number in numbers.items()) if numbers else ""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from lifealign.evaluation.metrics import DEFAULT_METRICS, METRICS, PERPLEXITY
 from lifealign.settings.faults import Fault, Faults, nearest
-from lifealign.settings.section import Settings
+from lifealign.settings.section import RelativeToFile, Settings
 
 
 class EvaluationConfig(Settings):
@@ -41,7 +41,7 @@ class EvaluationConfig(Settings):
     top_k: int = Field(50, ge=1)  # released code
     prompts: int | None = Field(None, ge=1)
     pairs: int | None = Field(None, ge=1)
-    general_text: str | None = None
+    general_text: Annotated[str | None, RelativeToFile()] = None
 
     @field_validator("metrics")
     @classmethod

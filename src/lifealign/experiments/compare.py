@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 from lifealign.evaluation.metrics import PERPLEXITY
 from lifealign.experiments.cells import Cell, finished
 from lifealign.experiments.comparison import holes_of
-from lifealign.experiments.executors import Say, _outcomes
+from lifealign.experiments.executors import Say, run_cells
 from lifealign.experiments.result import RunResult, write_result
 from lifealign.experiments.result_of_life import result_of
-from lifealign.life.disk.manifest import MANIFEST
+from lifealign.life.disk.names import MANIFEST
 from lifealign.life.life import Life
-from lifealign.report.progress import Progress
+from lifealign.training.listeners import Listener
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,12 @@ class Failure:
 
 
 def run_comparison(
-    cells: Sequence[Cell], *, jobs: int = 1, say: Say, progress: Progress | None = None
+    cells: Sequence[Cell],
+    *,
+    jobs: int = 1,
+    say: Say,
+    listener: Listener | None = None,
+    set_up: Callable[[], None] | None = None,
 ) -> list[Failure]:
     """Runs every cell that is not finished; one that fails does not stop the others.
 
@@ -40,7 +45,8 @@ def run_comparison(
         cells: The cells.
         jobs: Cells at a time, each in a process of its own with an equal share of the processor's threads.
         say: Called with a line about each cell.
-        progress: Where a single job shows its progress, or None.
+        listener: Who is told what happens in a single job, or None.
+        set_up: Called first in every process of several jobs, such as to set up its log, or None.
 
     Returns:
         The cells that could not be finished. What they have learnt is kept, and the next call goes on from there.
@@ -53,7 +59,7 @@ def run_comparison(
     open_cells = [cell for cell in cells if finished(cell) is None]
     say(f"{len(cells)} cells, {len(cells) - len(open_cells)} of them finished")
     failures = []
-    with closing(_outcomes(open_cells, jobs, say, progress)) as outcomes:  # whatever happens, no process is left behind
+    with closing(run_cells(open_cells, jobs, say, listener, set_up)) as outcomes:  # no process is left behind
         for number, (cell, error) in enumerate(outcomes, start=1):
             count = f"{number} of {len(open_cells)}"
             if error is None:

@@ -23,29 +23,38 @@ from lifealign.experiments.result import write_result
 from lifealign.experiments.result_of_life import result_of
 from lifealign.experiments.run import run_experiment
 from lifealign.model.base_model import Base, load_base
-from lifealign.report.printing import log_to_stderr
-from lifealign.report.progress import Progress
+from lifealign.training.listeners import Listener
 
 logger = logging.getLogger(__name__)
-
 
 Say = Callable[[str], None]
 
 
-def _outcomes(
-    cells: Sequence[Cell], jobs: int, say: Say, progress: Progress | None
+def run_cells(
+    cells: Sequence[Cell], jobs: int, say: Say, listener: Listener | None, set_up: Callable[[], None] | None
 ) -> Generator[tuple[Cell, str | None], None, None]:
-    """Runs cells, here or in other processes, and says of each how it ended: None, or what was wrong."""
+    """Runs cells, here or in processes of their own.
+
+    Args:
+        cells: The cells.
+        jobs: Cells at a time.
+        say: Called with the name of a cell that is run here.
+        listener: Who is told what happens in a cell that is run here, or None.
+        set_up: Called first in every other process, such as to set up its log; it must be picklable. None for nothing.
+
+    Yields:
+        Each cell that has ended, with None, or with what was wrong in words.
+    """
     if jobs == 1 or len(cells) < 2:
         for cell in cells:
             say(cell.name)
-            yield cell, _run(cell, progress)
+            yield cell, _run(cell, listener)
         return
     threads = max(1, torch.get_num_threads() // jobs)
     # Spawned, not forked: a copied process would inherit locks that torch's threads hold.
     context = multiprocessing.get_context("spawn")
     watched, held = context.Pipe(duplex=False)
-    how = (threads, watched, logger.isEnabledFor(logging.DEBUG))
+    how = (threads, watched, set_up)
     pool = ProcessPoolExecutor(min(jobs, len(cells)), context, initializer=_start_worker, initargs=how)
     with watched, held, pool:
         with _deaf_to_interrupts():
@@ -78,16 +87,17 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start_worker(threads: int, watched: Connection, tracebacks: bool) -> None:
+def _start_worker(threads: int, watched: Connection, set_up: Callable[[], None] | None) -> None:
     """Sets up a process that is ours alone."""
     torch.set_num_threads(threads)
-    log_to_stderr(tracebacks, lowest=logging.WARNING)
+    if set_up is not None:
+        set_up()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
     threading.Thread(target=_end_with_parent, args=(watched,), daemon=True).start()
 
 
 def _end_with_parent(watched: Connection) -> None:
-    """Ends this process once the parent has let go of its end, by giving up or by being killed; cells bear that."""
+    """Exits when the parent's end of the pipe closes, whether it gave up or was killed; cells can resume."""
     with suppress(EOFError, OSError):
         watched.recv_bytes()
     os._exit(1)
@@ -97,13 +107,13 @@ _base: tuple[Any, Base] | None = None
 """The last base model of this process; cells that follow each other mostly have the same."""
 
 
-def _run(cell: Cell, progress: Progress | None = None) -> str | None:
+def _run(cell: Cell, listener: Listener | None = None) -> str | None:
     """Lives through one cell and writes its result file; returns what was wrong, if anything.
 
     In words, because an error with arguments of its own does not survive the way to another process.
     """
     try:
-        _live(cell, progress)
+        _live(cell, listener)
     except LifeAlignError as error:
         return str(error)
     except Exception as error:  # a fault of ours or of a library, such as a full GPU: not the end of the other cells
@@ -116,14 +126,14 @@ def _run(cell: Cell, progress: Progress | None = None) -> str | None:
     return None
 
 
-def _live(cell: Cell, progress: Progress | None) -> None:
+def _live(cell: Cell, listener: Listener | None) -> None:
     global _base
     settings = cell.experiment.model
     if _base is None or _base[0] != settings:
         _base = (settings, load_base(settings))
     shared = cell.experiment.output_dir.parent.parent / "cache"
     with _silent("lifealign.data"):  # what was dropped was said when the cells were listed
-        life = run_experiment(cell.experiment, progress, base=_base[1], shared_cache=shared)
+        life = run_experiment(cell.experiment, listener, base=_base[1], shared_cache=shared)
     write_result(cell.result, result_of(life, label=cell.variant.label, order=cell.order))
 
 

@@ -19,10 +19,12 @@ from lifealign.experiments.result import (
     load_result,
     write_result,
 )
-from lifealign.life.disk.manifest import MANIFEST, Version
+from lifealign.life.disk import names
+from lifealign.life.disk.manifest import Version
 from lifealign.life.disk.step_files import Figures, General, consolidation, saved_method, time_taken, training
 from lifealign.life.disk.typed_json import validated
 from lifealign.life.life import Life
+from lifealign.storage.files import tensor_bytes
 
 
 def result_of(life: Life, *, label: str | None = None, order: str | None = None) -> RunResult:
@@ -36,12 +38,12 @@ def result_of(life: Life, *, label: str | None = None, order: str | None = None)
     Raises:
         LifeError: If one of its files is damaged, or holds something else than what a step writes.
     """
-    method, manifest = life.config.method, life.directory.manifest
+    method, manifest = life.shown.method, life.directory.manifest
     content = {
         "label": method.title if label is None else label,
         "order": ", ".join(task.name for step in life.steps for task in step.tasks) if order is None else order,
         "method": method.key,
-        "settings": life.config.model_dump(mode="json"),
+        "settings": life.shown.model_dump(mode="json"),
         "environment": manifest.environment,
         "base": Base(**manifest.base.model_dump()),
         "one_model": method.one_model,
@@ -82,7 +84,7 @@ def _step(life: Life, version: Version) -> StepResult:
 
 
 def _outcomes(life: Life) -> dict[str, list[dict[str, list[float | None]]]]:
-    """Per metric and step what every held-out example counted for, by task; nothing of lives of 0.1, which kept none.
+    """Per metric and step what every held-out example counted for, by task.
 
     A step in which no task had a metric, such as one before the first task with a check, has an empty row there. A
     metric that is no mean over examples, such as BLEU of a corpus, is not there.
@@ -95,32 +97,30 @@ def _outcomes(life: Life) -> dict[str, list[dict[str, list[float | None]]]]:
                 for task, outcomes in row.get(metric, {}).items()
             }
             for row in rows
-            if row is not None
         ]
         for metric in life.scores
-        if None not in rows and any(metric in row for row in rows if row is not None)
+        if any(metric in row for row in rows)
     }
 
 
 def _cost(life: Life) -> Cost:
     """What the method has taken: seconds of learning, bytes that have to be kept, most memory."""
-    directory, method = life.directory, life.config.method
+    directory, method = life.directory, life.shown.method
     times = [time_taken(directory, version.name) for version in life.steps]
-    peaks = [time.peak_memory_bytes for time in times if time.peak_memory_bytes is not None]
-    kept = [f"memory/{version.name}.safetensors" for version in life.steps] if method.keeps_updates else []
-    kept += [f"replay/{version.name}.jsonl" for version in life.steps]
+    kept = [names.refined_updates(version.name) for version in life.steps] if method.keeps_updates else []
+    kept += [names.remembered_pairs(version.name) for version in life.steps]
     sizes = {name: record.size for version in life.versions for name, record in version.files.items()}
     if missing := [name for name in kept if name not in sizes]:
         raise LifeError(f"{directory.path}: found no {missing[0]} in the manifest, expected one; the life is damaged")
-    state = directory.tensors(f"memory/{life.steps[-1].name}.method.safetensors") if life.steps else {}
-    last = f"versions/{life.versions[-1].name}/"
+    state = directory.verified(names.method_tensors(life.steps[-1].name)) if life.steps else None
+    last = f"{names.version_folder(life.versions[-1].name)}/"
     tensors = [name for name in sizes if name.startswith(last) and name.endswith(".safetensors")]
     return Cost(
-        seconds=sum(time.seconds if time.learning_seconds is None else time.learning_seconds for time in times),
+        seconds=sum(time.learning_seconds for time in times),
         seconds_with_scoring=sum(time.seconds for time in times),
-        state_bytes=sum(sizes[name] for name in kept) + sum(tensor.nbytes for tensor in state.values()),
+        state_bytes=sum(sizes[name] for name in kept) + (0 if state is None else tensor_bytes(state)),
         adapter_bytes=sum(sizes[name] for name in tensors) * (1 if method.one_model else len(life.steps)),
-        peak_memory_bytes=max(peaks) if peaks else None,
+        peak_memory_bytes=max((time.peak_memory_bytes for time in times), default=None),
     )
 
 
@@ -150,7 +150,7 @@ def load_run(path: Path) -> RunResult:
         ConfigError: If the path is neither.
         LifeError: If the life or the file is damaged, or the file is no result file.
     """
-    if (path / MANIFEST).is_file():
+    if (path / names.MANIFEST).is_file():
         return result_of(Life.open(path))
     if path.is_file():
         return load_result(path)

@@ -10,17 +10,18 @@ from lifealign.experiments.result import write_result
 from lifealign.experiments.result_of_life import result_of
 from lifealign.experiments.settings import ExperimentConfig
 from lifealign.experiments.tasks import load_tasks
+from lifealign.life.disk import names
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.life.settings import LifeConfig
 from lifealign.model.base_model import Base
-from lifealign.report.progress import Progress
 from lifealign.settings.faults import differences
+from lifealign.training.listeners import Listener
 
 
 def run_experiment(
     experiment: ExperimentConfig,
-    progress: Progress | None = None,
+    listener: Listener | None = None,
     *,
     base: Base | None = None,
     shared_cache: Path | None = None,
@@ -29,7 +30,7 @@ def run_experiment(
 
     Args:
         experiment: Settings and tasks.
-        progress: Where to show progress, or None.
+        listener: Who is told what happens, or None.
         base: The base model, where it is loaded already; it is copied, not changed.
         shared_cache: Folder of reference log-probabilities and answers that lives on the same base share.
 
@@ -47,11 +48,11 @@ def run_experiment(
     experiment.method.plan(tasks)  # before a life is made
     life = open_or_create(experiment, base=base)
     if shared_cache is not None:
-        life.borrow_cache(shared_cache)
-    run_stream(life, tasks, progress)
+        life.workspace.borrow_cache(shared_cache)
+    run_stream(life.workspace, tasks, listener)
     if shared_cache is not None:
-        life.lend_cache(shared_cache)
-    write_result(life.directory.path / "result.json", result_of(life))
+        life.workspace.lend_cache(shared_cache)
+    write_result(life.directory.path / names.RESULT, result_of(life))
     return life
 
 
@@ -73,10 +74,10 @@ def open_or_create(experiment: ExperimentConfig, *, base: Base | None = None) ->
     """
     path = experiment.output_dir
     settings = life_settings(experiment)
-    if not (path / "life.json").exists():
+    if not (path / names.MANIFEST).exists():
         return Life.create(path, settings, base=base)
     life = Life.open(path, base=base)
-    life.report_to = settings.report_to  # who is told may change; what is learnt does not
+    life.workspace.report_to = settings.report_to  # who is told may change; what is learnt does not
     differing = differences(learning_settings(life.config), learning_settings(settings))
     if differing:
         raise LifeError(

@@ -23,11 +23,11 @@ from lifealign.data.replay import ReplayConfig
 from lifealign.data.task import TASK_NAME
 from lifealign.life.settings import LifeConfig, method_from, method_settings, refuse_idle_replay
 from lifealign.settings.faults import Fault, Faults, nearest, shown
-from lifealign.settings.section import Settings
+from lifealign.settings.section import RelativeToFile, Settings
 from lifealign.settings.yaml_file import load_config
 
 if TYPE_CHECKING:
-    from lifealign.methods import Method
+    from lifealign.methods.base import Method
 else:
     Method = Any  # as in life/settings.py
 
@@ -74,8 +74,8 @@ class TaskConfig(Settings):
     """
 
     name: str
-    train: str = Field(min_length=1)
-    test: str | None = Field(None, min_length=1)
+    train: Annotated[str, RelativeToFile(unless="hub:")] = Field(min_length=1)
+    test: Annotated[str | None, RelativeToFile(unless="hub:")] = Field(None, min_length=1)
     check: AnswerCheck | None = None
     max_train: int | None = Field(None, ge=1)
     max_test: int | None = Field(None, ge=1)
@@ -220,7 +220,7 @@ class ExperimentConfig(LifeConfig):
     suite_test_pairs: int | None = Field(None, ge=1)
     suite_held_out: Literal["test", "dev"] = "test"
     order: str | tuple[str, ...] | None = None
-    data_dir: Path | None = None
+    data_dir: Annotated[Path | None, RelativeToFile()] = None
     compare: CompareConfig = Field(default_factory=lambda: CompareConfig())
 
     @field_validator("order", mode="before")

@@ -13,15 +13,21 @@ from lifealign.evaluation.general import general_passages, passages_hash
 from lifealign.evaluation.metrics import METRICS, PERPLEXITY
 from lifealign.evaluation.scores import HeldOut, Scores, reason_of
 from lifealign.evaluation.settings import EvaluationConfig
+from lifealign.life.disk import names
+from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.disk.measurements import (
     comparable,
     evaluations,
     has_numbers,
+    held_out_of,
     known_under,
-    later_record,
+    later_scores_of,
     own_settings,
+    read_records,
+    write_scores,
 )
-from lifealign.life.disk.step_files import evaluation_file, own_scores
+from lifealign.life.disk.step_files import as_json, own_scores
+from lifealign.life.workspace import Workspace
 from lifealign.model.adapter import adapter_fingerprint, install_adapter
 from lifealign.settings.faults import differences, nearest
 from lifealign.settings.yaml_file import load_overrides
@@ -29,7 +35,6 @@ from lifealign.settings.yaml_file import load_overrides
 if TYPE_CHECKING:
     from lifealign.data.pair import Pair
     from lifealign.life.disk.manifest import Version
-    from lifealign.life.life import Life
 
 
 class Marker(Protocol):
@@ -73,11 +78,11 @@ class Evaluation:
             )
 
 
-def settings_for(life: Life, metrics: Sequence[str], overrides: Sequence[str] = ()) -> EvaluationConfig:
+def settings_for(work: Workspace, metrics: Sequence[str], overrides: Sequence[str] = ()) -> EvaluationConfig:
     """A life's settings of evaluation for some metrics, with changes.
 
     Args:
-        life: The life.
+        work: The life.
         metrics: What is to be measured.
         overrides: ``KEY=VALUE`` each, such as ``max_new_tokens=256``.
 
@@ -85,14 +90,14 @@ def settings_for(life: Life, metrics: Sequence[str], overrides: Sequence[str] = 
         ConfigError: If there is no such metric, or a setting does not exist, is out of range, or would do nothing.
     """
     _require_known(metrics)
-    given = life.config.evaluation.model_dump() | {"metrics": [name for name in metrics if name != "judge"]}
+    given = work.config.evaluation.model_dump() | {"metrics": [name for name in metrics if name != "judge"]}
     if PERPLEXITY not in metrics:
         given["general_text"] = None
     return load_overrides(EvaluationConfig, None, overrides, given)
 
 
 def evaluate_life(
-    life: Life, evaluation: Evaluation, *, as_of: str | None = None, say: Callable[[str], None] = lambda _: None
+    work: Workspace, evaluation: Evaluation, *, as_of: str | None = None, say: Callable[[str], None] = lambda _: None
 ) -> list[str]:
     """Measures metrics of a life's versions on the held-out data of the tasks learnt by then, and keeps the numbers.
 
@@ -101,7 +106,7 @@ def evaluate_life(
     costs its own score and no other: the rest is measured and kept.
 
     Args:
-        life: The life.
+        work: The life.
         evaluation: What is measured, and how.
         as_of: Name of the one version that is measured; None for all, which fills the matrix.
         say: Called with a line about each version.
@@ -114,42 +119,42 @@ def evaluate_life(
         LifeError: If the life has learnt nothing, there is no such version, or another process holds the life.
         Unscored: At the end, if something broke; it names the scores that are missing and why.
     """
-    if not life.steps:
-        raise LifeError(f"{life.directory.path}: found no task learnt, expected at least one; `lifealign learn` first")
-    steps = range(len(life.steps)) if as_of is None else [life.directory.index(as_of) - 1]
+    if not work.steps:
+        raise LifeError(f"{work.directory.path}: found no task learnt, expected at least one; `lifealign learn` first")
+    steps = range(len(work.steps)) if as_of is None else [work.directory.index(as_of) - 1]
     if -1 in steps:
-        learnt = ", ".join(version.name for version in life.steps)
+        learnt = ", ".join(version.name for version in work.steps)
         raise LifeError(f"{as_of}: found the untrained adapter, expected a version with a task: {learnt}")
-    if not life.method.one_model:  # a version's matrix row holds what the versions before it have scored
+    if not work.method.one_model:  # a version's matrix row holds what the versions before it have scored
         steps = range(steps[-1] + 1)
     passages = general_passages(_path(evaluation.settings.general_text)) if PERPLEXITY in evaluation.metrics else ()
-    measuring = _Measuring(life, evaluation, passages)
+    measuring = _Measuring(work, evaluation, passages)
     done = []
-    with life.writing():
+    with work.writing():
         measuring.require_comparable()
         try:
             for step in steps:
-                missing = measuring.missing(life.steps[step])
+                missing = measuring.missing(work.steps[step])
                 if missing:
-                    name = life.steps[step].name
+                    name = work.steps[step].name
                     say(f"{name}: {', '.join(missing)}")
                     files = measuring.measure(step, missing)
                     if files:
-                        life.directory.extend(name, files)
+                        work.directory.extend(name, files)
                         done.append(name)
         finally:
-            life.forget_loaded()  # the model is the last version again
-            life.write_scores()
+            work.forget_loaded()  # the model is the last version again
+            write_scores(work.directory)
     if measuring.failures:
-        raise Unscored(life.directory.path, measuring.failures)
+        raise Unscored(work.directory.path, measuring.failures)
     return done
 
 
 class _Measuring:
     """One call of :func:`evaluate_life`: what is comparable, what is missing, and the measuring itself."""
 
-    def __init__(self, life: Life, evaluation: Evaluation, passages: Sequence[str]) -> None:
-        self.life, self.evaluation, self.passages = life, evaluation, passages
+    def __init__(self, work: Workspace, evaluation: Evaluation, passages: Sequence[str]) -> None:
+        self.work, self.evaluation, self.passages = work, evaluation, passages
         self.settings = {metric: self._comparable(metric) for metric in evaluation.metrics}
         self.failures: list[str] = []
         """What broke and is missing now, in words."""
@@ -157,17 +162,17 @@ class _Measuring:
     def require_comparable(self) -> None:
         """Refuses a metric that was measured under other settings, or forgets that it was."""
         for metric, settings in self.settings.items():
-            for version in self.life.steps:
+            for version in self.work.steps:
                 found = self._found_under(version, metric)
                 if found is None or found == settings:
                     continue
                 if not self.evaluation.replace:
                     told = "; ".join(differences(found, settings))
                     raise ConfigError(
-                        f"{self.life.directory.path}: found {metric} of {version.name} measured under other settings "
+                        f"{self.work.directory.path}: found {metric} of {version.name} measured under other settings "
                         f"({told}), expected the same, or the numbers do not compare; --replace forgets those"
                     )
-                self.life.directory.forget(version.name, [evaluation_file(version.name, metric)])
+                self.work.directory.forget(version.name, [names.later_scores(version.name, metric)])
 
     def missing(self, version: Version) -> list[str]:
         """Metrics that a version has no numbers of, or some with a hole that may close now."""
@@ -179,7 +184,7 @@ class _Measuring:
         ]
 
     def _has_hole(self, version: Version, metric: str) -> bool:
-        directory = self.life.directory
+        directory = self.work.directory
         later = evaluations(directory, version).get(metric)
         if later is not None:
             return bool(later.get("holes") or later.get("base_holes"))
@@ -190,51 +195,53 @@ class _Measuring:
         """Whether any task learnt by a version can have a metric."""
         if metric == PERPLEXITY:
             return True
-        tasks = [task for step in self.life.steps[: self.life.steps.index(version) + 1] for task in step.tasks]
+        tasks = [task for step in self.work.steps[: self.work.steps.index(version) + 1] for task in step.tasks]
         checked = METRICS[metric].measured_on == "check"
         return any(task.test_pairs and (task.check is not None or not checked) for task in tasks)
 
     def measure(self, step: int, metrics: Sequence[str]) -> dict[str, Any]:
         """Files of a step's version with what it has scored."""
-        life, version = self.life, self.life.steps[step]
-        install_adapter(life.runtime.model, life.adapter(version.name))
-        policy = adapter_fingerprint(life.adapter(version.name))
+        work, version = self.work, self.work.steps[step]
+        install_adapter(work.runtime.model, read_adapter_of(work.directory, version.name))
+        policy = adapter_fingerprint(read_adapter_of(work.directory, version.name))
         evaluator = self._evaluator([metric for metric in metrics if metric != PERPLEXITY])
-        own = life.held_out(version)
-        seen = own if not life.method.one_model else _held_out(life, life.steps[: step + 1])
+        own = held_out_of(work.directory, version)
+        seen = own if not work.method.one_model else _held_out(work, work.steps[: step + 1])
         scores = evaluator.score(seen, policy)
         files: dict[str, Any] = {}
         for metric in metrics:
             if metric == PERPLEXITY:
                 try:
-                    files[evaluation_file(version.name, metric)] = self._general(evaluator, policy)
+                    files[names.later_scores(version.name, metric)] = self._general(evaluator, policy)
                 except Exception as error:
                     self.failures.append(f"{version.name}: {metric} ({reason_of(error)})")
                 continue
             base = self._base(evaluator, metric, seen)
-            if not life.method.one_model and step:
+            if not work.method.one_model and step:
                 scores.carry(self._earlier(step - 1, metric))
-            known, known_base = known_under(life.directory, version, metric, self.settings[metric])
+            known, known_base = known_under(work.directory, version, metric, self.settings[metric])
             scores.carry(known)
             base.carry(known_base)
             self.failures += [f"base model: {what}" for what in base.broken]
-            files[evaluation_file(version.name, metric)] = later_record(metric, self.settings[metric], scores, base)
+            files[names.later_scores(version.name, metric)] = as_json(
+                later_scores_of(metric, self.settings[metric], scores, base)
+            )
         self.failures += [f"{version.name}: {what}" for what in scores.broken]
         return files
 
     def _evaluator(self, metrics: Sequence[str]) -> Evaluator:
         settings = self.evaluation.settings.model_copy(update={"metrics": tuple(metrics)})
-        evaluator = self.life.evaluator(settings)
+        evaluator = self.work.evaluator(settings)
         judge = self.evaluation.judge if "judge" in metrics else None
         return evaluator if judge is None else replace(evaluator, judge=judge, max_missing=judge.max_missing)
 
     def _base(self, evaluator: Evaluator, metric: str, seen: Sequence[HeldOut]) -> Scores:
         """The base model on the tasks that no other version has it of."""
         known: set[str] = set()
-        for version in self.life.steps:
+        for version in self.work.steps:
             if self._found_under(version, metric) == self.settings[metric]:
-                own = own_scores(self.life.directory, version.name).base.get(metric, {})
-                known |= set(evaluations(self.life.directory, version).get(metric, {"base": own})["base"])
+                own = own_scores(self.work.directory, version.name).base.get(metric, {})
+                known |= set(evaluations(self.work.directory, version).get(metric, {"base": own})["base"])
         tasks = [task for task in seen if task.name not in known]
         return self._only(evaluator, metric).score(tasks, None)
 
@@ -244,7 +251,7 @@ class _Measuring:
         return replace(evaluator, settings=settings, judge=judge)
 
     def _general(self, evaluator: Evaluator, policy: str) -> dict[str, Any]:
-        known = [record.general for record in self.life.records if record.general is not None]
+        known = [record.general for record in read_records(self.work.directory) if record.general is not None]
         base = next((one["base"] for one in known if one["text"] == passages_hash(self.passages)), None)
         return {
             "metric": PERPLEXITY,
@@ -254,7 +261,7 @@ class _Measuring:
 
     def _earlier(self, step: int, metric: str) -> dict[str, Any]:
         """What the step before has of a metric, for a life in which each task has a model of its own."""
-        record = self.life.records[step]
+        record = read_records(self.work.directory)[step]
         outcomes = (record.outcomes or {}).get(metric)
         return {
             "scores": {metric: record.scores.get(metric, {})},
@@ -265,8 +272,8 @@ class _Measuring:
 
     def _found_under(self, version: Version, metric: str) -> dict[str, Any] | None:
         """Settings under which a version's valid numbers of a metric were measured; None where there are none."""
-        directory = self.life.directory
-        later = [evaluations(directory, step).get(metric) for step in self.life.steps]
+        directory = self.work.directory
+        later = [evaluations(directory, step).get(metric) for step in self.work.steps]
         valid: dict[str, Any] | None = next(
             (found["settings"] for found in later if found is not None and has_numbers(found)), None
         )
@@ -292,8 +299,8 @@ def _require_known(metrics: Sequence[str]) -> None:
             raise ConfigError(f"metric: found {metric!r}, expected {expected}")
 
 
-def _held_out(life: Life, versions: Sequence[Version]) -> list[HeldOut]:
-    return [task for version in versions for task in life.held_out(version)]
+def _held_out(work: Workspace, versions: Sequence[Version]) -> list[HeldOut]:
+    return [task for version in versions for task in held_out_of(work.directory, version)]
 
 
 def _path(file: str | None) -> Path | None:

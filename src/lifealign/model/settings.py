@@ -10,6 +10,9 @@ from pydantic import Field, field_validator
 
 from lifealign.settings.section import Settings
 
+EMBEDDED = "smollm2-135m"
+"""Name of the model that ships as a Python package: SmolLM2-135M-Instruct."""
+
 
 class ModelConfig(Settings):
     """The base model, frozen for the whole life.
@@ -21,7 +24,7 @@ class ModelConfig(Settings):
         attn_implementation: ``auto`` is sdpa, or eager for a family that has no other.
     """
 
-    model_name_or_path: str = Field("smollm2-135m", min_length=1)  # the model that needs no hub
+    model_name_or_path: str = Field(EMBEDDED, min_length=1)  # the model that needs no hub
     revision: str | None = None
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # released code: bf16 base
     attn_implementation: Literal["auto", "sdpa", "eager"] = "auto"
@@ -31,7 +34,7 @@ class ModelConfig(Settings):
     def _means_the_same_from_everywhere(cls, name: str) -> str:
         """A life is opened from other working directories later: what is a path now is made absolute."""
         path = Path(name).expanduser()
-        return os.path.abspath(path) if path.exists() and name != "smollm2-135m" else name
+        return os.path.abspath(path) if path.exists() and name != EMBEDDED else name
 
 
 class AdapterConfig(Settings):

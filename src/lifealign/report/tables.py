@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from lifealign.evaluation.metrics import METRICS
+from lifealign.evaluation.metrics import METRICS, examples_text
 from lifealign.experiments.bootstrap import CONFIDENCE, RESAMPLES, Difference
 from lifealign.experiments.comparison import COMPARED, Comparison, Estimate, MetricTable, OrderTables
-from lifealign.report.terminal import examples_text
 
 COLUMNS = {"backward_transfer": "BWT", "last": "Last", "average": "AP", "learned": "Learn"}
 COST_COLUMNS = {"minutes": "minutes", "state_mb": "state MB", "adapter_mb": "adapter MB", "peak_memory_gb": "peak GB"}

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lifealign.evaluation.matrix import ScoreMatrix
-from lifealign.evaluation.metrics import number_text
+from lifealign.evaluation.metrics import examples_text, number_text
 from lifealign.report.printing import one_line, plain
 
 SUMMARY = {
@@ -60,22 +60,6 @@ def summary_line(matrix: ScoreMatrix) -> str:
     )
     examples = examples_text(matrix.examples)
     return f"{numbers}   {examples}" if examples else numbers
-
-
-def examples_text(examples: Mapping[str, tuple[int, int]]) -> str:
-    """On how many held-out examples tasks were scored; empty where it is not known.
-
-    Args:
-        examples: By task, the fewest and the most: they differ where some marks of a judge are missing.
-
-    Example:
-        >>> examples_text({"a": (24, 24), "b": (24, 24)}), examples_text({"a": (24, 24), "b": (22, 24)})
-        ('n = 24 per task', 'n = 24 (a), 22 to 24 (b)')
-    """
-    numbers = {task: f"{few}" if few == most else f"{few} to {most}" for task, (few, most) in examples.items()}
-    if len(set(numbers.values())) == 1:
-        return f"n = {next(iter(numbers.values()))} per task"
-    return "n = " + ", ".join(f"{number} ({task})" for task, number in numbers.items()) if numbers else ""
 
 
 def holes_text(matrix: ScoreMatrix, steps: Sequence[str]) -> str:

@@ -8,13 +8,12 @@ from pathlib import Path
 from lifealign.errors import ConfigError
 from lifealign.experiments.comparison import compare_results
 from lifealign.experiments.result_of_life import load_run
+from lifealign.life.disk import names
 from lifealign.life.life import Life
 from lifealign.report.figures import comparison_figures, life_figures, write_figures
 from lifealign.report.page.life_page import life_page
 from lifealign.report.page.runs_page import runs_page
 from lifealign.storage.files import write_text
-
-PAGE = "report.html"
 
 
 def write_report(
@@ -40,14 +39,14 @@ def write_report(
         if against is not None:
             raise ConfigError("--against: found it with a single life, expected it with several runs")
         life = Life.open(runs[0])
-        page, path = life_page(life), out or runs[0] / PAGE
+        page, path = life_page(life), out or runs[0] / names.PAGE
         drawn = None
         if figures is not None:
             steps, general = [version.name for version in life.steps], [record.general for record in life.records]
             drawn = life_figures(life.scores, steps, general)
     else:
         loaded = [load_run(run) for run in runs]
-        page, path = runs_page(loaded, against), out or Path(PAGE)
+        page, path = runs_page(loaded, against), out or Path(names.PAGE)
         drawn = None if figures is None else comparison_figures(compare_results(loaded, against))
     written = [] if figures is None or drawn is None else write_figures(figures, drawn)
     write_text(path, page)

@@ -99,24 +99,25 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Every model that a type has in it, such as ``Task`` in ``tuple[Task, ...] | None``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
-        yield from _models_in(argument)
+        yield from models_in(argument)
 
 
 def _section(kind: type[BaseModel], place: Place) -> type[BaseModel]:
     for key in place:
         if isinstance(key, str):
-            kind = next(_models_in(kind.model_fields[key].annotation))
+            kind = next(models_in(kind.model_fields[key].annotation))
     return kind
 
 
 def _all_keys(kind: type[BaseModel], before: str = "") -> Iterator[str]:
     for name, field in kind.model_fields.items():
         yield before + name
-        for model in _models_in(field.annotation):
+        for model in models_in(field.annotation):
             yield from _all_keys(model, f"{before}{name}.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import yaml
@@ -10,6 +11,28 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 
 from lifealign.errors import ConfigError
 from lifealign.settings.faults import Place, boolean_as_number, dotted, explain
+
+
+@dataclass(frozen=True)
+class RelativeToFile:
+    """Marks a setting that is a path: in a file of settings it is relative to that file.
+
+    Attributes:
+        unless: A value that begins with this is no path; empty where every value is one.
+    """
+
+    unless: str = ""
+
+
+@dataclass(frozen=True)
+class NameOrOptions:
+    """Marks a section that may be given by its name alone; an option that is set makes a mapping of it.
+
+    Attributes:
+        default: The name where none is given.
+    """
+
+    default: str
 
 
 class Settings(BaseModel):
@@ -31,7 +54,7 @@ Kind = TypeVar("Kind", bound=BaseModel)
 def build_config(
     kind: type[Kind], values: Mapping[str, Any], sources: Mapping[Place, str] | None = None, source: str = "settings"
 ) -> Kind:
-    """Validates settings that are at hand as plain values.
+    """Validates settings given as plain Python values.
 
     Args:
         kind: The model.

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from lifealign.errors import ConfigError, LifeError, describe
-from lifealign.life.settings import DEFAULT_METHOD
-from lifealign.settings.faults import Place, dotted
-from lifealign.settings.section import Kind, build_config
+from lifealign.settings.faults import Place, dotted, models_in
+from lifealign.settings.section import Kind, NameOrOptions, RelativeToFile, build_config
 from lifealign.storage.regular_file import read_bytes
 
 LARGEST = 2**23
@@ -31,9 +31,9 @@ def load_config(path: str | Path, kind: type[Kind], overrides: Sequence[str] = (
     values = _parse(text, str(path), sources)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: found {describe(values)}, expected settings, one 'key: value' a line")
-    _resolve_paths(values, Path(path).parent)
+    _resolve_paths(values, kind, Path(path).parent)
     for override in overrides:
-        _override(values, override, sources)
+        _override(values, kind, override, sources)
     return build_config(kind, values, sources, str(path))
 
 
@@ -56,7 +56,7 @@ def load_overrides(
     values: dict[str, Any] = dict(given or {})
     sources: dict[Place, str] = {}
     for override in overrides:
-        _override(values, override, sources)
+        _override(values, kind, override, sources)
     return build_config(kind, values, sources)
 
 
@@ -120,34 +120,32 @@ def _parse(text: str, source: str, sources: dict[Place, str], place: Place = (),
         raise ConfigError(f"{source}: found values nested too deep, expected settings") from None
 
 
-def _resolve_paths(values: dict[str, Any], folder: Path) -> None:
-    """Makes files and folders of data absolute: what is written in a file is relative to that file."""
-    if isinstance(folder_of_data := values.get("data_dir"), str):
-        values["data_dir"] = os.path.abspath(folder / folder_of_data)
-    evaluation = values.get("evaluation")
-    if isinstance(evaluation, dict) and isinstance(text := evaluation.get("general_text"), str):
-        evaluation["general_text"] = os.path.abspath(folder / Path(text).expanduser())
-    tasks = values.get("tasks")
-    for task in tasks if isinstance(tasks, list) else ():
-        for key in ("train", "test"):
-            if (
-                isinstance(task, dict)
-                and isinstance(file := task.get(key), str)
-                and file
-                and not file.startswith("hub:")
-            ):
-                task[key] = os.path.abspath(folder / file)
+def _resolve_paths(values: dict[str, Any], kind: type[BaseModel], folder: Path) -> None:
+    """Makes the paths among some settings absolute: what is written in a file is relative to that file."""
+    for name, field in kind.model_fields.items():
+        value = values.get(name)
+        marks = [mark for mark in field.metadata if isinstance(mark, RelativeToFile)]
+        if marks and isinstance(value, str) and value:
+            if not (marks[0].unless and value.startswith(marks[0].unless)):
+                values[name] = os.path.abspath(folder / Path(value).expanduser())
+            continue
+        for section in value if isinstance(value, list) else [value]:
+            if isinstance(section, dict):
+                for model in models_in(field.annotation):
+                    _resolve_paths(section, model, folder)
 
 
-def _override(values: dict[str, Any], override: str, sources: dict[Place, str]) -> None:
+def _override(values: dict[str, Any], kind: type[BaseModel], override: str, sources: dict[Place, str]) -> None:
     key, equals, text = override.partition("=")
     source = f"--set {override}"
     *sections, last = place = tuple(key.strip().split("."))
     if not equals or not all(place):
         raise ConfigError(f"{source}: found no key and value, expected KEY=VALUE as in preference.beta=0.2")
     here: Any = values
-    if sections and sections[0] == "method" and not isinstance(values.get("method"), dict):
-        values["method"] = {"name": values.get("method") or DEFAULT_METHOD}  # its options need a mapping to stand in
+    field = kind.model_fields.get(sections[0]) if sections else None
+    for mark in () if field is None else field.metadata:
+        if isinstance(mark, NameOrOptions) and not isinstance(values.get(sections[0]), dict):
+            values[sections[0]] = {"name": values.get(sections[0]) or mark.default}  # options need a mapping
     for depth, section in enumerate(sections):
         if here.get(section) is None:
             here[section] = {}

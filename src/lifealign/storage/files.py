@@ -143,6 +143,20 @@ def read_rows(path: str | Path) -> list[Any]:
     return rows
 
 
+def tensor_bytes(path: str | Path) -> int:
+    """Bytes of all tensors in a safetensors file together; reads no more than where they begin.
+
+    Raises:
+        LifeError: If the file is missing, unreadable or too short for its own header.
+    """
+    with open_regular(path) as file, named(path, "read"):
+        header = int.from_bytes(file.read(8), "little")
+        size = os.fstat(file.fileno()).st_size - 8 - header
+    if size < 0:
+        raise LifeError(f"{path}: found no valid safetensors file (its header is longer than the file)")
+    return size
+
+
 def file_record(path: str | Path) -> dict[str, Any]:
     """Size in bytes and SHA-256 (hexadecimal) of a file, as a manifest stores them.
 

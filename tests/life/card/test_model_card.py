@@ -373,7 +373,7 @@ def test_the_code_of_a_card_loads_what_the_life_loads(
     make_life: MakeLife, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     life = make_life(method=method)
-    run_stream(life, [letter_task("one", "a", "b"), letter_task("two", "c", "d")])
+    run_stream(life.workspace, [letter_task("one", "a", "b"), letter_task("two", "c", "d")])
     name = life.versions[-1].name
     (code,) = blocks(life.directory.verified(f"versions/{name}/README.md").read_text("utf-8"), "python")
     code = code.replace(f'name = "{tiny_folder.name}"', f"name = {str(tiny_folder)!r}")

@@ -41,7 +41,7 @@ def life(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = Life.create(folder / "life", build_config(LifeConfig, sections))
     task = letter_task("one", "a", "b", test=2)
     made.learn(Task(task.name, task.train, task.test, AnswerCheck(max_words=1)))
-    measure(made, ["rouge_l", "perplexity"], overrides=[f"general_text={folder / 'general.txt'}"])
+    measure(made.workspace, ["rouge_l", "perplexity"], overrides=[f"general_text={folder / 'general.txt'}"])
     return made.directory.path
 
 
@@ -66,7 +66,7 @@ def everything(folder: Path) -> None:
     life = Life.open(folder)
     result_of(life)
     life_page(life)
-    assert life.method.key == "cppo"
+    assert life.workspace.method.key == "cppo"
 
 
 FAULTS: list[tuple[str, Break, str]] = [

@@ -74,7 +74,7 @@ def test_a_page_shows_scores_tasks_costs_settings_and_how_to_load(make_life: Mak
         "overlap \u03c1, from 0 to 0.5",
         "optimizer steps",
         'PeftModel.from_pretrained(base, "my-bot/versions/02-tone")',
-        life.base_fingerprint,
+        life.workspace.base_fingerprint,
         "energy_kept: 0.9",
     ):
         assert expected in text
@@ -120,8 +120,8 @@ def test_text_of_models_and_data_stays_text(make_life: MakeLife, monkeypatch: py
 
 def test_what_is_missing_is_a_marked_hole_with_the_way_to_fill_it(make_life: MakeLife) -> None:
     life = learnt(make_life, evaluation={"metrics": ("margin",), "general_text": None})
-    settings = settings_for(life, ["rouge_l"])
-    evaluate_life(life, Evaluation(("rouge_l",), settings), as_of="02-tone")
+    settings = settings_for(life.workspace, ["rouge_l"])
+    evaluate_life(life.workspace, Evaluation(("rouge_l",), settings), as_of="02-tone")
     page = life_page(life)
     text = Reader(page).all_text()
     assert "Perplexity on general text was not measured" in text

@@ -13,12 +13,11 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from lifealign.evaluation.matrix import ScoreMatrix
-from lifealign.evaluation.metrics import METRICS, PERPLEXITY, general_line, number_text
+from lifealign.evaluation.metrics import METRICS, PERPLEXITY, examples_text, general_line, number_text
 from lifealign.life.card.loading_code import life_code, peft_code
 from lifealign.life.card.markdown import fenced, grid, listed, plain, portable
 from lifealign.methods.base import Method, Paper
 from lifealign.model.base_model import EMBEDDED_HUB_ID
-from lifealign.report.terminal import examples_text
 
 HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w([\w.-]{0,94}\w)?/\w([\w.-]{0,94}\w)?", re.ASCII)
 """An id on the hub, with its owner."""

@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lifealign.errors import LifeError, Unsynced, describe
-from lifealign.life.disk.manifest import MANIFEST, OWNED, FileRecord, Manifest, TaskRecord, Version
+from lifealign.life.disk.manifest import FileRecord, Manifest, TaskRecord, Version
+from lifealign.life.disk.names import CACHE, LOGS, MANIFEST, OWNED
 from lifealign.storage.files import (
     file_record,
     is_temporary,
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LOGS, CACHE = "logs", "cache"
-"""Folder of what trackers write, one folder a step; folder of what is computed again where it is missing."""
-
 Content = Mapping[str, Any] | Sequence[Any] | str
 
 
@@ -48,6 +46,16 @@ class LifeDirectory:
         self.path = path
         self.manifest = manifest
         self._locked = False
+
+    @property
+    def versions(self) -> list[Version]:
+        """Committed versions, oldest first; the first is the untrained adapter."""
+        return self.manifest.versions
+
+    @property
+    def steps(self) -> list[Version]:
+        """Versions in which something was learnt, oldest first."""
+        return self.versions[1:]
 
     def inside(self, name: str) -> Path:
         """The path of a file or folder of the life.

@@ -16,15 +16,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from lifealign.data.answer_check import AnswerCheck
 from lifealign.data.task import TASK_NAME
 from lifealign.errors import LifeError
+from lifealign.life.disk.names import MANIFEST, OWNED
 from lifealign.storage.files import read_sealed_json, write_sealed_json
 from lifealign.storage.inside import inside
 from lifealign.storage.regular_file import named
 from lifealign.storage.strict_json import CONTROL
 
 FORMAT_VERSION = 1
-MANIFEST = "life.json"
-OWNED = ("versions", "memory", "replay", "tasks")
-"""Folders in which only what the manifest names exists."""
 
 STEP_NAME = rf"[0-9]{{2,9}}-{TASK_NAME.pattern}(\+{TASK_NAME.pattern})*"
 FILE_NAME = rf"({'|'.join(OWNED)})(/[A-Za-z0-9][A-Za-z0-9._+-]*)+"

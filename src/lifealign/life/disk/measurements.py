@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from lifealign.data.answer_check import AnswerCheck
+from lifealign.data.pair import Pair
+from lifealign.evaluation.matrix import ScoreMatrix, matrices
 from lifealign.evaluation.metrics import METRICS, PERPLEXITY
-from lifealign.evaluation.scores import Scores
+from lifealign.evaluation.scores import HeldOut, Scores
 from lifealign.evaluation.settings import EvaluationConfig
+from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
-from lifealign.life.disk.manifest import Version
+from lifealign.life.disk.manifest import TaskRecord, Version
 from lifealign.life.disk.step_files import (
     Against,
+    Answer,
+    General,
     LaterGeneral,
     LaterScores,
-    against_file,
-    evaluation_file,
+    OwnScores,
     own_scores,
     read_answers,
     read_record,
 )
+from lifealign.storage.files import write_json
 
 Rows = list[dict[str, Any]]
 
@@ -36,8 +42,7 @@ class Record:
     Attributes:
         scores: By metric, then task.
         base: The same of the base model; of the tasks that were new, and of others that were first scored here.
-        outcomes: What every held-out example counted for, of metrics that are means over them; None where it is
-            missing.
+        outcomes: What every held-out example counted for, of metrics that are means over them.
         counts: By metric, then task, how many held-out examples a score is made of.
         holes: By metric, then task, why a score that was asked for is not there; of ``perplexity`` under
             ``GENERAL_TEXT``.
@@ -51,7 +56,7 @@ class Record:
 
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     base: dict[str, dict[str, float]] = field(default_factory=dict)
-    outcomes: dict[str, dict[str, list[float | None]]] | None = field(default_factory=dict)
+    outcomes: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     holes: dict[str, dict[str, str]] = field(default_factory=dict)
     base_holes: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -73,16 +78,6 @@ class Record:
         """The same of the base model."""
         return self.read_answers()[1]
 
-    def as_step(self) -> dict[str, Any]:
-        """For :func:`~lifealign.evaluation.matrix.matrices`."""
-        return {
-            "scores": self.scores,
-            "base": self.base,
-            "counts": self.counts,
-            "holes": self.holes,
-            "base_holes": self.base_holes,
-        }
-
     @property
     def missing(self) -> dict[str, list[str]]:
         """What was asked for and is not there, in words, by the reason."""
@@ -98,29 +93,29 @@ class Record:
         return by_reason
 
 
-def own_record(scores: Scores, base: Scores, general: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a step keeps in ``scores.json``; holes only where there are some."""
-    record: dict[str, Any] = {"scores": scores.values, "base": base.values, "outcomes": scores.outcomes}
-    record["counts"] = scores.counts
-    record |= {key: holes for key, holes in (("holes", scores.holes), ("base_holes", base.holes)) if holes}
-    return record if general is None else record | {"general": dict(general)}
+def own_scores_of(scores: Scores, base: Scores, general: Mapping[str, Any] | None) -> OwnScores:
+    """What a step keeps of its scores and those of the base; holes and general text only where there are some."""
+    also: dict[str, Any] = {key: holes for key, holes in (("holes", scores.holes), ("base_holes", base.holes)) if holes}
+    if general is not None:
+        also["general"] = General.model_validate(general)
+    return OwnScores(scores=scores.values, base=base.values, outcomes=scores.outcomes, counts=scores.counts, **also)
 
 
-def later_record(metric: str, settings: Mapping[str, Any], scores: Scores, base: Scores) -> dict[str, Any]:
+def later_scores_of(metric: str, settings: Mapping[str, Any], scores: Scores, base: Scores) -> LaterScores:
     """What an evaluation keeps of one metric of a task, with the settings under which it compares."""
     uses_answers = METRICS[metric].measured_on != "pairs"
-    return {
-        "metric": metric,
-        "settings": dict(settings),
-        "scores": scores.values.get(metric, {}),
-        "base": base.values.get(metric, {}),
-        "outcomes": scores.outcomes.get(metric),
-        "counts": scores.counts.get(metric, {}),
-        "holes": scores.holes.get(metric, {}),
-        "base_holes": base.holes.get(metric, {}),
-        "answers": scores.answers if uses_answers else [],
-        "base_answers": base.answers if uses_answers else [],
-    }
+    return LaterScores(
+        metric=metric,
+        settings=dict(settings),
+        scores=scores.values.get(metric, {}),
+        base=base.values.get(metric, {}),
+        outcomes=scores.outcomes.get(metric),
+        counts=scores.counts.get(metric, {}),
+        holes=scores.holes.get(metric, {}),
+        base_holes=base.holes.get(metric, {}),
+        answers=[Answer.model_validate(row) for row in scores.answers] if uses_answers else [],
+        base_answers=[Answer.model_validate(row) for row in base.answers] if uses_answers else [],
+    )
 
 
 def has_numbers(later: Mapping[str, Any]) -> bool:
@@ -139,11 +134,10 @@ def known_under(
     parts = ("scores", "outcomes", "counts", "holes")
     found: Mapping[str, Any] = {}
     if later is not None and has_numbers(later) and later["settings"] == settings:
-        found = later | {"counts": _counts(later.get("counts"), later["outcomes"])}
+        found = later
     elif own_settings(directory, version, metric) == settings:
         own = own_scores(directory, version.name).model_dump()
-        found = {key: (own[key] or {}).get(metric) for key in (*parts, "base", "base_holes")}
-        found |= {"counts": _counts(found["counts"], found["outcomes"])}
+        found = {key: own[key].get(metric) for key in (*parts, "base", "base_holes")}
     elif later is None and own_settings(directory, version, metric) is None:  # nothing but holes
         own = own_scores(directory, version.name).model_dump()
         found = {key: own[key].get(metric) for key in ("holes", "base_holes")}
@@ -156,18 +150,11 @@ def known_under(
     return model, base
 
 
-def _counts(counts: Mapping[str, int] | None, outcomes: Mapping[str, list[float | None]] | None) -> dict[str, int]:
-    """Examples by task; of records that did not count them, as far as their outcomes tell."""
-    if counts is not None:
-        return dict(counts)
-    return {task: sum(one is not None for one in each) for task, each in (outcomes or {}).items()}
-
-
 def evaluations(directory: LifeDirectory, version: Version) -> dict[str, dict[str, Any]]:
     """What was measured later of a version, by metric."""
     found = {}
     for metric in (*METRICS, PERPLEXITY):
-        if (file := evaluation_file(version.name, metric)) in version.files:
+        if (file := names.later_scores(version.name, metric)) in version.files:
             kind = LaterGeneral if metric == PERPLEXITY else LaterScores
             found[metric] = read_record(directory, file, kind).model_dump()
     return found
@@ -206,6 +193,40 @@ def read_records(directory: LifeDirectory) -> list[Record]:
     return [_read(directory, version, found, settings) for version, found in zip(steps, later, strict=True)]
 
 
+def score_matrices(
+    directory: LifeDirectory, also: tuple[Sequence[TaskRecord], Record] | None = None
+) -> dict[str, ScoreMatrix]:
+    """One score matrix per metric that any task of a life has.
+
+    Args:
+        directory: The life's files.
+        also: Tasks and record of a step that is about to be committed; None for what is there.
+    """
+    steps = [version.tasks for version in directory.steps]
+    records = read_records(directory)
+    if also is not None:
+        steps, records = [*steps, list(also[0])], [*records, also[1]]
+    return matrices(records, {task.name: step for step, tasks in enumerate(steps) for task in tasks})
+
+
+def write_scores(directory: LifeDirectory) -> None:
+    """Writes ``scores.json``, a view for people and scripts of what the versions hold."""
+    view = {metric: matrix.as_dict() for metric, matrix in score_matrices(directory).items()}
+    write_json(directory.path / names.SCORES, view)
+
+
+def held_out_of(directory: LifeDirectory, version: Version) -> list[HeldOut]:
+    """Held-out pairs and checks of the tasks of a version."""
+    return [
+        HeldOut(
+            task.name,
+            tuple(Pair.from_row(row) for row in directory.rows(names.held_out_pairs(version.name, task.name))),
+            AnswerCheck(**task.check) if task.check else None,
+        )
+        for task in version.tasks
+    ]
+
+
 def _read(
     directory: LifeDirectory,
     version: Version,
@@ -223,19 +244,15 @@ def _read(
     record = Record(
         kept(own.scores),
         kept(own.base),
-        None if own.outcomes is None else kept(own.outcomes),
-        counts={
-            metric: _counts(own.counts.get(metric), (own.outcomes or {}).get(metric))
-            for metric in own.scores
-            if metric not in superseded
-        },
+        kept(own.outcomes),
+        counts=kept(own.counts),
         holes=kept(own.holes),
         base_holes=kept(own.base_holes),
         general=None if PERPLEXITY in superseded or own.general is None else own.general.model_dump(),
         read_answers=lambda: _answers(directory, version, later),
     )
     for other in directory.manifest.versions:
-        if (file := against_file(version.name, other.name)) in version.files:
+        if (file := names.preferences(version.name, other.name)) in version.files:
             record.against[other.name] = read_record(directory, file, Against).model_dump()
     for metric, found in later.items():
         if metric == PERPLEXITY:
@@ -244,12 +261,12 @@ def _read(
             continue
         if has_numbers(found):
             record.scores[metric], record.base[metric] = found["scores"], found["base"]
-            record.counts[metric] = _counts(found.get("counts"), found["outcomes"])
-            if record.outcomes is not None and found["outcomes"] is not None:
+            record.counts[metric] = found["counts"]
+            if found["outcomes"] is not None:
                 record.outcomes[metric] = found["outcomes"]
         for holes, there, now in (
             (record.holes, record.scores, found["holes"]),
-            (record.base_holes, record.base, found.get("base_holes", {})),
+            (record.base_holes, record.base, found["base_holes"]),
         ):
             left = {task: why for task, why in now.items() if task not in there.get(metric, {})}
             if left or has_numbers(found):
@@ -262,8 +279,8 @@ def _read(
 def _answers(directory: LifeDirectory, version: Version, later: Mapping[str, Mapping[str, Any]]) -> tuple[Rows, Rows]:
     """Answers of the step and of later evaluations; where both have one, the later one, which its metric is about."""
     model, base = (
-        {_prompt(row): row for row in _rows(directory, f"tasks/{version.name}/{file}.jsonl")}
-        for file in ("answers", "base_answers")
+        {_prompt(row): row for row in _rows(directory, file(version.name))}
+        for file in (names.answers, names.base_answers)
     )
     for found in later.values():
         model |= {_prompt(row): row for row in found.get("answers", ())}

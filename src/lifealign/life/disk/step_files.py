@@ -1,24 +1,23 @@
-"""What a step of a life keeps in JSON: the name of every such file, and the record in it.
+"""What a step of a life keeps in JSON: the record in every such file, in and out.
 
 A life may come from somebody else, so these are read as strictly as anything: one line says what does not fit, and
-where. Keys with a default are those that lives of earlier versions do not have.
+where. Keys with a default are those that are only written where there is something to say.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
+from pydantic import AfterValidator, BaseModel, Field, JsonValue, field_serializer, field_validator
+
+from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
-
-if TYPE_CHECKING:
-    pass
-
-from typing import Annotated
-
-from pydantic import AfterValidator, Field, JsonValue, field_validator
-
 from lifealign.life.disk.typed_json import Count, Kind, Number, Record, validated
 from lifealign.settings.faults import Faults
+
+if TYPE_CHECKING:
+    from lifealign.memory.long_term import Consolidation
 
 Outcomes = Annotated[list[Number | None], Field(min_length=1)]
 """What every held-out example of a task counted for; None where it has no mark."""
@@ -60,7 +59,7 @@ class Figures(Record):
         norm_after: Frobenius norm of the refined update.
     """
 
-    rank_kept: Number
+    rank_kept: int | float
     energy_kept: Number
     overlap_energy: Number
     norm_before: Number
@@ -73,10 +72,23 @@ class Consolidated(Record):
     mean: Figures | None
     factors: dict[str, Figures]
 
+    @classmethod
+    def of(cls, result: Consolidation) -> Consolidated:
+        """What :func:`~lifealign.memory.long_term.consolidate` says of an update."""
+        mean = result.summary()
+        return cls(
+            mean=Figures(**mean) if mean else None,
+            factors={name: Figures(**asdict(figures)) for name, figures in result.figures.items()},
+        )
+
     @field_validator("mean", mode="before")
     @classmethod
     def _nothing(cls, value: Any) -> Any:
         return None if value == {} else value  # the means of no factors
+
+    @field_serializer("mean")
+    def _no_figures(self, mean: Figures | None) -> Figures | dict[str, float]:
+        return {} if mean is None else mean
 
 
 def _with_loss(row: dict[str, float]) -> dict[str, float]:
@@ -92,23 +104,23 @@ class Training(Record):
     pairs: Count
     replayed_pairs: Count
     left_out: list[str]
-    left_out_held_out: dict[str, list[str]] = Field(default_factory=dict)
+    left_out_held_out: dict[str, list[str]]
     stages: dict[str, list[Annotated[dict[str, Number], AfterValidator(_with_loss)]]]
 
 
 class SavedMethod(Record):
-    """``method.json``: the method as the settings name it, and the values of its state; lives of 0.1 may lack both."""
+    """``method.json``: the method as the settings name it, and the values of its state."""
 
-    method: dict[str, JsonValue] | None = None
-    values: dict[str, JsonValue] = Field(default_factory=dict)
+    method: dict[str, JsonValue]
+    values: dict[str, JsonValue]
 
 
 class Time(Record):
-    """``time.json``: seconds with scoring and without, and the most memory in use, in bytes, where it is known."""
+    """``time.json``: seconds with scoring and without, and the most memory in use, in bytes."""
 
     seconds: Number = Field(ge=0)
-    learning_seconds: Number | None = Field(None, ge=0)
-    peak_memory_bytes: Count | None = None
+    learning_seconds: Number = Field(ge=0)
+    peak_memory_bytes: Count
 
 
 class OwnScores(Record):
@@ -117,7 +129,7 @@ class OwnScores(Record):
     Attributes:
         scores: By metric, then task.
         base: The same of the base model, of the tasks that were new.
-        outcomes: What every held-out example counted for; None in lives of 0.1.
+        outcomes: What every held-out example counted for, of metrics that are means over them.
         counts: How many held-out examples a score is made of.
         holes: Why a score that was asked for is not there; of perplexity under ``general text``.
         base_holes: The same of the base model.
@@ -126,8 +138,8 @@ class OwnScores(Record):
 
     scores: dict[str, dict[str, Number]]
     base: dict[str, dict[str, Number]]
-    outcomes: dict[str, dict[str, Outcomes]] | None = None
-    counts: dict[str, dict[str, Count]] = Field(default_factory=dict)
+    outcomes: dict[str, dict[str, Outcomes]]
+    counts: dict[str, dict[str, Count]]
     holes: dict[str, dict[str, str]] = Field(default_factory=dict)
     base_holes: dict[str, dict[str, str]] = Field(default_factory=dict)
     general: General | None = None
@@ -145,7 +157,7 @@ class Answer(Record):
 
     prompt: list[Message]
     answer: str
-    tasks: list[str] = Field(default_factory=list)
+    tasks: list[str]
     holds: dict[str, bool]
 
 
@@ -170,7 +182,7 @@ class LaterScores(Record):
     scores: dict[str, Number]
     base: dict[str, Number]
     outcomes: dict[str, Outcomes] | None
-    counts: dict[str, Count] | None = None
+    counts: dict[str, Count]
     holes: dict[str, str]
     base_holes: dict[str, str]
     answers: list[Answer]
@@ -225,19 +237,9 @@ class Against(Record):
     outcomes: dict[str, list[str | None]]
 
 
-def scores_file(step: str) -> str:
-    """Where a step keeps what it measured itself."""
-    return f"tasks/{step}/scores.json"
-
-
-def evaluation_file(step: str, metric: str) -> str:
-    """Where a metric that was measured later is kept."""
-    return f"tasks/{step}/evaluation/{metric}.json"
-
-
-def against_file(step: str, other: str) -> str:
-    """Where the preferences of a judge between two versions are kept."""
-    return f"tasks/{step}/evaluation/against-{other}.json"
+def as_json(record: BaseModel) -> dict[str, Any]:
+    """A record as its file holds it: every key that was given."""
+    return record.model_dump(mode="json", exclude_unset=True)
 
 
 def read_record(directory: LifeDirectory, file: str, kind: type[Kind]) -> Kind:
@@ -257,34 +259,24 @@ def read_answers(directory: LifeDirectory, file: str) -> list[Answer]:
 
 def training(directory: LifeDirectory, step: str) -> Training:
     """What a step was trained on."""
-    return read_record(directory, f"tasks/{step}/training.json", Training)
+    return read_record(directory, names.training_log(step), Training)
 
 
 def consolidation(directory: LifeDirectory, step: str) -> dict[str, Consolidated]:
     """What consolidation did in a step, by the name of the update."""
-    return read_record(directory, f"tasks/{step}/consolidation.json", dict[str, Consolidated])
+    return read_record(directory, names.consolidation_figures(step), dict[str, Consolidated])
 
 
 def saved_method(directory: LifeDirectory, step: str) -> SavedMethod:
     """The method after a step."""
-    return read_record(directory, f"tasks/{step}/method.json", SavedMethod)
+    return read_record(directory, names.method_values(step), SavedMethod)
 
 
 def time_taken(directory: LifeDirectory, step: str) -> Time:
     """What a step took."""
-    return read_record(directory, f"tasks/{step}/time.json", Time)
+    return read_record(directory, names.time_and_memory(step), Time)
 
 
 def own_scores(directory: LifeDirectory, step: str) -> OwnScores:
     """What a step has measured itself."""
-    return read_record(directory, scores_file(step), OwnScores)
-
-
-ADAPTER_FILE, POOL_FILE = "adapter_model.safetensors", "prompt_pool.safetensors"
-
-
-REFERENCE_FILE, ANSWERS_FILE, JUDGE_FILE = "reference.safetensors", "answers.json", "judge.sqlite"
-
-
-FIRST = "00-base"
-"""Name of the version before any task: the untrained adapter."""
+    return read_record(directory, names.own_scores(step), OwnScores)

@@ -133,6 +133,8 @@ def _words(annotation: Any) -> str:
 def _one(bare: Any) -> str:
     if get_origin(bare) is list:
         return f"a list of {_many(_bare(get_args(bare)[0]))}"
+    if set(get_args(bare)) == {int, float}:
+        return "a number"
     if fields := _fields(bare):
         return f"an object with {_listed(fields)}"
     names = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}

@@ -11,10 +11,11 @@ from lifealign.errors import LifeError
 from lifealign.evaluation.metrics import PERPLEXITY
 from lifealign.life.card import loading_code as loading
 from lifealign.life.card.loading_code import short_name
+from lifealign.life.disk import names
 from lifealign.life.disk.measurements import Record
-from lifealign.life.disk.step_files import ADAPTER_FILE, consolidation, time_taken, training
+from lifealign.life.disk.step_files import consolidation, time_taken, training
 from lifealign.life.life import Life
-from lifealign.model.base_model import EMBEDDED
+from lifealign.model.settings import EMBEDDED
 from lifealign.report.page.answers import MOST_PROMPTS, SHOWN_PROMPTS, empty_answers, prompt_cards
 from lifealign.report.page.charts.layer_strips import FIGURES, strip_panels
 from lifealign.report.page.charts.lines import line_charts
@@ -46,8 +47,8 @@ def life_page(life: Life) -> str:
         name=name,
         base=base.model_dump(),
         base_name=short_name(base.model_name_or_path),
-        method=life.config.method.title,
-        one_model=life.config.method.one_model,
+        method=life.shown.method.title,
+        one_model=life.shown.method.one_model,
         steps=steps,
         tasks=tasks,
         cards=key_figures(matrices, records),
@@ -60,10 +61,10 @@ def life_page(life: Life) -> str:
         most_prompts=MOST_PROMPTS,
         shown_prompts=SHOWN_PROMPTS,
         consolidation=consolidated,
-        strips=strip_panels(consolidated, life.config.lora.lora_r),
+        strips=strip_panels(consolidated, life.shown.lora.lora_r),
         figures=FIGURES,
         costs=_costs(life),
-        settings=yaml.safe_dump(life.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        settings=yaml.safe_dump(life.shown.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         environment=dict(sorted(life.directory.manifest.environment.items())),
         peft_code=peft_code(life),
         life_code=life_code(life),
@@ -131,7 +132,6 @@ def _costs(life: Life) -> list[dict[str, Any]]:
     for version in life.steps:
         trained, time = training(life.directory, version.name), time_taken(life.directory, version.name)
         used = trained.pairs + trained.replayed_pairs - len(trained.left_out)
-        learning = time.seconds if time.learning_seconds is None else time.learning_seconds
         rows.append(
             {
                 "step": version.name,
@@ -141,7 +141,7 @@ def _costs(life: Life) -> list[dict[str, Any]]:
                 "share": trained.replayed_pairs / used if used > 0 else 0.0,
                 "left_out": len(trained.left_out),
                 "steps": sum(len(stage) for stage in trained.stages.values()),
-                "learning": learning / 60,
+                "learning": time.learning_seconds / 60,
                 "minutes": time.seconds / 60,
                 "megabytes": sum(record.size for record in version.files.values()) / 1e6,
             }
@@ -152,10 +152,10 @@ def _costs(life: Life) -> list[dict[str, Any]]:
 def peft_code(life: Life) -> str | None:
     """Code that loads the last version with PEFT and without lifealign; None where it is no LoRA adapter."""
     last, base = life.versions[-1], life.directory.manifest.base
-    if not any(file.endswith(ADAPTER_FILE) for file in last.files):
+    if names.adapter_weights(last.name) not in last.files:
         return None
-    adapter = f"{folder_name(life)}/versions/{last.name}"
-    return loading.peft_code(base.model_name_or_path, adapter, dtype=life.config.model.dtype, revision=base.revision)
+    adapter = f"{folder_name(life)}/{names.version_folder(last.name)}"
+    return loading.peft_code(base.model_name_or_path, adapter, dtype=life.shown.model.dtype, revision=base.revision)
 
 
 def life_code(life: Life) -> str:
@@ -165,7 +165,7 @@ def life_code(life: Life) -> str:
 
 def is_embedded(life: Life) -> bool:
     """Whether the base is the embedded one, whose weights are quantised and a little different from the hub's."""
-    return life.config.model.model_name_or_path == EMBEDDED
+    return life.shown.model.model_name_or_path == EMBEDDED
 
 
 def folder_name(life: Life) -> str:

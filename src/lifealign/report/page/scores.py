@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lifealign.evaluation.matrix import ScoreMatrix
-from lifealign.evaluation.metrics import METRICS, number_text
+from lifealign.evaluation.metrics import METRICS, examples_text, number_text
 from lifealign.life.disk.measurements import Record
 from lifealign.report.page.charts.bars import bar_charts
 from lifealign.report.page.charts.lines import line_charts
 from lifealign.report.page.charts.scales import level
 from lifealign.report.page.render import minus
-from lifealign.report.terminal import examples_text
 
 UNITS = {"share": "per cent", "nats": "nats", "points": "points"}
 ZERO = re.compile(r"^[+-](?=[0.]+( |$))")

@@ -1,0 +1,123 @@
+"""Verbs of one life: make it, look at data, teach it, see what it knows, take something back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lifealign.cli.options import LifePath, Settings, console, require_scored, say_lines, show_life
+from lifealign.errors import ConfigError
+
+# Each verb imports what it needs: `lifealign check` should not wait for torch.
+
+
+def init(
+    life: LifePath,
+    model: Annotated[str | None, typer.Option(help="smollm2-135m, a folder, a .gguf file or a hub id.")] = None,
+    method: Annotated[str | None, typer.Option(help="lifealign, er, ewc, ...; a wrong word lists all.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
+    set_: Settings = None,
+) -> None:
+    """Make a new life on a base model."""
+    from lifealign.life.life import Life
+    from lifealign.life.settings import LifeConfig
+    from lifealign.settings.yaml_file import load_overrides
+
+    overrides = [*(set_ or ())]
+    if model is not None:
+        overrides.append(f"model.model_name_or_path={json.dumps(model)}")  # a name, whatever YAML would make of it
+    if method is not None:
+        overrides.append(f"method={method}")
+    settings = load_overrides(LifeConfig, config, overrides)
+    made = Life.create(life, settings)
+    base = made.directory.manifest.base
+    say_lines(f"{life}: a new life on {base.model_name_or_path}, method {made.config.method.title}")
+    say_lines(f"next: lifealign learn {life} TASK.jsonl --test TASK-test.jsonl")
+
+
+def check(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSONL, JSON, CSV or Parquet, or hub:owner/name.")],
+    model: Annotated[str | None, typer.Option(help="Count tokens with this model's tokenizer.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=2, help="Most tokens of prompt and answer; needs --model.")
+    ] = None,
+) -> None:
+    """Is this data any good? Rows, shapes, lengths, duplicates, conflicts, what is dropped and why."""
+    from lifealign.data.inspection import inspect
+
+    tokenizer = None
+    if model is not None:
+        from lifealign.model.base_model import load_tokenizer
+        from lifealign.model.token_counter import ModelTokens
+
+        tokenizer = ModelTokens(load_tokenizer(model))
+    elif max_length is not None:
+        raise ConfigError("--max-length needs --model, whose tokenizer counts the tokens")
+    say_lines(*inspect(file, tokenizer, max_length).render().split("\n"))
+
+
+def learn(
+    life: LifePath,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Training pairs of the task.")],
+    test: Annotated[str | None, typer.Option(help="Held-out pairs, to score the task on from now on.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the task; by default the file's.")] = None,
+    max_words: Annotated[int | None, typer.Option(min=1, help="Exact check: most words of an answer.")] = None,
+    matches: Annotated[list[str] | None, typer.Option(help="Exact check: a pattern every answer contains.")] = None,
+    lacks: Annotated[list[str] | None, typer.Option(help="Exact check: a pattern no answer contains.")] = None,
+) -> None:
+    """Teach one more task and keep the others.
+
+    Exit code 1 with a version learnt means that some of its scores could not be measured; `lifealign evaluate` does it.
+    """
+    from lifealign.data.answer_check import AnswerCheck
+    from lifealign.data.task import Task, name_of_task
+    from lifealign.life.life import Life
+    from lifealign.report.progress import Progress
+    from lifealign.settings.section import build_config
+
+    task_name = name_of_task(file) if name is None else name
+    opened = Life.open(life)
+    conditions = {"max_words": max_words, "matches": matches or (), "lacks": lacks or ()}
+    exact = build_config(AnswerCheck, conditions, source="check") if any(conditions.values()) else None
+    task = Task.from_files(task_name, file, test, check=exact)
+    with Progress(console) as progress:
+        known = len(opened.steps)
+        version = opened.learn(task, progress)
+    if len(opened.steps) == known:
+        say_lines(f"{task.name}: already learnt from this data in {version.name}; nothing to do")
+    show_life(opened)
+    require_scored(opened, {step.name for step in opened.steps[known:]})
+
+
+def status(life: LifePath) -> None:
+    """What a life has learnt, and how well it still knows it."""
+    from lifealign.life.life import Life
+
+    opened = Life.open(life)
+    files = opened.directory.verify(opened.versions)
+    base = opened.directory.manifest.base
+    say_lines(
+        f"{life}: {len(opened.steps)} learnt on {base.model_name_or_path}, method {opened.shown.method.title}; "
+        f"{files} files, all as committed"
+    )
+    for version in opened.steps:
+        tasks = ", ".join(
+            f"{task.name} ({task.train_pairs} pairs, {task.test_pairs} held out)" for task in version.tasks
+        )
+        say_lines(f"  {version.name}: {tasks}")
+    show_life(opened)
+
+
+def rollback(
+    life: LifePath, to: Annotated[str, typer.Option(help="Version that becomes the last one; 00-base forgets all.")]
+) -> None:
+    """Undo everything learnt after a version."""
+    from lifealign.life.life import Life
+
+    opened = Life.open(life)
+    undone = [version.name for version in opened.versions[opened.directory.index(to) + 1 :]]
+    opened.rollback(to)
+    say_lines(f"{life}: back at {to}; forgot {', '.join(undone) or 'nothing'}")

@@ -1,0 +1,65 @@
+"""What the verbs share: the terminal, arguments that several have, and how a life is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lifealign.errors import Unscored
+from lifealign.report.printing import Terminal, plain, say, show
+
+if TYPE_CHECKING:
+    from lifealign.life.life import Life
+
+console = Terminal()
+
+LifePath = Annotated[Path, typer.Argument(metavar="LIFE", help="Directory of the life.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as preference.beta=0.2.")
+]
+
+
+def say_lines(*lines: str) -> None:
+    """Prints lines as they are, above a progress bar if there is one."""
+    say(console, *lines)
+
+
+def show_life(life: Life) -> None:
+    """Prints what a life's tasks score now and did before, what is missing, and where the adapter is."""
+    from lifealign.evaluation.metrics import METRICS, PERPLEXITY, general_line
+    from lifealign.life.disk import names
+    from lifealign.report.terminal import holes_text, matrix_table, summary_line
+
+    for matrix in life.scores.values():
+        say(console, "", plain(METRICS[matrix.metric].label, "bold"))
+        show(console, matrix_table(matrix, [version.name for version in life.steps]))
+        say_lines(f"  {summary_line(matrix)}")
+        if missing := holes_text(matrix, [version.name for version in life.steps]):
+            say_lines(f"  missing: {missing}; `lifealign evaluate` measures what can be measured")
+    general = life.records[-1].general if life.steps else None
+    if general is not None:
+        say_lines("", general_line(general))
+    elif life.steps and (why := life.records[-1].holes.get(PERPLEXITY)):
+        say_lines("", f"{PERPLEXITY} is missing: {', '.join(why.values())}; `lifealign evaluate` measures it")
+    folder = life.directory.path / names.version_folder(life.versions[-1].name)
+    say_lines("", f"adapter: {folder}")
+
+
+def require_scored(life: Life, versions: Collection[str]) -> None:
+    """Ends the command with exit code 1 where versions that it has learnt lack scores.
+
+    Raises:
+        Unscored: It names what is missing, and why.
+    """
+    holes = [
+        f"{version.name}: {what} ({why})"
+        for version, record in zip(life.steps, life.records, strict=True)
+        if version.name in versions
+        for why, missing in record.missing.items()
+        for what in missing
+    ]
+    if holes:
+        raise Unscored(life.directory.path, holes)

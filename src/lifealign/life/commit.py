@@ -1,0 +1,151 @@
+"""Writes everything that a step has made, then makes it exist."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lifealign.data.replay import sample_for_replay
+from lifealign.evaluation.metrics import PERPLEXITY
+from lifealign.evaluation.scores import reason_of
+from lifealign.life.card.markdown import plain
+from lifealign.life.card.model_card import CardFacts, model_card
+from lifealign.life.disk import names
+from lifealign.life.disk.learnt import adapter_files, replay_rows
+from lifealign.life.disk.manifest import TaskRecord, Version
+from lifealign.life.disk.measurements import GENERAL_TEXT, own_scores_of, score_matrices, write_scores
+from lifealign.life.disk.step_files import Consolidated, SavedMethod, Time, Training, as_json
+from lifealign.life.mix import Examples
+from lifealign.life.score import Measured, ToScore
+from lifealign.life.step import Learnt, step_seed
+from lifealign.life.workspace import Workspace
+from lifealign.methods.base import Step
+from lifealign.model.base_model import EMBEDDED_LICENSE
+from lifealign.model.prompt_pool import prompt_pool
+from lifealign.model.settings import EMBEDDED
+from lifealign.training.objectives import StageName
+from lifealign.training.peak_memory import peak_memory_bytes
+from lifealign.training.stage import LogRow
+
+
+def commit(
+    work: Workspace,
+    step: Step,
+    held_out: ToScore,
+    examples: Examples,
+    logs: Mapping[StageName, Sequence[LogRow]],
+    learnt: Learnt,
+    measured: Measured,
+    started: float,
+    say: Callable[[str], None],
+) -> Version:
+    """Makes a step part of the life: all of it, or nothing.
+
+    Args:
+        work: The life, locked.
+        step: What was learnt.
+        held_out: What it was scored on.
+        examples: What it was trained on.
+        logs: Optimizer steps, by stage.
+        learnt: What was learnt.
+        measured: What was measured.
+        started: When the step began, on the clock of :func:`time.monotonic`.
+        say: Called with a line if the model card cannot be made.
+
+    Raises:
+        LifeError: If a file cannot be written; the life is as it was before the step.
+    """
+    fraction = work.config.replay_or_default.fraction
+    drawn = {
+        task.name: sample_for_replay(task.train, fraction, step_seed(work, step, f"replay {task.name}"))
+        for task in step.tasks
+    }
+    tasks = [
+        TaskRecord(
+            name=task.name,
+            train_pairs=len(task.train),
+            test_pairs=len(scored.pairs),  # held out is what is scored
+            data_hash=task.data_hash,
+            check=None if task.check is None else task.check.model_dump(mode="json"),
+        )
+        for task, scored in zip(step.tasks, held_out.new, strict=True)
+    ]
+    training = Training(
+        seed=step_seed(work, step),
+        pairs=sum(len(task.train) for task in step.tasks),
+        replayed_pairs=examples.replayed,
+        left_out=list(examples.left_out),
+        left_out_held_out={task: list(places) for task, places in held_out.left_out.items()},
+        stages={stage: list(rows) for stage, rows in logs.items()},
+    )
+    method = SavedMethod(method=work.config.model_dump(mode="json")["method"], values=dict(learnt.values))
+    base = work.directory.manifest.base
+    files: dict[str, Any] = {
+        **adapter_files(step.name, work.runtime.model, learnt.adapter, base),
+        names.model_card(step.name): _card(work, step, tasks, measured, say),
+        names.refined_updates(step.name): learnt.refined,
+        names.method_tensors(step.name): learnt.tensors,
+        names.remembered_pairs(step.name): replay_rows(drawn),
+        names.method_values(step.name): as_json(method),
+        names.training_log(step.name): as_json(training),
+        names.consolidation_figures(step.name): {
+            label: as_json(Consolidated.of(result)) for label, result in learnt.consolidated.items()
+        },
+        names.own_scores(step.name): as_json(own_scores_of(measured.scores, measured.base, measured.general)),
+        names.answers(step.name): measured.scores.answers,
+        names.base_answers(step.name): measured.base.answers,
+        names.time_and_memory(step.name): as_json(
+            Time(
+                seconds=round(time.monotonic() - started, 1),
+                learning_seconds=round(learnt.seconds, 1),
+                peak_memory_bytes=peak_memory_bytes(),
+            )
+        ),
+    }
+    for task in held_out.new:
+        files[names.held_out_pairs(step.name, task.name)] = [pair.as_row() for pair in task.pairs]
+    version = work.directory.commit(step.name, tasks, files)
+    work.replay.tasks.update(drawn)
+    write_scores(work.directory)
+    return version
+
+
+def _card(
+    work: Workspace, step: Step, tasks: Sequence[TaskRecord], measured: Measured, say: Callable[[str], None]
+) -> str:
+    """The model card of the version that this step makes; a plain one where something about it breaks."""
+    try:
+        return _whole_card(work, step, tasks, measured)
+    except Exception as error:  # not worth what was learnt
+        say(f"{step.name}: the model card could not be made ({reason_of(error)}); the step is kept")
+        return f"# {plain(step.name)}\n\nThe model card could not be made: {plain(reason_of(error))}\n"
+
+
+def _whole_card(work: Workspace, step: Step, tasks: Sequence[TaskRecord], measured: Measured) -> str:
+    steps = [*((version.name, version.tasks) for version in work.steps), (step.name, tasks)]
+    base, config = work.directory.manifest.base, work.config
+    embedded = config.model.model_name_or_path == EMBEDDED
+    return model_card(
+        CardFacts(
+            version=step.name,
+            base=base.model_name_or_path,
+            revision=base.revision,
+            fingerprint=base.fingerprint,
+            embedded=embedded,
+            method=config.method,
+            is_adapter=prompt_pool(work.runtime.model) is None,
+            steps=[name for name, _ in steps],
+            tasks=[
+                {**task.model_dump(include={"name", "train_pairs", "test_pairs"}), "step": name}
+                for name, learnt in steps
+                for task in learnt
+            ],
+            matrices=score_matrices(work.directory, (tasks, measured.record)),
+            general=measured.general,
+            settings=config.model_dump(mode="json"),
+            environment=dict(sorted(work.directory.manifest.environment.items())),
+            license=config.license or (EMBEDDED_LICENSE if embedded else None),
+            general_hole=measured.scores.holes.get(PERPLEXITY, {}).get(GENERAL_TEXT),
+        )
+    )

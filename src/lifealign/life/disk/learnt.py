@@ -1,0 +1,114 @@
+"""What a step has learnt, as it stands on disk: adapter, refined updates, the method's state, replayed pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from peft import PeftModel
+from torch import Tensor
+
+from lifealign.data.pair import Pair
+from lifealign.data.replay import ReplayBuffer
+from lifealign.errors import LifeError
+from lifealign.life.disk import names
+from lifealign.life.disk.directory import LifeDirectory
+from lifealign.life.disk.manifest import BaseRecord
+from lifealign.life.disk.step_files import saved_method
+from lifealign.memory.long_term import LongTermMemory
+from lifealign.memory.update import Adapter
+from lifealign.methods.base import MethodState, Segment
+from lifealign.model.prompt_pool import prompt_pool
+from lifealign.settings.faults import differences
+
+
+def adapter_files(version: str, model: PeftModel, adapter: Adapter, base: BaseRecord) -> dict[str, Any]:
+    """Content of a version's folder, by path inside the life: a plain PEFT adapter, or a prompt pool.
+
+    Args:
+        version: Name of the version.
+        model: The model that the adapter belongs to.
+        adapter: Its tensors.
+        base: The base that ``adapter_config.json`` names.
+    """
+    if (pool := prompt_pool(model)) is not None:  # nothing that PEFT could load, so nothing it would
+        return {names.pool_weights(version): adapter, names.pool_shape(version): pool.shape()}
+    config = model.peft_config["default"].to_dict()
+    config |= {"base_model_name_or_path": base.model_name_or_path, "revision": base.revision, "inference_mode": True}
+    plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    return {names.adapter_config(version): plain, names.adapter_weights(version): adapter}
+
+
+def read_adapter_of(directory: LifeDirectory, version: str | None = None) -> Adapter:
+    """The adapter of a version, by default the last one; of L2P, its prompt pool.
+
+    Raises:
+        LifeError: If there is no such version, or its file is damaged.
+    """
+    chosen = directory.versions[-1 if version is None else directory.index(version)]
+    adapter, pool = names.adapter_weights(chosen.name), names.pool_weights(chosen.name)
+    return directory.tensors(pool if pool in chosen.files else adapter)
+
+
+def memory_tensors(refined: Mapping[str, Adapter]) -> dict[str, Tensor]:
+    """Refined updates of a step by the label of their segment, as :func:`read_memory` reads them."""
+    return {
+        f"{label}/{name}": tensor.detach().float().cpu()
+        for label, update in refined.items()
+        for name, tensor in update.items()
+    }
+
+
+def read_memory(directory: LifeDirectory, segments: Sequence[Segment]) -> LongTermMemory:
+    """The long-term memory: the refined updates of all steps, and of each step's segments in their order."""
+    memory = LongTermMemory()
+    for version in directory.steps:
+        updates: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in directory.tensors(names.refined_updates(version.name)).items():
+            segment, factor = name.split("/", 1)
+            updates.setdefault(segment, {})[factor] = tensor
+        for made_by in segments:
+            if made_by.label in updates:
+                memory.remember(updates[made_by.label])
+    return memory
+
+
+def replay_rows(drawn: Mapping[str, Sequence[Pair]]) -> list[dict[str, Any]]:
+    """Remembered pairs of a step by task, as :func:`read_replay` reads them."""
+    return [pair.as_row() | {"task": name} for name, pairs in drawn.items() for pair in pairs]
+
+
+def read_replay(directory: LifeDirectory, capacity: int) -> ReplayBuffer:
+    """What is remembered of the tasks of all steps.
+
+    Args:
+        directory: The life's files.
+        capacity: Most pairs in all.
+    """
+    buffer = ReplayBuffer(capacity)
+    for version in directory.steps:
+        rows = directory.rows(names.remembered_pairs(version.name))
+        for task in version.tasks:
+            buffer.tasks[task.name] = tuple(Pair.from_row(row) for row in rows if row["task"] == task.name)
+    return buffer
+
+
+def read_method_state(directory: LifeDirectory, step: str, method: Mapping[str, Any]) -> MethodState:
+    """The state that a method had after a step.
+
+    Args:
+        directory: The life's files.
+        step: Name of the step.
+        method: The method's settings, as the life has them.
+
+    Raises:
+        LifeError: If another configuration of the method has written the state, or a file is damaged.
+    """
+    tensors, saved = directory.tensors(names.method_tensors(step)), saved_method(directory, step)
+    if saved.method != method:
+        shown = "; ".join(differences(saved.method, dict(method)))
+        raise LifeError(
+            f"{directory.path}: found the method's state of step {step} saved by another configuration "
+            f"({shown}), expected that of life.json; the settings of a life do not change"
+        )
+    return MethodState(tensors, saved.values)

@@ -1,0 +1,116 @@
+"""Every file and folder name of a life, in one place; see ``docs/life_format.md`` for what is in them."""
+
+from __future__ import annotations
+
+FIRST = "00-base"
+"""Name of the version before any task: the untrained adapter."""
+
+MANIFEST, CONFIG = "life.json", "config.yaml"
+OWNED = ("versions", "memory", "replay", "tasks")
+"""Folders in which only what the manifest names exists."""
+LOGS, CACHE = "logs", "cache"
+"""Folder of what trackers write, one folder a step; folder of what is computed again where it is missing."""
+
+REFERENCE_CACHE = f"{CACHE}/reference.safetensors"
+ANSWER_CACHE = f"{CACHE}/answers.json"
+JUDGE_CACHE = f"{CACHE}/judge.sqlite"
+
+SCORES, RESULT, PAGE = "scores.json", "result.json", "report.html"
+"""Views for people and scripts: written anew from what the versions hold, never read."""
+
+ADAPTER_WEIGHTS, POOL_WEIGHTS = "adapter_model.safetensors", "prompt_pool.safetensors"
+
+
+def version_folder(version: str) -> str:
+    """Folder that PEFT loads an adapter from."""
+    return f"versions/{version}"
+
+
+def adapter_config(version: str) -> str:
+    """PEFT's description of a version's adapter."""
+    return f"versions/{version}/adapter_config.json"
+
+
+def adapter_weights(version: str) -> str:
+    """The adapter of a version."""
+    return f"versions/{version}/{ADAPTER_WEIGHTS}"
+
+
+def pool_shape(version: str) -> str:
+    """Shape of a version's prompt pool, where it has one in place of an adapter."""
+    return f"versions/{version}/prompt_pool.json"
+
+
+def pool_weights(version: str) -> str:
+    """The prompt pool of a version."""
+    return f"versions/{version}/{POOL_WEIGHTS}"
+
+
+def model_card(version: str) -> str:
+    """The model card of a version."""
+    return f"versions/{version}/README.md"
+
+
+def refined_updates(step: str) -> str:
+    """What a step has added to the long-term memory."""
+    return f"memory/{step}.safetensors"
+
+
+def method_tensors(step: str) -> str:
+    """Tensors of the method's state after a step."""
+    return f"memory/{step}.method.safetensors"
+
+
+def method_values(step: str) -> str:
+    """The method, and the values of its state after a step."""
+    return f"tasks/{step}/method.json"
+
+
+def remembered_pairs(step: str) -> str:
+    """Pairs of a step's tasks that are kept for replay."""
+    return f"replay/{step}.jsonl"
+
+
+def training_log(step: str) -> str:
+    """What a step was trained on, and its optimizer steps."""
+    return f"tasks/{step}/training.json"
+
+
+def consolidation_figures(step: str) -> str:
+    """What consolidation did in a step."""
+    return f"tasks/{step}/consolidation.json"
+
+
+def time_and_memory(step: str) -> str:
+    """What a step took."""
+    return f"tasks/{step}/time.json"
+
+
+def held_out_pairs(step: str, task: str) -> str:
+    """Held-out pairs of a task that was learnt in a step."""
+    return f"tasks/{step}/{task}.test.jsonl"
+
+
+def own_scores(step: str) -> str:
+    """What a step has measured itself."""
+    return f"tasks/{step}/scores.json"
+
+
+def answers(step: str) -> str:
+    """Generated answers of the model after a step."""
+    return f"tasks/{step}/answers.jsonl"
+
+
+def base_answers(step: str) -> str:
+    """Generated answers of the base model to the prompts of a step's tasks."""
+    return f"tasks/{step}/base_answers.jsonl"
+
+
+def later_scores(step: str, metric: str) -> str:
+    """A metric that was measured later."""
+    return f"tasks/{step}/evaluation/{metric}.json"
+
+
+def preferences(step: str, other: str) -> str:
+    """What a judge prefers, the answers of a step or those of another version."""
+    return f"tasks/{step}/evaluation/against-{other}.json"

@@ -1,0 +1,217 @@
+"""One row of the score matrix: what is held out, looked at before training, and the scores afterwards."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lifealign.errors import ConfigError, LifeError
+from lifealign.evaluation.evaluator import Evaluator, general_record
+from lifealign.evaluation.general import general_passages, passages_hash, require_predictable
+from lifealign.evaluation.held_out import left_out_text, places, scorable
+from lifealign.evaluation.metrics import METRICS, PERPLEXITY
+from lifealign.evaluation.scores import HeldOut, Scores
+from lifealign.evaluation.text import needs_jieba, require_jieba
+from lifealign.life.disk.measurements import (
+    GENERAL_TEXT,
+    Record,
+    comparable,
+    held_out_of,
+    known_under,
+    read_records,
+)
+from lifealign.life.step import Learnt
+from lifealign.life.workspace import Workspace
+from lifealign.methods.base import Step
+from lifealign.model.adapter import adapter_fingerprint, read_adapter
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ToScore:
+    """What a step will be scored on; found to be usable before anything is trained.
+
+    Attributes:
+        new: Held-out pairs of the step's own tasks that can be scored.
+        earlier: Held-out pairs of all tasks before.
+        left_out: Places of the new tasks' pairs that cannot be scored, by task.
+        passages: General text; empty where it is not asked for.
+    """
+
+    new: tuple[HeldOut, ...]
+    earlier: tuple[HeldOut, ...]
+    left_out: Mapping[str, tuple[str, ...]]
+    passages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a step has measured.
+
+    Attributes:
+        scores: Of every task seen so far.
+        base: Of the base model on the step's own tasks.
+        general: Loss and perplexity on general text; None where they were not measured.
+        interruption: Ctrl-C while the step was scored: it is committed first, and goes on from there.
+    """
+
+    scores: Scores
+    base: Scores
+    general: dict[str, Any] | None
+    interruption: KeyboardInterrupt | None
+
+    @property
+    def record(self) -> Record:
+        """As the life will know it."""
+        scores, base = self.scores, self.base
+        return Record(
+            scores.values, base.values, scores.outcomes, scores.counts, scores.holes, base.holes, general=self.general
+        )
+
+    def tracked(self) -> dict[str, dict[str, float]]:
+        """Every score for a tracker."""
+        general = {} if self.general is None else {PERPLEXITY: {"general text": self.general["perplexity"]}}
+        return self.scores.values | general
+
+
+def hold_out(work: Workspace, step: Step, say: Callable[[str], None]) -> ToScore:
+    """Looks at everything that scoring will need, before anything is trained: found afterwards it would cost hours.
+
+    The held-out pairs of the new tasks are tokenised, and those that cannot be scored are counted and said. Those of
+    earlier tasks have been through the same under the same settings, which a life does not change, so they are read
+    and compared with their checksums, and not tokenised again.
+
+    Args:
+        work: The life.
+        step: What will be learnt.
+        say: Called with a line about pairs that cannot be scored.
+
+    Raises:
+        DataError: If the chat template refuses a held-out prompt, a task has held-out pairs and none of them can be
+            scored, or the general text has nothing to predict.
+        ConfigError: If a metric needs a package for the held-out answers that is not installed, or the general text is
+            not the one of the steps before.
+        LifeError: If held-out pairs of an earlier task are damaged, or the disk has no room for the step.
+    """
+    passages = _general_passages(work)
+    evaluator = work.evaluator()  # opens the caches, too
+    new, left_out = [], {}
+    for task in step.tasks:
+        held_out = HeldOut(task.name, task.test, task.check)
+        limits = {"max_length": evaluator.max_length, "new_tokens": evaluator.new_tokens(held_out)}
+        found = scorable(work.runtime, task.name, task.test, **limits)
+        if text := left_out_text(found, task.name, **limits):
+            say(text)
+        left_out[task.name] = found.left_out
+        new.append(HeldOut(task.name, found.pairs, task.check))
+    earlier = [task for version in work.steps for task in held_out_of(work.directory, version)]
+    if "paper_rouge_l" in work.config.evaluation.metrics and any(
+        needs_jieba(pair.chosen) for task in (*earlier, *new) for pair in task.pairs
+    ):
+        require_jieba()
+    if passages:
+        require_predictable(work.runtime, passages, _text_file(work), evaluator.max_length)
+    _require_room_on_disk(work)
+    return ToScore(tuple(new), tuple(earlier), left_out, passages)
+
+
+def score(work: Workspace, step: Step, held_out: ToScore, learnt: Learnt, say: Callable[[str], None]) -> Measured:
+    """Scores every task seen so far and the base model on the new ones, and measures general ability.
+
+    Nothing that goes wrong here loses the step: what could not be measured is a hole with its reason, and
+    ``lifealign evaluate`` fills it.
+
+    Args:
+        work: The life, its model as it was learnt.
+        step: What was learnt.
+        held_out: What it is scored on.
+        learnt: What was learnt.
+        say: Called with a line about scores that are missing.
+    """
+    evaluator, one_model = work.evaluator(), work.method.one_model
+    scores, base = Scores(), Scores()
+    general: dict[str, Any] | None = None
+    interruption: KeyboardInterrupt | None = None
+    try:
+        if not one_model and work.steps:  # each earlier task still has the model of its own step
+            for metric in METRICS:
+                settings = comparable(metric, work.config.evaluation)
+                scores.carry(known_under(work.directory, work.steps[-1], metric, settings)[0])
+        evaluator.score(held_out.new, None, base)
+        policy = adapter_fingerprint(learnt.adapter)
+        evaluator.score((*held_out.earlier, *held_out.new) if one_model else held_out.new, policy, scores)
+        general = _general(work, evaluator, held_out.passages, policy, scores)
+    except (Exception, KeyboardInterrupt) as error:  # whatever it is, hours of training are worth more
+        logger.debug("scoring of %s ended early", step.name, exc_info=True)
+        evaluator.fail(held_out.new, base, error)
+        evaluator.fail((*held_out.earlier, *held_out.new), scores, error)
+        if held_out.passages:
+            scores.fail(PERPLEXITY, GENERAL_TEXT, error)
+        if isinstance(error, KeyboardInterrupt):
+            interruption = error
+    measured = Measured(scores, base, general, interruption)
+    for why, missing in measured.record.missing.items():
+        number = "1 score is missing" if len(missing) == 1 else f"{len(missing)} scores are missing"
+        say(
+            f"{step.name}: {number} ({why}): {places(missing)}. The step is kept; `lifealign evaluate` measures what "
+            "is missing"
+        )
+    return measured
+
+
+def _general(
+    work: Workspace, evaluator: Evaluator, passages: tuple[str, ...], policy: str, scores: Scores
+) -> dict[str, Any] | None:
+    if not passages:
+        return None
+    known = _known_general(work)
+    try:
+        return general_record(evaluator, passages, policy, known["base"] if known else None)
+    except Exception as error:
+        scores.fail(PERPLEXITY, GENERAL_TEXT, error)
+        return None
+
+
+def _general_passages(work: Workspace) -> tuple[str, ...]:
+    """General text, before anything is trained: what is not there, or another text than before, costs no time."""
+    settings = work.config.evaluation
+    if PERPLEXITY not in settings.metrics:
+        return ()
+    passages = general_passages(_text_file(work))
+    known = _known_general(work)
+    if known is not None and known["text"] != passages_hash(passages):
+        raise ConfigError(
+            f"{settings.general_text or 'general text'}: found another text than at the last step, expected the "
+            "same: perplexities of two texts do not compare; `lifealign evaluate LIFE --metric perplexity "
+            "--replace` measures every version on this one"
+        )
+    return passages
+
+
+def _text_file(work: Workspace) -> Path | None:
+    file = work.config.evaluation.general_text
+    return None if file is None else Path(file)
+
+
+def _known_general(work: Workspace) -> dict[str, Any] | None:
+    """Figures on general text of the last step that has some."""
+    records = read_records(work.directory)
+    return next((record.general for record in reversed(records) if record.general is not None), None)
+
+
+def _require_room_on_disk(work: Workspace) -> None:
+    """Refuses to train for hours what the disk could not take; an estimate, in favour of training."""
+    path = work.directory.path
+    adapter = sum(factor.nbytes for factor in read_adapter(work.runtime.model).values())
+    needed = adapter * (1 + len(work.method.segments))  # the adapter, and what each segment has added
+    free = shutil.disk_usage(path).free
+    if free < needed:
+        raise LifeError(
+            f"{path}: found {free / 1e6:.0f} MB free on the disk, expected at least {needed / 1e6:.0f} MB for "
+            "what this step will write; nothing was trained"
+        )

@@ -1,0 +1,231 @@
+"""A life opened for work: its model, its method, its memory and its caches, each loaded when it is first needed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+
+from lifealign.data.replay import ReplayBuffer
+from lifealign.errors import LifeError, ModelError
+from lifealign.evaluation.evaluator import Evaluator
+from lifealign.evaluation.settings import EvaluationConfig
+from lifealign.life.disk import names
+from lifealign.life.disk.directory import LifeDirectory
+from lifealign.life.disk.learnt import adapter_files, read_adapter_of, read_memory, read_method_state, read_replay
+from lifealign.life.disk.manifest import FORMAT_VERSION, BaseRecord, Manifest, Version
+from lifealign.life.disk.measurements import write_scores
+from lifealign.life.settings import LifeConfig
+from lifealign.memory.long_term import LongTermMemory
+from lifealign.methods.base import Method
+from lifealign.model.adapter import attach_lora, install_adapter, read_adapter
+from lifealign.model.base_model import Base, load_base
+from lifealign.model.generate import AnswerCache
+from lifealign.model.reference import ReferenceCache
+from lifealign.model.runtime import Runtime, current_device
+from lifealign.model.template_check import require_usable_template
+from lifealign.settings.section import dump_config
+from lifealign.storage.files import write_text
+from lifealign.storage.lock import exclusive_lock
+
+logger = logging.getLogger(__name__)
+
+IDENTITY_WORDS = {
+    "fingerprint": "fingerprint",
+    "tokenizer": "a tokenizer of fingerprint",
+    "chat_template": "a chat template of fingerprint",
+    "revision": "revision",
+}
+
+
+class Workspace:
+    """What the main path works with.
+
+    Args:
+        directory: The life's files.
+        config: The life's settings.
+        base: The base, as :func:`~lifealign.model.base_model.load_base` has loaded it; it is used as it is. None loads
+            it when it is first needed.
+
+    Raises:
+        ModelError: If ``base`` is another than the life was made with.
+    """
+
+    def __init__(self, directory: LifeDirectory, config: LifeConfig, base: Base | None = None) -> None:
+        self.directory = directory
+        self.config = config
+        self.report_to: tuple[str, ...] = config.report_to
+        """Trackers of this process; at first those of the settings. They change nothing of what is learnt."""
+        if base is not None:
+            self.__dict__["base"] = self._checked(base)
+
+    @classmethod
+    def create(cls, path: Path, config: LifeConfig, base: Base) -> Workspace:
+        """Makes the directory of a new life and commits the untrained adapter; see :meth:`lifealign.Life.create`."""
+        unproven = BaseRecord(model_name_or_path=base.name, **asdict(base.identity), exact={})
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            base=unproven,
+            config=config.model_dump(mode="json"),
+            environment={name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")},
+            versions=[],
+        )
+        work = cls(LifeDirectory(path, manifest), config, base)
+        exact = work.runtime.proof.as_record()
+        proven = unproven.model_copy(update={"exact": exact})
+        work.directory.manifest = manifest.model_copy(update={"base": proven})
+        notes = [f"{what.replace('_', ' ')}: {how}" for what, how in exact.items() if ":" in how]
+        for note in (*notes, *base.template.notes(config.data.reasoning)):
+            logger.info("%s: %s", base.name, note)
+        model = work.runtime.model
+        files = adapter_files(names.FIRST, model, read_adapter(model), proven)
+        with work.directory.lock():
+            write_text(path / names.CONFIG, dump_config(config))
+            work.directory.commit(names.FIRST, [], files)
+        return work
+
+    @property
+    def steps(self) -> list[Version]:
+        """Versions in which something was learnt, oldest first."""
+        return self.directory.steps
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Holds the life for writing; brings up to date what an interrupted run may have left behind its commit.
+
+        Raises:
+            LifeError: If another process holds the life, or has changed it since it was opened.
+        """
+        with self.directory.lock():
+            if self.steps:
+                write_scores(self.directory)
+            yield
+
+    # -- the model ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def base(self) -> Base:
+        """The base model, frozen."""
+        return self._checked(load_base(self.config.model))
+
+    def _checked(self, base: Base) -> Base:
+        """A base, once it is found to be the one that the life was made with."""
+        expected = self.directory.manifest.base
+        for part, found in asdict(base.identity).items():
+            if found != (made_with := getattr(expected, part)):
+                raise ModelError(
+                    f"{self.directory.path}: found base model {base.name} with {IDENTITY_WORDS[part]} {found}, "
+                    f"expected the one this life was made with, {expected.model_name_or_path} with {made_with}"
+                )
+        return base
+
+    @property
+    def base_fingerprint(self) -> str:
+        """Content hash of the frozen base: the policy under which reference log-probabilities are kept."""
+        return self.directory.manifest.base.fingerprint
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """The model on its device, with the life's last adapter."""
+        settings = self.config
+        model = attach_lora(self.base, settings.lora, settings.seed).to(current_device())
+        proof = self.base.proven(model, settings.data.max_length)
+        if settings.data.reasoning == "refuse":
+            require_usable_template(self.base.tokenizer, self.base.name, reasoning="refuse")
+        settings.method.prepare(model, settings.seed)
+        if self.directory.versions:
+            install_adapter(model, read_adapter_of(self.directory))
+            known = self.directory.manifest.base.exact
+            if known != (found := proof.as_record()):
+                logger.warning("%s: %s, other than when the life was made: %s", self.base.name, found, known)
+        data = settings.data
+        return Runtime.prepare(
+            model, self.base.tokenizer, proof, share_prefix=data.share_prefix, reasoning=data.reasoning
+        )
+
+    # -- what it remembers --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def method(self) -> Method:
+        """The life's method, with the state it had after the last step."""
+        method = type(self.config.method)(**self.config.method.model_dump())  # without what a failed step left in it
+        if self.steps:
+            step = self.steps[-1].name
+            state = read_method_state(self.directory, step, self.config.model_dump(mode="json")["method"])
+            try:
+                method.load_state(state)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise LifeError(
+                    f"{self.directory.path}: found no state of {method.title} that it can take back in "
+                    f"{names.method_values(step)} and {names.method_tensors(step)} ({type(error).__name__}: {error}), "
+                    "expected what a step writes; roll back to a version before it"
+                ) from error
+        return method
+
+    @cached_property
+    def memory(self) -> LongTermMemory:
+        """Refined updates of all steps."""
+        return read_memory(self.directory, self.config.method.segments)
+
+    @cached_property
+    def replay(self) -> ReplayBuffer:
+        """What is remembered of finished tasks."""
+        return read_replay(self.directory, self.config.replay_or_default.capacity)
+
+    def forget_loaded(self) -> None:
+        """Drops what was loaded from disk, so that it is read again: after a rollback, or a step that failed."""
+        for name in ("method", "memory", "replay"):
+            self.__dict__.pop(name, None)
+        if "runtime" in self.__dict__:
+            install_adapter(self.runtime.model, read_adapter_of(self.directory))
+
+    # -- what it has computed -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def reference(self) -> ReferenceCache:
+        """Reference log-probabilities, kept for the life."""
+        return ReferenceCache(self.directory.inside(names.REFERENCE_CACHE))
+
+    @cached_property
+    def answers(self) -> AnswerCache:
+        """Generated answers, kept for the life."""
+        return AnswerCache(self.directory.inside(names.ANSWER_CACHE))
+
+    def evaluator(self, settings: EvaluationConfig | None = None) -> Evaluator:
+        """Scores the life's model as it is now; by default under the life's own settings."""
+        return Evaluator(
+            self.runtime,
+            self.reference,
+            self.answers,
+            settings or self.config.evaluation,
+            self.config.preference.beta,
+            self.config.data.max_length,
+            self.base_fingerprint,
+            seed=self.config.seed,
+        )
+
+    def borrow_cache(self, folder: Path) -> None:
+        """Takes over what other lives have computed and lent; keys name base and content, so nothing wrong is found."""
+        reference, answers = _caches(folder)
+        self.reference.update(reference)
+        self.answers.update(answers)
+
+    def lend_cache(self, folder: Path) -> None:
+        """Adds what this life has computed to a folder that others borrow from; not while another life does it."""
+        with suppress(LifeError), exclusive_lock(folder):
+            reference, answers = _caches(folder)
+            reference.update(self.reference)
+            answers.update(self.answers)
+            reference.save()
+            answers.save()
+
+
+def _caches(folder: Path) -> tuple[ReferenceCache, AnswerCache]:
+    """Caches in a folder that several lives share."""
+    return ReferenceCache(folder / Path(names.REFERENCE_CACHE).name), AnswerCache(
+        folder / Path(names.ANSWER_CACHE).name
+    )
