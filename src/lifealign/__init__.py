@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
-    "AnswerCheck": "evaluation.adherence",
+    "AnswerCheck": "data.answer_check",
     "ConfigError": "errors",
     "DataError": "errors",
-    "Life": "life",
+    "Life": "life.life",
     "LifeAlignError": "errors",
-    "LifeConfig": "config",
+    "LifeConfig": "life.settings",
     "LifeError": "errors",
     "LongTermMemory": "memory.long_term",
-    "Message": "data.task",
+    "Message": "data.pair",
     "ModelError": "errors",
-    "Pair": "data.task",
+    "Pair": "data.pair",
     "Task": "data.task",
     "TrainingError": "errors",
     "consolidate": "memory.long_term",

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import MakeLife
+from tests.tiny import letter_task
 
 import lifealign
+from lifealign.experiments.result_of_life import save_result
 
 BESIDE = """
 import csv, gc, hashlib, json, locale, logging, os, random, signal, socket, sys, warnings
@@ -132,29 +135,43 @@ import json, sys
 import lifealign
 
 def heavy():
-    return sorted({"torch", "transformers", "peft", "datasets", "numpy", "accelerate"} & sys.modules.keys())
+    return sorted({"torch", "transformers", "peft", "datasets", "safetensors", "accelerate"} & sys.modules.keys())
 
 found = {"import": heavy()}
 assert not {*lifealign.__all__} - {*dir(lifealign)}
 from lifealign import Pair, Task, DataError, ConfigError
 found["data"] = heavy()
 from lifealign.cli.main import main
-for verb in (["--help"], ["learn", "--help"], ["check", sys.argv[1]]):
+rows, lives, result = sys.argv[1], sys.argv[2:4], sys.argv[4]
+looks = {
+    "--help": ["--help"],
+    "learn --help": ["learn", "--help"],
+    "check": ["check", rows],
+    "status": ["status", lives[0]],
+    "report of a life": ["report", lives[0]],
+    "report of runs": ["report", *lives, "--out", rows + ".html"],
+    "report of a result": ["report", result, "--out", rows + ".html"],
+}
+for name, verb in looks.items():
     sys.argv = ["lifealign", *verb]
     try:
         main()
     except SystemExit as ended:
         assert ended.code == 0
-    found[verb[0]] = heavy()
+    found[name] = heavy()
 print(json.dumps(found))
 """
 
 
-def test_help_and_check_do_not_wait_for_torch(tmp_path: Path) -> None:
+def test_looking_at_things_does_not_wait_for_torch(tmp_path: Path, make_life: MakeLife) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"prompt": "p", "chosen": "a", "rejected": "b"}) + "\n")
-    found = outcome(LIGHT, rows)
-    assert found == {"import": [], "data": [], "--help": [], "learn": [], "check": []}
+    lives = [make_life(name, method=method) for name, method in (("plain", "er"), ("aligned", "lifealign"))]
+    for life in lives:
+        life.learn(letter_task("one", "a", "b"))
+    save_result(lives[0], tmp_path / "result.json")
+    found = outcome(LIGHT, rows, *(life.directory.path for life in lives), tmp_path / "result.json")
+    assert len(found) == 9 and not any(found.values()), found
 
 
 def test_public_names_are_sorted_and_are_what_their_modules_hold() -> None:

@@ -28,8 +28,8 @@ from lifealign.data.suites.paper import ORDERS
 from lifealign.errors import ConfigError, LifeAlignError, LifeError, TrainingError
 from lifealign.experiments import compare
 from lifealign.experiments.cells import Cell, cells_of, finished
-from lifealign.experiments.compare import run_comparison
-from lifealign.experiments.comparison import compare_results, comparison_of, results_of
+from lifealign.experiments.compare import comparison_of, results_of, run_comparison
+from lifealign.experiments.comparison import compare_results
 from lifealign.experiments.result import content_hash
 from lifealign.experiments.result_of_life import result_of
 from lifealign.experiments.run import open_or_create

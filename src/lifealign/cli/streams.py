@@ -58,8 +58,7 @@ def compare(
 ) -> None:
     """Compare methods x orders x seeds on one stream; the same command again goes on, cell by cell."""
     from lifealign.experiments.cells import cells_of
-    from lifealign.experiments.compare import run_comparison
-    from lifealign.experiments.comparison import comparison_of
+    from lifealign.experiments.compare import comparison_of, run_comparison
     from lifealign.experiments.settings import load_experiment
     from lifealign.report.progress import Progress
     from lifealign.report.table_formats import terminal, write_tables

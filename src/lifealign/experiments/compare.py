@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lifealign.evaluation.metrics import PERPLEXITY
 from lifealign.experiments.cells import Cell, finished
-from lifealign.experiments.comparison import holes_of
+from lifealign.experiments.comparison import Comparison, compare_results, holes_of
 from lifealign.experiments.executors import Say, run_cells
 from lifealign.experiments.result import RunResult, write_result
 from lifealign.experiments.result_of_life import result_of
@@ -87,3 +87,26 @@ def _missing(result: RunResult) -> list[str]:
     """Scores that a result lacks, in words."""
     missing = [f"{metric} of {hole}" for metric in result.scores for hole in holes_of(result, metric)]
     return missing + [f"{PERPLEXITY} after {step} ({why})" for step, why in result.general_text_holes.items()]
+
+
+def results_of(cells: Sequence[Cell]) -> list[RunResult]:
+    """Results of the finished cells, in the order of the comparison."""
+    return [result for cell in cells if (result := finished(cell)) is not None]
+
+
+def comparison_of(cells: Sequence[Cell], against: str | None) -> Comparison | None:
+    """Brings the results of the finished cells together, as far as there are any.
+
+    Args:
+        cells: The cells.
+        against: Label of the method that the others are compared with. While it has no result, nothing is compared.
+
+    Returns:
+        The comparison, or None while no cell is finished.
+
+    Raises:
+        ConfigError: If results do not belong together, or as :func:`finished` does.
+    """
+    results = results_of(cells)
+    labels = {result.label for result in results}
+    return compare_results(results, against if against in labels else None) if results else None

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from lifealign.errors import ConfigError
 from lifealign.evaluation.metrics import METRICS
 from lifealign.experiments.bootstrap import STATISTICS, Difference, cell_statistic, paired_bootstrap
-from lifealign.experiments.cells import Cell, finished
 from lifealign.experiments.result import RunResult
 from lifealign.life.disk.step_files import General
 from lifealign.settings.faults import nearest
@@ -316,26 +315,3 @@ def _traits(result: RunResult) -> Iterator[tuple[str, str, Any]]:
 
 def _seeds(results: Sequence[RunResult]) -> tuple[int, ...]:
     return tuple(sorted(result.seed for result in results))
-
-
-def results_of(cells: Sequence[Cell]) -> list[RunResult]:
-    """Results of the finished cells, in the order of the comparison."""
-    return [result for cell in cells if (result := finished(cell)) is not None]
-
-
-def comparison_of(cells: Sequence[Cell], against: str | None) -> Comparison | None:
-    """Brings the results of the finished cells together, as far as there are any.
-
-    Args:
-        cells: The cells.
-        against: Label of the method that the others are compared with. While it has no result, nothing is compared.
-
-    Returns:
-        The comparison, or None while no cell is finished.
-
-    Raises:
-        ConfigError: If results do not belong together, or as :func:`finished` does.
-    """
-    results = results_of(cells)
-    labels = {result.label for result in results}
-    return compare_results(results, against if against in labels else None) if results else None
