@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,9 @@ from hypothesis import settings
 from tests.tiny import save_tiny, tiny_tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from lifealign.data.task import Task
+from lifealign.life import step
+from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.life.settings import LifeConfig
 from lifealign.model.adapter import attach_lora, read_adapter, write_adapter
@@ -20,12 +26,15 @@ from lifealign.model.proof import Proof
 from lifealign.model.runtime import Runtime
 from lifealign.model.settings import AdapterConfig, ModelConfig
 from lifealign.model.sharing import Sharing
+from lifealign.model.tokens import TokenizedPair
 from lifealign.settings.section import build_config
 
 settings.register_profile("lifealign", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("lifealign")
 
 MakeLife = Callable[..., Life]
+Lived = Callable[..., Life]
+NoTraining = Callable[[], AbstractContextManager[None]]
 MakeRuntime = Callable[..., Runtime]
 
 
@@ -41,36 +50,63 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return tiny_tokenizer()
 
 
+def small_config(tiny_folder: Path, folder: Path, **sections: Any) -> LifeConfig:
+    """Settings on the tiny model that train visibly within a second, with sections laid over them.
+
+    ``folder`` gets a general text of two passages instead of the 32 that come with the package.
+    """
+    general = folder / "general-text.txt"
+    general.write_text("The tide comes in twice a day.\n\nBread needs flour, water and salt.\n")
+    small: dict[str, Any] = {"num_train_epochs": 1, "learning_rate": 1e-2, "warmup_ratio": 0.0}
+    small |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
+    defaults: dict[str, Any] = {
+        "model": {"model_name_or_path": str(tiny_folder), "dtype": "float32"},
+        "lora": {"lora_r": 4, "lora_alpha": 8},
+        "sft": small,
+        "preference": small,
+        "evaluation": {"max_new_tokens": 4, "general_text": str(general)},
+    }
+    merged = {
+        key: defaults[key] | sections[key] if isinstance(sections.get(key), dict) and key in defaults else value
+        for key, value in (defaults | sections).items()
+    }
+    return build_config(LifeConfig, merged)
+
+
 @pytest.fixture
 def make_life(tiny_folder: Path, tmp_path: Path) -> MakeLife:
     """Makes lives on the tiny model, each in a folder of its own.
 
     ``make_life(name="my-bot", method={"name": "er"}, sft={"num_train_epochs": 2})``: ``name`` is the folder below
-    ``tmp_path``, the rest are sections of the configuration, laid over defaults that train visibly within a second.
+    ``tmp_path``, the rest are sections of the configuration, laid over those of :func:`small_config`.
     """
-    count = 0
-    general = tmp_path / "general-text.txt"
-    general.write_text("The tide comes in twice a day.\n\nBread needs flour, water and salt.\n")
+    numbers = itertools.count(1)
 
     def make(name: str | None = None, **sections: Any) -> Life:
-        nonlocal count
-        count += 1
-        small: dict[str, Any] = {"num_train_epochs": 1, "learning_rate": 1e-2, "warmup_ratio": 0.0}
-        small |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
-        defaults: dict[str, Any] = {
-            "model": {"model_name_or_path": str(tiny_folder), "dtype": "float32"},
-            "lora": {"lora_r": 4, "lora_alpha": 8},
-            "sft": small,
-            "preference": small,
-            "evaluation": {"max_new_tokens": 4, "general_text": str(general)},  # two passages instead of 32
-        }
-        merged = {
-            key: defaults[key] | sections[key] if isinstance(sections.get(key), dict) and key in defaults else value
-            for key, value in (defaults | sections).items()
-        }
-        return Life.create(tmp_path / (name or f"life-{count}"), build_config(LifeConfig, merged))
+        folder = tmp_path / (name or f"life-{next(numbers)}")
+        return Life.create(folder, small_config(tiny_folder, tmp_path, **sections))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def lived(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Lived:
+    """Lives that many tests look at, each lived once in a session; who changes one makes a life of its own.
+
+    ``lived([ONE, TWO], method={"name": "er"})``: the tasks, and sections of the configuration.
+    """
+    lives: dict[str, Life] = {}
+
+    def live(tasks: Sequence[Task], **sections: Any) -> Life:
+        key = repr(([(task.name, task.data_hash) for task in tasks], sorted(sections.items())))
+        if key not in lives:
+            folder = tmp_path_factory.mktemp("lived")
+            life = Life.create(folder / "life", small_config(tiny_folder, folder, **sections))
+            run_stream(life.workspace, tasks)
+            lives[key] = life
+        return lives[key]
+
+    return live
 
 
 @pytest.fixture
@@ -95,3 +131,50 @@ def make_runtime(tiny_folder: Path) -> MakeRuntime:
         return Runtime.prepare(model, base.tokenizer, Proof(Sharing()), share_prefix=share_prefix)
 
     return make
+
+
+@dataclass(frozen=True)
+class TrainedStage:
+    """A stage that was trained: its name, the names of its tasks, and the pairs, replayed ones included."""
+
+    stage: str
+    task: str
+    pairs: tuple[TokenizedPair, ...]
+
+    @property
+    def keys(self) -> set[str]:
+        return {pair.key for pair in self.pairs}
+
+    @property
+    def sources(self) -> list[str]:
+        return [pair.source for pair in self.pairs]
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[TrainedStage]:
+    """Every stage that is trained from here on, in order."""
+    seen: list[TrainedStage] = []
+    train_stage = step.train_stage
+
+    def noted(runtime: Any, pairs: Any, objective: Any, settings: Any, method: Any, task: str, **more: Any) -> Any:
+        seen.append(TrainedStage(objective.stage, task, tuple(pairs)))
+        return train_stage(runtime, pairs, objective, settings, method, task, **more)
+
+    monkeypatch.setattr(step, "train_stage", noted)
+    return seen
+
+
+@pytest.fixture
+def train_nothing(monkeypatch: pytest.MonkeyPatch) -> NoTraining:
+    """``with train_nothing():`` whatever trains a stage fails the test."""
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("trained, and nothing should have been")
+
+    @contextmanager
+    def nothing() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(step, "train_stage", never)
+            yield
+
+    return nothing

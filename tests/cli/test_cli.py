@@ -17,8 +17,10 @@ import pytest
 import torch
 import yaml
 from rich.console import Console
+from tests.conftest import NoTraining
 from tests.scripted_judge import scripted_judge
-from tests.tiny import letter_task, save_tiny
+from tests.tiny import save_tiny
+from tests.writers import write_jsonl, write_task
 
 from lifealign.cli import demo as show
 from lifealign.cli import main as cli
@@ -26,7 +28,6 @@ from lifealign.data.task import name_of_task
 from lifealign.errors import LifeAlignError, LifeError
 from lifealign.experiments import compare
 from lifealign.life import learn as lifelong
-from lifealign.life import step as learning
 from lifealign.life.life import Life
 from lifealign.report.printing import Terminal
 from lifealign.storage import files as storage
@@ -70,23 +71,6 @@ SETTINGS: dict[str, Any] = {
     "preference": STAGE | {"learning_rate": 1e-2},
     "evaluation": {"max_new_tokens": 4},
 }
-
-
-def write_rows(path: Path, rows: list[Any]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def write_task(folder: Path, name: str, good: str, bad: str) -> list[Path]:
-    """Training and held-out rows of a task, as files."""
-    task = letter_task(name, good, bad)
-    return [
-        write_rows(
-            folder / f"{name}{suffix}.jsonl",
-            [{"prompt": one.prompt[0].content, "chosen": one.chosen, "rejected": one.rejected} for one in pairs],
-        )
-        for suffix, pairs in (("", task.train), ("-test", task.test))
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +124,7 @@ def test_a_life_from_init_to_rollback(lifealign: Command, tiny_folder: Path, tmp
     assert (made.code, made.err) == (0, "")
     assert f"bot: a new life on {tiny_folder}, method ER" in made.out and "next: lifealign learn bot" in made.out
     settings = Life.open("bot").config
-    assert (settings.workspace.method.key, settings.model.dtype, settings.sft.learning_rate) == ("er", "float32", 1e-2)
+    assert (settings.method.key, settings.model.dtype, settings.sft.learning_rate) == ("er", "float32", 1e-2)
 
     first = lifealign("learn", "bot", one, "--test", one_test, "--max-words", 3)
     assert (first.code, first.err) == (0, "")
@@ -170,11 +154,11 @@ def test_a_life_from_init_to_rollback(lifealign: Command, tiny_folder: Path, tmp
 
 
 def test_learning_a_file_again_says_that_there_is_nothing_to_do(
-    lifealign: Command, bot: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+    lifealign: Command, bot: Path, made: Path, train_nothing: NoTraining
 ) -> None:
-    monkeypatch.setattr(learning, "train_stage", None)
     before = content(bot)
-    again = lifealign("learn", "bot", made.parent / "one.jsonl", "--test", made.parent / "one-test.jsonl")
+    with train_nothing():
+        again = lifealign("learn", "bot", made.parent / "one.jsonl", "--test", made.parent / "one-test.jsonl")
     assert again.code == 0
     assert "one: already learnt from this data in 01-one; nothing to do" in again.out
     assert content(bot) == before
@@ -182,7 +166,7 @@ def test_learning_a_file_again_says_that_there_is_nothing_to_do(
 
 def test_check_reports_on_a_file_without_a_life(lifealign: Command, tiny_folder: Path, tmp_path: Path) -> None:
     rows = [{"prompt": "p", "chosen": "a", "rejected": "b"}, {"prompt": "p", "chosen": "c", "rejected": "c"}]
-    path = write_rows(tmp_path / "rows.jsonl", rows)
+    path = write_jsonl(tmp_path / "rows.jsonl", rows)
     plain = lifealign("check", path)
     assert (plain.code, plain.err) == (0, "")
     assert "1 usable pair of 2 rows" in plain.out and "1 identical answers (line 2)" in plain.out
@@ -683,7 +667,7 @@ def test_settings_given_on_the_command_line_are_named_as_they_were_given(lifeali
 
 
 def test_every_verb_refuses_what_is_not_a_life(lifealign: Command, tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "rows.jsonl", [GOOD])
+    rows = write_jsonl(tmp_path / "rows.jsonl", [GOOD])
     (tmp_path / "empty").mkdir()
     for name, found in (("nothing", "no such directory"), ("empty", "a directory without life.json")):
         for arguments in (["status", name], ["learn", name, rows], ["rollback", name, "--to", "00-base"]):
@@ -705,7 +689,7 @@ def test_a_life_of_another_format_version_is_refused(lifealign: Command, bot: Pa
 
 
 def test_a_life_whose_base_or_adapter_has_changed_is_refused(lifealign: Command, bot: Path, tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "rows.jsonl", [GOOD])
+    rows = write_jsonl(tmp_path / "rows.jsonl", [GOOD])
     other = save_tiny(tmp_path / "other", seed=1)
     manifest = bot / "life.json"
     honest = manifest.read_text()
@@ -726,7 +710,7 @@ def test_a_life_whose_base_or_adapter_has_changed_is_refused(lifealign: Command,
 
 
 def test_other_mistakes_are_one_line_too(lifealign: Command, bot: Path, tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "rows.jsonl", [GOOD])
+    rows = write_jsonl(tmp_path / "rows.jsonl", [GOOD])
     before = content(tmp_path)
     for arguments, message in [
         (["rollback", "bot", "--to", "07-x"], "bot: found no version '07-x', expected one of: 00-base, 01-one"),
@@ -748,7 +732,7 @@ def test_other_mistakes_are_one_line_too(lifealign: Command, bot: Path, tmp_path
 
 
 def test_text_in_brackets_reaches_the_reader_of_an_error(lifealign: Command, tmp_path: Path) -> None:
-    path = write_rows(tmp_path / "rows[bold].jsonl", [GOOD | {"chosen": ["[red]"]}])
+    path = write_jsonl(tmp_path / "rows[bold].jsonl", [GOOD | {"chosen": ["[red]"]}])
     assert "rows[bold].jsonl:1: chosen[0]: found the string '[red]'" in one_line(lifealign("check", path).err)
 
 
@@ -756,7 +740,7 @@ def test_a_life_on_a_model_named_by_a_relative_path_can_be_used_from_anywhere(
     lifealign: Command, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(tiny_folder, tmp_path / "model")
-    rows = write_rows(tmp_path / "rows.jsonl", [GOOD])
+    rows = write_jsonl(tmp_path / "rows.jsonl", [GOOD])
     assert lifealign("init", "bot", "--model", "model").code == 0
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -822,9 +806,9 @@ def test_the_demo_compares_methods_and_trains_only_what_is_not_there_yet(
     trained: list[str] = []
     learn_step = lifelong.learn_step
 
-    def spied(life: Life, step: Any, progress: Any) -> Any:
-        trained.append(f"{life.config.method.key} {step.name}")
-        return learn_step(life.workspace, step, progress)
+    def spied(work: Any, step: Any, listener: Any) -> Any:
+        trained.append(f"{work.config.method.key} {step.name}")
+        return learn_step(work, step, listener)
 
     monkeypatch.setattr(lifelong, "learn_step", spied)
 
@@ -1134,7 +1118,7 @@ def test_in_a_terminal_that_knows_ascii_only_and_of_files_that_are_not_utf_8(tmp
 
 
 def test_nobody_reads_on_is_no_error(tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "rows.jsonl", [GOOD])
+    rows = write_jsonl(tmp_path / "rows.jsonl", [GOOD])
     environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
     command = [sys.executable, "-m", "lifealign", "check", str(rows)]
     reading, writing = os.pipe()

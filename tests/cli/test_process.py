@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -187,3 +188,14 @@ def test_public_names_are_sorted_and_are_what_their_modules_hold() -> None:
     assert sorted(declared) == [*lifealign.__all__]
     with pytest.raises(AttributeError, match="module 'lifealign' has no attribute 'Live'"):
         _ = lifealign.Live
+
+
+def test_every_public_name_is_documented_and_no_other() -> None:
+    page = (Path(lifealign.__file__).parents[2] / "docs" / "api.md").read_text()
+    listed = [
+        name
+        for line in page.splitlines()
+        if line.startswith("| `")
+        for name in re.findall("`(\\w+)`", line.split("|")[1])
+    ]
+    assert sorted(listed) == [*lifealign.__all__]

@@ -6,10 +6,10 @@ from collections import namedtuple
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
+from tests.conftest import TrainedStage
 from tests.tiny import CHAT_TEMPLATE, letter_task, pair, save_tiny
 
 from lifealign.data.answer_check import AnswerCheck
@@ -18,7 +18,6 @@ from lifealign.data.task import Task
 from lifealign.errors import ConfigError, DataError, LifeAlignError, LifeError
 from lifealign.evaluation.held_out import left_out_text, scorable
 from lifealign.experiments.result_of_life import result_of
-from lifealign.life import step as learning
 from lifealign.life.disk.measurements import held_out_of
 from lifealign.life.life import Life
 from lifealign.model.runtime import Runtime
@@ -41,20 +40,6 @@ def task(*held_out: Pair, check: AnswerCheck | None = None) -> Task:
 
 
 SHORT, LONG = of_length(40, 1), [of_length(300, line) for line in (2, 3, 4)]
-
-
-@pytest.fixture
-def stages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Stages that were trained."""
-    trained: list[str] = []
-    train_stage = learning.train_stage
-
-    def spied(*arguments: Any, **options: Any) -> Any:
-        trained.append(arguments[2].stage)
-        return train_stage(*arguments, **options)
-
-    monkeypatch.setattr(learning, "train_stage", spied)
-    return trained
 
 
 # -- which rows --------------------------------------------------------------------------------------------------------
@@ -88,14 +73,14 @@ def test_a_prompt_needs_positions_for_a_whole_generated_answer(make_runtime: Cal
 
 
 def test_what_is_left_out_is_said_before_training_and_the_number_scored_is_the_number_shown(
-    make_life: MakeLife, stages: list[str]
+    make_life: MakeLife, trained: list[TrainedStage]
 ) -> None:
     life = make_life(data={"max_length": 300})
     heard: list[tuple[str, int]] = []
 
     class Heard(Progress):
         def say(self, text: str) -> None:
-            heard.append((text.strip(), len(stages)))
+            heard.append((text.strip(), len(trained)))
 
     given = task(LONG[0], SHORT, *LONG[1:], check=AnswerCheck(max_words=3))
     life.learn(given, Heard(Console(file=StringIO())))
@@ -141,24 +126,26 @@ def test_answers_and_pairs_are_of_the_same_rows_whatever_the_limits(make_life: M
 # -- refused -----------------------------------------------------------------------------------------------------------
 
 
-def refused(life: Life, stages: list[str], given: Task, error: type[LifeAlignError], message: str) -> None:
+def refused(life: Life, trained: list[TrainedStage], given: Task, error: type[LifeAlignError], message: str) -> None:
     """Learning is refused before anything is trained, and the life is as it was."""
     before = life.directory.manifest.model_copy()
     with pytest.raises(error, match=message):
         life.learn(given)
-    assert stages == [] and Life.open(life.directory.path).directory.manifest == before
+    assert trained == [] and Life.open(life.directory.path).directory.manifest == before
 
 
-def test_held_out_pairs_of_which_none_fits_are_an_error_with_a_way_out(make_life: MakeLife, stages: list[str]) -> None:
+def test_held_out_pairs_of_which_none_fits_are_an_error_with_a_way_out(
+    make_life: MakeLife, trained: list[TrainedStage]
+) -> None:
     message = (
         r"^late\.jsonl:2: prompt: found no room for an answer in max_length = 300 tokens, in all 3 held-out pairs of "
         r"task 'one', expected at least one that can be scored; .*data\.max_length, or learn without held-out pairs$"
     )
-    refused(make_life(data={"max_length": 300}), stages, task(*LONG), DataError, message)
+    refused(make_life(data={"max_length": 300}), trained, task(*LONG), DataError, message)
 
 
 def test_a_held_out_row_that_the_template_refuses_is_found_before_training(
-    make_life: MakeLife, stages: list[str], tmp_path: Path
+    make_life: MakeLife, trained: list[TrainedStage], tmp_path: Path
 ) -> None:
     folder = save_tiny(tmp_path / "strict")
     refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
@@ -167,43 +154,43 @@ def test_a_held_out_row_that_the_template_refuses_is_found_before_training(
     life = make_life(model={"model_name_or_path": str(folder)})
     strange = Pair((Message("system", "Be brief."), Message("user", "q")), "aaa", "bbb", "late.jsonl:7")
     message = r"^late\.jsonl:7: prompt: found a prompt that the model's chat template refuses \(no system role\)"
-    refused(life, stages, task(SHORT, strange), DataError, message)
+    refused(life, trained, task(SHORT, strange), DataError, message)
 
 
 def test_damaged_held_out_pairs_of_an_earlier_task_are_found_before_training(
-    make_life: MakeLife, stages: list[str]
+    make_life: MakeLife, trained: list[TrainedStage]
 ) -> None:
     life = make_life()
     life.learn(ONE)
-    stages.clear()
+    trained.clear()
     path = life.directory.path / "tasks/01-one/one.test.jsonl"
     path.write_bytes(path.read_bytes().replace(b"one 8", b"one 9", 1))
-    refused(life, stages, letter_task("two", "c", "d"), LifeError, r"one\.test\.jsonl: found .* expected")
+    refused(life, trained, letter_task("two", "c", "d"), LifeError, r"one\.test\.jsonl: found .* expected")
 
 
 def test_a_metric_whose_package_is_missing_is_found_before_training(
-    make_life: MakeLife, stages: list[str], monkeypatch: pytest.MonkeyPatch
+    make_life: MakeLife, trained: list[TrainedStage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "jieba", None)
     life = make_life(evaluation={"metrics": ("paper_rouge_l",), "general_text": None})
     chinese = pair("q", "\u4f60\u597d", "no", "late.jsonl:8")
-    refused(life, stages, task(chinese), ConfigError, "found Chinese text and no jieba")
+    refused(life, trained, task(chinese), ConfigError, "found Chinese text and no jieba")
     life.learn(task(SHORT))  # without Chinese nothing is missing
     assert life.scores["paper_rouge_l"].last is not None
 
 
 def test_general_text_without_anything_to_predict_is_found_before_training(
-    make_life: MakeLife, stages: list[str], tmp_path: Path
+    make_life: MakeLife, trained: list[TrainedStage], tmp_path: Path
 ) -> None:
     (tmp_path / "one-letter.txt").write_text("x\n")
     life = make_life(evaluation={"metrics": ("perplexity",), "general_text": str(tmp_path / "one-letter.txt")})
-    refused(life, stages, ONE, DataError, r"one-letter\.txt: found 1 passages of fewer than two tokens")
+    refused(life, trained, ONE, DataError, r"one-letter\.txt: found 1 passages of fewer than two tokens")
 
 
 def test_a_full_disk_is_found_before_training(
-    make_life: MakeLife, stages: list[str], monkeypatch: pytest.MonkeyPatch
+    make_life: MakeLife, trained: list[TrainedStage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     life = make_life()
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1000))
-    refused(life, stages, ONE, LifeError, r"found 0 MB free on the disk, expected at least .* nothing was trained")
+    refused(life, trained, ONE, LifeError, r"found 0 MB free on the disk, expected at least .* nothing was trained")

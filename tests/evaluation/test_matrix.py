@@ -3,6 +3,7 @@
 import pytest
 
 from lifealign.evaluation.matrix import ScoreMatrix, matrices
+from lifealign.life.disk.measurements import Record
 
 # Three tasks, one a step. Rows are time:
 #            a     b     c
@@ -93,12 +94,11 @@ def test_a_hole_in_the_middle_hides_the_best_a_task_ever_was() -> None:
 
 def test_matrices_are_built_of_what_each_step_recorded() -> None:
     steps = [
-        {"scores": {"margin": {"a": 1.0}}, "base": {"margin": {"a": 0.0}}},
-        {
-            "scores": {"margin": {"a": 0.5, "b": 2.0}, "adherence": {"b": 0.75}},
-            "base": {"margin": {"b": 0.1}, "adherence": {"b": 0.25}},
-        },
-        {"scores": {"margin": {"a": 0.5, "b": 2.0}, "adherence": {"b": 0.5}}, "base": {}},
+        Record({"margin": {"a": 1.0}}, {"margin": {"a": 0.0}}),
+        Record(
+            {"margin": {"a": 0.5, "b": 2.0}, "adherence": {"b": 0.75}}, {"margin": {"b": 0.1}, "adherence": {"b": 0.25}}
+        ),
+        Record({"margin": {"a": 0.5, "b": 2.0}, "adherence": {"b": 0.5}}, {}),
     ]
     built = matrices(steps, {"a": 0, "b": 1, "c": 2})  # c has no held-out pairs
     assert list(built) == ["adherence", "margin"]
@@ -122,4 +122,4 @@ def test_matrices_are_built_of_what_each_step_recorded() -> None:
 
 def test_a_stream_that_scored_nothing_has_no_matrices() -> None:
     assert matrices([], {}) == {}
-    assert matrices([{"scores": {}, "base": {}}], {"a": 0}) == {}
+    assert matrices([Record()], {"a": 0}) == {}

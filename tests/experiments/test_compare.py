@@ -26,7 +26,7 @@ from tests.tiny import letter_task, save_tiny
 from lifealign.data.replay import ReplayConfig
 from lifealign.data.suites.paper import ORDERS
 from lifealign.errors import ConfigError, LifeAlignError, LifeError, TrainingError
-from lifealign.experiments import compare
+from lifealign.experiments import compare, executors
 from lifealign.experiments.cells import Cell, cells_of, finished
 from lifealign.experiments.compare import comparison_of, results_of, run_comparison
 from lifealign.experiments.comparison import compare_results
@@ -36,7 +36,6 @@ from lifealign.experiments.run import open_or_create
 from lifealign.experiments.settings import CompareConfig, ExperimentConfig, Variant
 from lifealign.experiments.tasks import load_tasks
 from lifealign.life import learn as lifelong
-from lifealign.life import life as life_module
 from lifealign.life import step as learning
 from lifealign.life.life import Life
 from lifealign.life.settings import LifeConfig
@@ -46,6 +45,7 @@ from lifealign.model.settings import ModelConfig
 from lifealign.report.table_formats import write_tables
 from lifealign.settings.section import build_config, dump_config
 from lifealign.storage import files as storage
+from lifealign.storage.lock import exclusive_lock
 
 Experiment = Callable[..., ExperimentConfig]
 STAGE = {"num_train_epochs": 1, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
@@ -145,22 +145,22 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     learnt_steps: list[str] = []
     learn_step = lifelong.learn_step
 
-    def spied(life: Life, step: Any, progress: Any = None) -> Any:
-        learnt_steps.append(f"{life.directory.path.name} {step.name}")
-        return learn_step(life.workspace, step, progress)
+    def spied(work: Any, step: Any, listener: Any = None) -> Any:
+        learnt_steps.append(f"{work.directory.path.name} {step.name}")
+        return learn_step(work, step, listener)
 
     monkeypatch.setattr(lifelong, "learn_step", spied)
     return learnt_steps
 
 
-def break_training(monkeypatch: pytest.MonkeyPatch, method: str, error: BaseException, from_step: int = 0) -> None:
+def break_training(monkeypatch: pytest.MonkeyPatch, method: str, error: BaseException, from_task: str = "") -> None:
     """Makes one method's preference stage fail."""
     train_stage = learning.train_stage
 
-    def broken(runtime: Any, pairs: Any, objective: Any, config: Any, of: Any, step: Any, **more: Any) -> Any:
-        if (of.key, objective.stage) == (method, "preference") and step.index >= from_step:
+    def broken(runtime: Any, pairs: Any, objective: Any, config: Any, of: Any, task: str, **more: Any) -> Any:
+        if (of.key, objective.stage) == (method, "preference") and from_task in ("", task):
             raise error
-        return train_stage(runtime, pairs, objective, config, of, step, **more)
+        return train_stage(runtime, pairs, objective, config, of, task, **more)
 
     monkeypatch.setattr(learning, "train_stage", broken)
 
@@ -448,7 +448,7 @@ def test_a_finished_cell_is_never_run_again(
     compared: list[Cell], monkeypatch: pytest.MonkeyPatch, steps: list[str]
 ) -> None:
     before = content(compared[0].result.parents[1])
-    monkeypatch.setattr(compare, "run_experiment", None)
+    monkeypatch.setattr(executors, "run_experiment", None)
     lines, failures = run(compared)
     assert lines == ["4 cells, 4 of them finished"] and failures == {} and steps == []
     assert content(compared[0].result.parents[1]) == before
@@ -472,7 +472,7 @@ def test_a_cell_that_was_interrupted_goes_on_where_it_was_and_ends_as_if_nothing
 ) -> None:
     cells = cells_of(experiment(compare=SEVERAL))[:2]
     with monkeypatch.context() as patch:
-        break_training(patch, "er", KeyboardInterrupt(), from_step=1)
+        break_training(patch, "er", KeyboardInterrupt(), from_task="two")
         with pytest.raises(KeyboardInterrupt):
             run(cells)
     assert cells[0].result.exists() and not cells[1].result.exists()
@@ -598,7 +598,7 @@ def test_a_state_that_another_configuration_has_saved_is_refused(
         return cells_of(experiment(compare={"methods": [ewc, "er"]}))
 
     with monkeypatch.context() as patch:
-        break_training(patch, "ewc", KeyboardInterrupt(), from_step=1)
+        break_training(patch, "ewc", KeyboardInterrupt(), from_task="two")
         with pytest.raises(KeyboardInterrupt):
             run(cells_with(1.0))
     cells = cells_with(2.0)
@@ -622,7 +622,7 @@ def test_training_that_goes_wrong_is_the_end_of_its_cell_only(
     cells = cells_of(experiment(compare=PAIR))
     with monkeypatch.context() as patch:
         gone = TrainingError("the loss is nan", task="two", stage="preference", step=3)
-        break_training(patch, "seqft", gone, from_step=1)
+        break_training(patch, "seqft", gone, from_task="two")
         only_the_broken_one_fails(cells, "^task 'two', stage 'preference', optimizer step 3: the loss is nan$")
     assert [version.name for version in Life.open(cells[0].experiment.output_dir).steps] == ["01-one"]
     assert run(cells)[1] == {}
@@ -660,14 +660,14 @@ def test_a_result_that_cannot_be_written_is_written_by_the_next_call(
 def computed(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """By the folder of each life that is lived from here on, the reference log-probabilities it has computed."""
     counts: dict[str, int] = {}
-    run_experiment = compare.run_experiment
+    run_experiment = executors.run_experiment
 
     def counted(*arguments: Any, **more: Any) -> Life:
         life = run_experiment(*arguments, **more)
         counts[life.directory.path.name] = life.workspace.reference.computed
         return life
 
-    monkeypatch.setattr(compare, "run_experiment", counted)
+    monkeypatch.setattr(executors, "run_experiment", counted)
     return counts
 
 
@@ -707,7 +707,7 @@ def test_a_cell_leaves_no_model_behind_and_the_base_as_it_was(
 ) -> None:
     models: list[weakref.ref[Any]] = []
     loaded: list[str] = []
-    run_experiment, load_base = compare.run_experiment, compare.load_base
+    run_experiment, load_base = executors.run_experiment, executors.load_base
 
     def watched(*arguments: Any, **more: Any) -> Life:
         assert [model() for model in models] == [None] * len(models)  # else its memory counts as the next cell's
@@ -719,15 +719,15 @@ def test_a_cell_leaves_no_model_behind_and_the_base_as_it_was(
         loaded.append(settings.model_name_or_path)
         return load_base(settings)
 
-    monkeypatch.setattr(compare, "_base", None)
-    monkeypatch.setattr(compare, "run_experiment", watched)
-    monkeypatch.setattr(compare, "load_base", counted)
-    monkeypatch.setattr(life_module, "load_base", None)
+    monkeypatch.setattr(executors, "_base", None)
+    monkeypatch.setattr(executors, "run_experiment", watched)
+    monkeypatch.setattr(executors, "load_base", counted)
+    monkeypatch.setattr("lifealign.life.workspace.load_base", None)
     cells = cells_of(experiment(compare={"methods": ["l2p", "seqft"]}))
     assert run(cells)[1] == {}
     assert len(models) == 2 and models[-1]() is None
     assert loaded == [str(tiny_folder)]
-    base = compare._base
+    base = executors._base
     assert base is not None
     assert not any("lora" in name for name, _ in base[1].model.named_parameters())
     assert base[1].fingerprint == Life.open(cells[0].experiment.output_dir).workspace.base_fingerprint
@@ -810,15 +810,15 @@ def test_a_process_that_is_killed_from_outside_is_named_as_the_cause(
 STUCK = """
 import sys, time
 from pathlib import Path
-from lifealign import learning, lifelong
+from lifealign.life import step as learning
 
 train_stage = learning.train_stage
 
-def stuck(runtime, pairs, objective, config, method, step, **more):
-    if step.index == 1 and objective.stage == "preference":
+def stuck(runtime, pairs, objective, config, method, task, **more):
+    if task == "two" and objective.stage == "preference":
         Path(sys.argv[1], method.key).touch()
         time.sleep(600)
-    return train_stage(runtime, pairs, objective, config, method, step, **more)
+    return train_stage(runtime, pairs, objective, config, method, task, **more)
 
 learning.train_stage = stuck  # in the processes of the cells too: each of them reads this file
 
@@ -836,7 +836,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 120.0)
 
 
 def is_free(folder: Path) -> bool:
-    with suppress(LifeError), storage.exclusive_lock(folder):
+    with suppress(LifeError), exclusive_lock(folder):
         return True
     return False
 

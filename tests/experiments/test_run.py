@@ -80,7 +80,7 @@ def test_the_result_file_says_what_came_out_and_what_it_took(lived: Life, tiny_f
     assert result.seed == 42 and result.settings == lived.config.model_dump(mode="json")
     assert result.environment.keys() == {"torch", "transformers", "peft"}
     assert result.base.model_name_or_path == str(tiny_folder)
-    assert result.base.fingerprint == lived.base_fingerprint
+    assert result.base.fingerprint == lived.workspace.base_fingerprint
     assert written["scores"] == {metric: matrix.as_dict() for metric, matrix in lived.scores.items()}
     assert written["general_text"] == [record.general for record in lived.records]
     assert [(step.name, step.replayed_pairs, step.left_out) for step in result.steps] == [

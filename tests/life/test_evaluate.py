@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 
 import pytest
+from tests.conftest import NoTraining
 from tests.tiny import letter_task
 
 from lifealign.data.answer_check import AnswerCheck
@@ -249,19 +250,14 @@ def test_what_cannot_be_measured_is_said_before_anything_is(life: Life, make_lif
 
 
 def test_other_general_text_than_before_is_refused_before_anything_is_trained(
-    make_life: MakeLife, tmp_path: Path, general_text: str, monkeypatch: pytest.MonkeyPatch
+    make_life: MakeLife, general_text: str, train_nothing: NoTraining
 ) -> None:
     life = make_life(evaluation={"metrics": ("perplexity",), "general_text": general_text})
     life.learn(ONE)
     Path(general_text).write_text("Another text.")
 
-    def never(*_: Any, **__: Any) -> Never:
-        raise AssertionError("trained")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("lifealign.life.step.train_stage", never)
-        with pytest.raises(ConfigError, match="found another text than at the last step"):
-            life.learn(TWO)
+    with train_nothing(), pytest.raises(ConfigError, match="found another text than at the last step"):
+        life.learn(TWO)
     measured(life, ["perplexity"], replace=True)
     life.learn(TWO)
     first, second = (record.general for record in read_records(life.directory))

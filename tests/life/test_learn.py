@@ -20,18 +20,17 @@ import pytest
 import torch
 import yaml
 from rich.console import Console
+from tests.conftest import TrainedStage
 from tests.tiny import letter_task
 
 from lifealign.data.answer_check import AnswerCheck
 from lifealign.data.task import Task
 from lifealign.errors import LifeError
 from lifealign.life import learn as lifelong
-from lifealign.life import step as learning
 from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.life.settings import derive_seed
-from lifealign.model.tokens import TokenizedPair
 from lifealign.report.progress import Progress
 from lifealign.storage import files as storage
 
@@ -187,7 +186,7 @@ def test_a_stream_interrupted_in_its_second_task_ends_as_if_it_had_not_been(
 
 KILLED = """
 import os, signal, sys
-from lifealign import storage
+from lifealign.storage import files as storage
 from lifealign.report.progress import Progress
 
 def die():
@@ -306,57 +305,41 @@ def test_seeds_of_different_purposes_are_different_and_always_the_same() -> None
 # -- replay and reference ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def trained_on(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
-    """What every stage was trained on: the step's name, and the sources of its pairs."""
-    seen: list[tuple[str, list[str]]] = []
-    train_stage = learning.train_stage
-
-    def spied(runtime: Any, pairs: Sequence[TokenizedPair], objective: Any, *rest: Any, **options: Any) -> Any:
-        seen.append((rest[2].name, [pair.source for pair in pairs]))
-        return train_stage(runtime, pairs, objective, *rest, **options)
-
-    monkeypatch.setattr(learning, "train_stage", spied)
-    return seen
-
-
 def names(sources: Sequence[str]) -> list[str]:
     return [source.split(":")[0] for source in sources]
 
 
 def test_a_task_is_mixed_with_a_fifth_of_each_earlier_one_and_never_with_itself(
-    make_life: MakeLife, trained_on: list[tuple[str, list[str]]]
+    make_life: MakeLife, trained: list[TrainedStage]
 ) -> None:
     life = make_life()
     three = letter_task("three", "e", "f", train=10)
     run_stream(life.workspace, [ONE, TWO, three])
     life.rollback("02-two")
     life.learn(three)
-    for number, (step, sources) in enumerate(trained_on):
-        assert len(set(sources)) == len(sources)
-        counts = {name: names(sources).count(name) for name in ("one", "two", "three")}
+    for number, stage in enumerate(trained):
+        assert len(set(stage.sources)) == len(stage.sources)
+        counts = {name: names(stage.sources).count(name) for name in ("one", "two", "three")}
         expected = [(8, 0, 0), (1, 8, 0), (1, 1, 10), (1, 1, 10)][number // 2]  # a fifth of 8, rounded down; two stages
-        assert counts == dict(zip(counts, expected, strict=True)), step
+        assert counts == dict(zip(counts, expected, strict=True)), stage.task
     for version, replayed in (("01-one", 0), ("02-two", 1), ("03-three", 2)):
         assert life.directory.json(f"tasks/{version}/training.json")["replayed_pairs"] == replayed
 
 
 def test_a_pair_that_is_both_new_and_remembered_is_trained_once(
-    make_life: MakeLife, trained_on: list[tuple[str, list[str]]]
+    make_life: MakeLife, trained: list[TrainedStage]
 ) -> None:
     life = make_life(replay={"fraction": 1.0})
     again = Task("again", (*ONE.train[:3], *TWO.train[:2]))
     run_stream(life.workspace, [ONE, again])
-    assert sorted(trained_on[-1][1]) == sorted([*(f"one:{n}" for n in range(8)), "two:0", "two:1"])
+    assert sorted(trained[-1].sources) == sorted([*(f"one:{n}" for n in range(8)), "two:0", "two:1"])
     assert life.directory.json("tasks/02-again/training.json")["replayed_pairs"] == 5
 
 
-def test_methods_without_replay_see_the_new_task_alone(
-    make_life: MakeLife, trained_on: list[tuple[str, list[str]]]
-) -> None:
+def test_methods_without_replay_see_the_new_task_alone(make_life: MakeLife, trained: list[TrainedStage]) -> None:
     run_stream(make_life(method="seqft"), [ONE, TWO])
     run_stream(make_life(replay={"capacity": 0}), [ONE, TWO])
-    assert [set(names(sources)) for _, sources in trained_on] == [{"one"}, {"one"}, {"two"}, {"two"}] * 2
+    assert [set(names(stage.sources)) for stage in trained] == [{"one"}, {"one"}, {"two"}, {"two"}] * 2
 
 
 def test_the_reference_is_computed_once_per_pair_and_life(make_life: MakeLife) -> None:
@@ -415,7 +398,7 @@ def test_reasoning_that_is_taken_off_the_data_is_said_once_with_its_count(make_l
     thought = [replace(row, chosen=f"<think>\nhm\n</think>\n\n{row.chosen}") for row in task.train[:3]]
     only = replace(task.train[3], rejected="<think>cut")
     console = Console(file=io.StringIO(), width=200)
-    make_life().learn(replace(task, train=(*thought, only, *task.train[4:])), progress=Progress(console))
+    make_life().learn(replace(task, train=(*thought, only, *task.train[4:])), listener=Progress(console))
     lines = [line for line in console.file.getvalue().splitlines() if "reasoning" in line]
     assert lines == [
         "  reasoning taken off 4 of 16 answers, 1 of them nothing else, whose pairs are left out; "

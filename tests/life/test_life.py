@@ -13,13 +13,13 @@ from typing import Any, Never
 import pytest
 import torch
 from peft import PeftConfig, PeftModel
+from tests.conftest import NoTraining
 from tests.tiny import letter_task, save_tiny
 from transformers import LlamaForCausalLM
 
 from lifealign.data.answer_check import AnswerCheck
 from lifealign.data.task import Task
 from lifealign.errors import ConfigError, LifeError, ModelError, TrainingError
-from lifealign.life import step as learning
 from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.disk.manifest import Manifest
 from lifealign.life.disk.measurements import write_scores
@@ -28,6 +28,7 @@ from lifealign.life.settings import LifeConfig
 from lifealign.model.adapter import read_adapter
 from lifealign.settings.section import build_config
 from lifealign.storage import files as storage
+from lifealign.storage.tensors import read_tensors
 from lifealign.training.objectives import PreferenceObjective, SupervisedObjective
 
 MakeLife = Callable[..., Life]
@@ -39,7 +40,7 @@ IDS = torch.tensor([[256, 10, 20, 30, 40, 50]])
 
 HOLD = """
 import sys
-from lifealign.storage.files import exclusive_lock
+from lifealign.storage.lock import exclusive_lock
 with exclusive_lock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
@@ -235,7 +236,7 @@ def test_the_adapter_is_plain_lora(learnt: Path, tiny_folder: Path) -> None:
     assert sorted(config.target_modules) == ["q_proj", "v_proj"]
     assert config.base_model_name_or_path == str(tiny_folder)
     assert (config.task_type, config.inference_mode) == ("CAUSAL_LM", True)
-    tensors = storage.read_tensors(learnt / "versions" / "02-two" / "adapter_model.safetensors")
+    tensors = read_tensors(learnt / "versions" / "02-two" / "adapter_model.safetensors")
     # 2 layers x (q_proj 32 -> 32, v_proj 32 -> 16: two of four heads), rank 4 after every step
     shapes = {tuple(name.split(".")[-3:-1]): tuple(tensor.shape) for name, tensor in tensors.items()}
     assert len(tensors) == 8
@@ -412,13 +413,11 @@ def test_what_is_damaged_is_not_learnt_from(copied: Path, kind: str) -> None:
 # -- learning again, rolling back --------------------------------------------------------------------------------------
 
 
-def test_a_task_learnt_again_from_the_same_data_is_not_trained_again(
-    copied: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(learning, "train_stage", None)
+def test_a_task_learnt_again_from_the_same_data_is_not_trained_again(copied: Path, train_nothing: NoTraining) -> None:
     before = everything(copied)
     life = Life.open(copied)
-    assert life.learn(ONE).name == "01-one" and life.learn(TWO).name == "02-two"
+    with train_nothing():
+        assert life.learn(ONE).name == "01-one" and life.learn(TWO).name == "02-two"
     assert everything(copied) == before
 
 
@@ -452,13 +451,15 @@ def test_rollback_forgets_later_versions_with_all_they_brought(copied: Path) -> 
     life.rollback("01-one")
     for seen in (life, Life.open(copied)):
         assert [version.name for version in seen.versions] == ["00-base", "01-one"]
-        assert set(seen.replay.tasks) == {"one"} and len(seen.memory.updates) == 1
+        assert set(seen.workspace.replay.tasks) == {"one"} and len(seen.workspace.memory.updates) == 1
         assert "adherence" not in seen.scores  # only the second task had a check
         assert [dict(row).keys() for row in seen.scores["margin"].rows] == [{"one"}]
         assert all(
             torch.equal(a, b)
             for a, b in zip(
-                read_adapter(seen.runtime.model).values(), read_adapter_of(seen.directory).values(), strict=True
+                read_adapter(seen.workspace.runtime.model).values(),
+                read_adapter_of(seen.directory).values(),
+                strict=True,
             )
         )
     assert not [name for name in everything(copied, cache=False) if "two" in name]
@@ -606,7 +607,7 @@ def test_scores_that_could_not_be_written_after_the_commit_are_written_by_the_ne
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Life, "write_scores", refused)
+        patch.setattr("lifealign.life.commit.write_scores", refused)
         with pytest.raises(OSError, match="disk full"):
             life.learn(TWO)
     Life.open(copied).learn(TWO)
@@ -639,7 +640,7 @@ def test_leftovers_of_a_killed_run_are_cleared_and_nothing_else_is(copied: Path)
 
 
 def test_a_second_process_is_refused_with_the_first_ones_number(copied: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(Path(storage.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(storage.__file__).parents[2])}
     command = [sys.executable, "-c", HOLD, str(copied)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as holder:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.conftest import Lived
 from tests.tiny import letter_task
 
 from lifealign import methods
@@ -18,7 +19,7 @@ from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.memory.update import Adapter
-from lifealign.methods import METHODS
+from lifealign.methods import FACTS, METHODS
 from lifealign.methods.base import Method
 from lifealign.model.tokens import TokenizedPair
 
@@ -49,13 +50,11 @@ def differs(one: Adapter, other: Adapter) -> bool:
 
 
 @pytest.fixture
-def live(make_life) -> Callable[..., Life]:
-    """A life of two tasks."""
+def live(lived: Lived) -> Callable[..., Life]:
+    """A life of two tasks, lived once for all tests; they only look at it."""
 
     def make(method: str, tasks: Sequence[Task] = (FIRST, SECOND), **options: Any) -> Life:
-        life = make_life(method={"name": method, **options})
-        run_stream(life.workspace, tasks)
-        return life
+        return lived(tasks, method={"name": method, **options})
 
     return make
 
@@ -73,7 +72,8 @@ def test_every_task_moves_every_factor(live, method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_seed_repeats_bit_for_bit_and_the_run_resumes_into_the_same(live, make_life, method: str) -> None:
-    one, again = live(method), live(method)
+    one, again = live(method), make_life(method={"name": method})
+    run_stream(again.workspace, (FIRST, SECOND))
     assert not differs(read_adapter_of(one.directory), read_adapter_of(again.directory))
     assert one.scores == again.scores
     if method == "mtl":
@@ -101,7 +101,7 @@ def test_a_saved_life_loads_with_the_same_logits(live, method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_state_makes_the_round_trip(live, method: str) -> None:
-    state = live(method).method.state()
+    state = live(method).workspace.method.state()
     fresh = METHODS[method]()
     fresh.load_state(state)
     again = fresh.state()
@@ -111,18 +111,25 @@ def test_a_state_makes_the_round_trip(live, method: str) -> None:
 
 
 def test_the_list_and_the_folder_agree() -> None:
-    files = {module.name for module in pkgutil.iter_modules(methods.__path__)} - {"base"}
+    files = {module.name for module in pkgutil.iter_modules(methods.__path__)} - {"base", "gradients"}
     assert set(METHODS) == files
     for key, method in METHODS.items():
         assert method.key == key
         assert method.__module__ == f"lifealign.methods.{key}"
-        assert method.title
+        facts = FACTS[key]
+        assert (method.title, method.one_model) == (facts.title, facts.one_model)
         defined = [
             value
             for value in vars(importlib.import_module(method.__module__)).values()
             if isinstance(value, type) and issubclass(value, Method) and value.__module__ == method.__module__
         ]
         assert defined == [method]  # one file, one class
+
+
+@pytest.mark.parametrize(("method", "option"), [*((key, None) for key in METHODS), *OPTIONS])
+def test_what_is_known_of_a_method_without_its_code_is_what_the_code_says(method: str, option: str | None) -> None:
+    options = METHODS[method]().model_dump() | ({} if option is None else {option: OTHER[method][option]})
+    assert FACTS[method].keeps_updates(options) == METHODS[method](**options).keeps_updates
 
 
 def test_every_option_is_in_this_exam() -> None:

@@ -6,22 +6,21 @@ from typing import Any
 
 import pytest
 import torch
+from tests.conftest import Lived, TrainedStage
 from tests.tiny import letter_task
 
-from lifealign.life import step as learning
 from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.memory.update import Adapter
 from lifealign.methods.er import ER
 from lifealign.methods.lifealign import LifeAlign
-from lifealign.model.tokens import TokenizedPair
 
 STREAM = [letter_task("first", "x", "y"), letter_task("second", "y", "x"), letter_task("third", "z", "x")]
 NO_REPLAY = {"fraction": 0.2, "capacity": 0}
 
 
-def lived(make_life: Any, method: dict[str, Any], **sections: Any) -> Life:
+def live(make_life: Any, method: dict[str, Any], **sections: Any) -> Life:
     life = make_life(method=method, **sections)
     run_stream(life.workspace, STREAM)
     return life
@@ -32,8 +31,8 @@ def equal(one: Adapter, other: Adapter) -> bool:
 
 
 @pytest.fixture
-def seqft(make_life) -> Life:
-    return lived(make_life, {"name": "seqft"})
+def seqft(lived: Lived) -> Life:
+    return lived(STREAM, method={"name": "seqft"})
 
 
 @pytest.mark.parametrize(
@@ -50,7 +49,7 @@ def seqft(make_life) -> Life:
     ids=["er", "lifealign", "lifealign per stage", "gem", "agem", "ewc", "cppo"],
 )
 def test_at_its_limits_a_method_is_seqft_bit_for_bit(make_life, seqft: Life, method: dict[str, Any]) -> None:
-    life = lived(make_life, method, replay=NO_REPLAY)
+    life = live(make_life, method, replay=NO_REPLAY)
     for version in seqft.versions:
         assert equal(read_adapter_of(life.directory, version.name), read_adapter_of(seqft.directory, version.name)), (
             version.name
@@ -70,12 +69,14 @@ def test_at_its_limits_a_method_is_seqft_bit_for_bit(make_life, seqft: Life, met
 )
 def test_every_part_of_a_method_alone_is_not_seqft(make_life, seqft: Life, method: dict[str, Any]) -> None:
     replay = None if method["name"] == "er" else NO_REPLAY
-    assert not equal(lived(make_life, method, replay=replay).adapter(), read_adapter_of(seqft.directory))
+    assert not equal(
+        read_adapter_of(live(make_life, method, replay=replay).directory), read_adapter_of(seqft.directory)
+    )
 
 
 def test_lifealign_without_its_two_parts_is_er_bit_for_bit(make_life) -> None:
     neither = {"name": "lifealign", "energy_kept": 1.0, "overlap_kept": 1.0, "focal_exponent": 0.0}
-    one, other = lived(make_life, neither), lived(make_life, {"name": "er"})
+    one, other = live(make_life, neither), live(make_life, {"name": "er"})
     for version in one.versions:
         assert equal(read_adapter_of(one.directory, version.name), read_adapter_of(other.directory, version.name)), (
             version.name
@@ -91,7 +92,7 @@ def test_the_figures_of_seqft_say_that_nothing_was_taken_away(seqft: Life) -> No
 
 def test_the_three_places_to_consolidate_differ_and_remember_one_two_and_one_updates_a_task(make_life) -> None:
     lives = {
-        place: lived(make_life, {"name": "lifealign", "consolidate_at": place})
+        place: live(make_life, {"name": "lifealign", "consolidate_at": place})
         for place in ("task", "stage", "preference")
     }
     assert {place: len(life.workspace.memory.updates) for place, life in lives.items()} == {
@@ -112,7 +113,7 @@ def test_the_three_places_to_consolidate_differ_and_remember_one_two_and_one_upd
 
 
 def test_a_refined_update_is_orthogonal_to_history_when_no_overlap_is_kept(make_life) -> None:
-    life = lived(make_life, {"name": "lifealign", "overlap_kept": 0.0})
+    life = live(make_life, {"name": "lifealign", "overlap_kept": 0.0})
     first, second, third = life.workspace.memory.updates
     for name in first:
         for one, other in ((first, second), (first, third), (second, third)):
@@ -121,7 +122,7 @@ def test_a_refined_update_is_orthogonal_to_history_when_no_overlap_is_kept(make_
 
 
 def test_memory_plus_the_untrained_adapter_is_the_adapter(make_life) -> None:
-    life = lived(make_life, {"name": "lifealign", "consolidate_at": "stage"})
+    life = live(make_life, {"name": "lifealign", "consolidate_at": "stage"})
     total = read_adapter_of(life.directory, "00-base")
     for update in life.workspace.memory.updates:
         total = {name: factor + update[name] for name, factor in total.items()}
@@ -129,20 +130,12 @@ def test_memory_plus_the_untrained_adapter_is_the_adapter(make_life) -> None:
         torch.testing.assert_close(total[name], factor, rtol=1e-5, atol=1e-7)
 
 
-def test_replay_really_mixes_and_seqft_does_not(make_life, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained: list[set[str]] = []
-    train_stage = learning.train_stage
-
-    def spy(runtime: Any, pairs: list[TokenizedPair], *rest: Any, **named: Any) -> Any:
-        trained.append({pair.key for pair in pairs})
-        return train_stage(runtime, pairs, *rest, **named)
-
-    monkeypatch.setattr(learning, "train_stage", spy)
+def test_replay_really_mixes_and_seqft_does_not(make_life, trained: list[TrainedStage]) -> None:
     own = [{pair.key for pair in task.train} for task in STREAM]
     for method, remembered in (("er", 2), ("seqft", 0)):
         trained.clear()
-        lived(make_life, {"name": method}, **({"replay": {"fraction": 0.25}} if method == "er" else {}))
-        sft, preference = trained[0::2], trained[1::2]
+        live(make_life, {"name": method}, **({"replay": {"fraction": 0.25}} if method == "er" else {}))
+        sft, preference = ([stage.keys for stage in trained[first::2]] for first in (0, 1))
         assert sft == preference
         assert sft[0] == own[0]
         assert sft[1] >= own[1]

@@ -258,8 +258,8 @@ def test_shared_prompts_asked_for_by_hand_are_refused_where_they_are_not_exact(t
 
 
 def test_shared_prompts_may_be_switched_off_where_they_are_exact(tiny_folder: Path, tmp_path: Path) -> None:
-    assert life_on(tiny_folder, tmp_path / "auto").runtime.share_prefix
-    assert not life_on(tiny_folder, tmp_path / "off", share_prefix=False).runtime.share_prefix
+    assert life_on(tiny_folder, tmp_path / "auto").workspace.runtime.share_prefix
+    assert not life_on(tiny_folder, tmp_path / "off", share_prefix=False).workspace.runtime.share_prefix
 
 
 def test_fewer_positions_than_the_longest_row_are_refused_before_anything_is_made(

@@ -15,20 +15,22 @@ import torch
 
 from lifealign.errors import LifeError, Unsynced
 from lifealign.storage import files as storage
+from lifealign.storage.lock import LOCK_HOLDER, exclusive_lock
+from lifealign.storage.tensors import read_tensors, write_tensors
 
 HOLD = """
 import sys
-from lifealign.storage.files import exclusive_lock
+from lifealign.storage.lock import exclusive_lock
 with exclusive_lock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """
 WRITE = """
 import sys, torch
-from lifealign import storage
+from lifealign.storage.tensors import write_tensors
 names = ["b", "a", "d", "c"]
 tensors = {name: torch.full((2, 3), 1.0 * number) for number, name in enumerate(names)}
-storage.write_tensors(sys.argv[1], tensors)
+write_tensors(sys.argv[1], tensors)
 """
 
 
@@ -78,8 +80,8 @@ def test_tensors_come_back(tmp_path: Path, dtype: torch.dtype) -> None:
     whole = torch.arange(12).reshape(3, 4).to(dtype)
     tensors = {"transposed": whole.T, "empty": torch.zeros(0, dtype=dtype), "scalar": torch.tensor(1, dtype=dtype)}
     path = tmp_path / "memory.safetensors"
-    storage.write_tensors(path, tensors)
-    found = storage.read_tensors(path)
+    write_tensors(path, tensors)
+    found = read_tensors(path)
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensors[name]) and found[name].dtype == dtype for name in tensors)
 
@@ -87,10 +89,10 @@ def test_tensors_come_back(tmp_path: Path, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_tensor_that_is_not_finite_is_refused_by_name(tmp_path: Path, value: float) -> None:
     path = tmp_path / "a.safetensors"
-    storage.write_tensors(path, {"lora_A": torch.ones(2)})
+    write_tensors(path, {"lora_A": torch.ones(2)})
     with pytest.raises(LifeError, match=r"a\.safetensors: tensor 'lora_B': found 1 values that are NaN or infinite"):
-        storage.write_tensors(path, {"lora_A": torch.zeros(2), "lora_B": torch.tensor([1.0, value])})
-    assert torch.equal(storage.read_tensors(path)["lora_A"], torch.ones(2))
+        write_tensors(path, {"lora_A": torch.zeros(2), "lora_B": torch.tensor([1.0, value])})
+    assert torch.equal(read_tensors(path)["lora_A"], torch.ones(2))
 
 
 def test_the_same_tensors_give_the_same_bytes_in_every_process(tmp_path: Path) -> None:
@@ -292,7 +294,7 @@ def test_damaged_json_is_named_with_line_and_column(tmp_path: Path) -> None:
 
 def test_every_truncation_and_every_flipped_bit_is_seen(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    storage.write_tensors(path, {"a": torch.arange(4.0)})
+    write_tensors(path, {"a": torch.arange(4.0)})
     whole, record = path.read_bytes(), storage.file_record(path)
     assert record["size"] == len(whole)
     storage.verify_file(path, json.loads(json.dumps(record)))
@@ -306,25 +308,25 @@ def test_every_truncation_and_every_flipped_bit_is_seen(tmp_path: Path) -> None:
         assert message.startswith(f"{path}: found {len(content)} bytes") and record["sha256"] in message
     path.write_bytes(whole[:20])
     with pytest.raises(LifeError, match="no valid safetensors file"):
-        storage.read_tensors(path)
+        read_tensors(path)
 
 
 def test_a_second_process_is_refused_by_the_first_ones_pid(tmp_path: Path) -> None:
-    with storage.exclusive_lock(tmp_path):
+    with exclusive_lock(tmp_path):
         second = start(HOLD, tmp_path)
         error = second.communicate(timeout=60)[1]
     assert second.returncode == 1
     assert f"LifeError: {tmp_path}: found in use by process {os.getpid()} on " in error
-    with storage.exclusive_lock(tmp_path):
+    with exclusive_lock(tmp_path):
         pass
 
 
 def test_a_second_time_in_this_process_is_refused(tmp_path: Path) -> None:
-    with storage.exclusive_lock(tmp_path):
+    with exclusive_lock(tmp_path):
         for directory in (tmp_path, tmp_path / ".." / tmp_path.name):
-            with pytest.raises(LifeError, match=f"in use by process {os.getpid()}"), storage.exclusive_lock(directory):
+            with pytest.raises(LifeError, match=f"in use by process {os.getpid()}"), exclusive_lock(directory):
                 pass
-        (tmp_path / storage.LOCK_HOLDER).unlink()
+        (tmp_path / LOCK_HOLDER).unlink()
         junk = ["", "{", "[" * 100_000, "[]", "3", "{}", '{"pid": "1", "host": "h"}', '{"pid": 1, "host": 2}']
         junk += [
             '{"pid": 1, "host": "\\u001b[2J"}',
@@ -333,28 +335,28 @@ def test_a_second_time_in_this_process_is_refused(tmp_path: Path) -> None:
         ]
         for content in (None, *junk):
             if content is not None:
-                (tmp_path / storage.LOCK_HOLDER).write_text(content)
-            with pytest.raises(LifeError, match="in use by another process"), storage.exclusive_lock(tmp_path):
+                (tmp_path / LOCK_HOLDER).write_text(content)
+            with pytest.raises(LifeError, match="in use by another process"), exclusive_lock(tmp_path):
                 pass
-        (tmp_path / storage.LOCK_HOLDER).unlink()
-        os.mkfifo(tmp_path / storage.LOCK_HOLDER)
-        with pytest.raises(LifeError, match="in use by another process"), storage.exclusive_lock(tmp_path):
+        (tmp_path / LOCK_HOLDER).unlink()
+        os.mkfifo(tmp_path / LOCK_HOLDER)
+        with pytest.raises(LifeError, match="in use by another process"), exclusive_lock(tmp_path):
             pass
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     first = start(HOLD, tmp_path)
     assert first.stdout and first.stdout.readline() == "held\n"
-    with pytest.raises(LifeError, match=f"in use by process {first.pid}"), storage.exclusive_lock(tmp_path):
+    with pytest.raises(LifeError, match=f"in use by process {first.pid}"), exclusive_lock(tmp_path):
         pass
     first.send_signal(signal.SIGKILL)
     first.communicate(timeout=60)
-    with storage.exclusive_lock(tmp_path):
-        assert storage.read_json(tmp_path / storage.LOCK_HOLDER)["pid"] == os.getpid()
+    with exclusive_lock(tmp_path):
+        assert storage.read_json(tmp_path / LOCK_HOLDER)["pid"] == os.getpid()
 
 
 def test_the_lock_is_released_when_the_work_fails(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), storage.exclusive_lock(tmp_path):
+    with pytest.raises(ZeroDivisionError), exclusive_lock(tmp_path):
         _ = 1 / 0
-    with storage.exclusive_lock(tmp_path):
+    with exclusive_lock(tmp_path):
         pass

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lifealign.errors import TrainingError
 from lifealign.memory.update import Adapter
-from lifealign.methods.base import Method, Step
+from lifealign.methods.base import Method
 from lifealign.methods.seqft import SeqFT
 from lifealign.model.adapter import read_adapter, trainable_parameters, write_adapter
 from lifealign.model.runtime import Runtime
@@ -25,7 +25,6 @@ from lifealign.training.settings import PreferenceConfig, SFTConfig, StageConfig
 from lifealign.training.stage import LogRow, train_stage
 
 TASK = letter_task("letters", "x", "y")
-STEP = Step(0, (TASK,))
 SMALL = {"learning_rate": 1e-2, "num_train_epochs": 1, "warmup_ratio": 0.0}
 SMALL |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
 STAGES = ["sft", "preference"]
@@ -61,7 +60,7 @@ def train(
     **changes: Any,
 ) -> tuple[Adapter, list[LogRow]]:
     goal = objective(runtime, stage, pairs)
-    log = train_stage(runtime, pairs, goal, settings(stage, **changes), method or SeqFT(), STEP, seed=seed)
+    log = train_stage(runtime, pairs, goal, settings(stage, **changes), method or SeqFT(), TASK.name, seed=seed)
     return read_adapter(runtime.model), log
 
 
@@ -130,9 +129,9 @@ def test_progress_sees_every_row(make_runtime, pairs: list[TokenizedPair]) -> No
         goal,
         settings("preference"),
         SeqFT(),
-        STEP,
+        TASK.name,
         seed=1,
-        progress=Recorder(),  # type: ignore[arg-type]
+        listeners=[Recorder()],
     )
     assert seen == [("preference", 1, 2, log[0]), ("preference", 2, 2, log[1])]
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from accelerate.tracking import TensorBoardTracker
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.conftest import NoTraining
 from tests.tiny import letter_task
 
 from lifealign.errors import ConfigError, TrainingError
@@ -56,7 +57,7 @@ def test_logs_of_steps_that_are_gone_go_too(make_life: MakeLife, monkeypatch: py
     life.rollback("01-one")
     assert [folder.name for folder in (life.directory.path / "logs").iterdir()] == ["01-one"]
     with monkeypatch.context() as patch:
-        patch.setattr("lifealign.life.step.Learning.evaluate", None)  # killed after training, as far as the logs go
+        patch.setattr("lifealign.life.learn.score", None)  # killed after training, as far as the logs go
         with pytest.raises(TypeError):
             life.learn(TWO)
     life.learn(TWO)
@@ -76,12 +77,14 @@ def test_without_trackers_nothing_is_written_and_with_them_nothing_else_is_learn
 
 
 def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_trained(
-    make_life: MakeLife, monkeypatch: pytest.MonkeyPatch
+    make_life: MakeLife, monkeypatch: pytest.MonkeyPatch, train_nothing: NoTraining
 ) -> None:
     monkeypatch.setattr(trackers, "get_available_trackers", list)
     life = make_life(report_to="wandb")
-    monkeypatch.setattr("lifealign.life.step.train_stage", None)
-    with pytest.raises(ConfigError, match="report_to: found wandb, which is not installed; `pip install wandb`"):
+    with (
+        train_nothing(),
+        pytest.raises(ConfigError, match="report_to: found wandb, which is not installed; `pip install wandb`"),
+    ):
         life.learn(ONE)
     assert life.steps == []
 

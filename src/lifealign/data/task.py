@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
+from lifealign.data.clean import read_split
 from lifealign.data.pair import Pair
 from lifealign.errors import ConfigError
 
@@ -72,8 +73,6 @@ class Task:
             DataError: If a file is missing, empty, malformed, or has no usable pair, or every training prompt is held
                 out.
         """
-        from lifealign.data.clean import read_split
-
         return cls(name, *read_split(train, test), check)
 
     from_jsonl = from_files

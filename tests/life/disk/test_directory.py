@@ -17,6 +17,7 @@ from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.manifest import BaseRecord, Manifest, TaskRecord
 from lifealign.storage import files as storage
 from lifealign.storage.inside import below, inside
+from lifealign.storage.lock import LOCK_HOLDER
 
 FOLDERS = ("versions", "memory", "replay", "tasks", "logs", "cache")
 CHECK = {"max_words": 3, "min_words": 1, "matches": [], "lacks": ["\n"]}
@@ -89,7 +90,7 @@ def test_a_folder_that_is_a_link_is_refused_before_anything_is_touched(
     life: LifeDirectory, tmp_path: Path, folder: str
 ) -> None:
     outside = linked(life.path / folder, tmp_path / "outside")
-    (life.path / storage.LOCK_HOLDER).unlink()
+    (life.path / LOCK_HOLDER).unlink()
     before, there = content(tmp_path), sorted(life.path.iterdir())
     refused = pytest.raises(LifeError, match=rf"life/{folder}: found a symbolic link, expected what belongs to the li")
     with refused, opened(life).lock():
