@@ -796,7 +796,7 @@ def test_a_process_that_is_killed_from_outside_is_named_as_the_cause(
 ) -> None:
     cells = cells_of(experiment(compare={"methods": ["seqft", "er", "stl"]}))
     with monkeypatch.context() as patch:
-        patch.setattr(compare, "ProcessPoolExecutor", Pool)
+        patch.setattr(executors, "ProcessPoolExecutor", Pool)
         lines, failures = run(cells, jobs=2)
         assert Pool.given_up is False
     assert failures.keys() == {"ER, stream, seed 42", "STL, stream, seed 42"}
@@ -879,7 +879,7 @@ def test_who_gives_up_does_not_wait_for_the_cells_that_are_running(
             raise KeyboardInterrupt
 
     cells = cells_of(experiment(compare=PAIR))
-    monkeypatch.setattr(compare, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(executors, "ProcessPoolExecutor", Pool)
     monkeypatch.setattr(Pool, "given_up", None)
     with pytest.raises(KeyboardInterrupt) as error:
         run_comparison(cells, jobs=2, say=interrupted)
