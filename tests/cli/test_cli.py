@@ -23,6 +23,7 @@ from tests.tiny import save_tiny
 from tests.writers import write_jsonl, write_task
 
 from lifealign.cli import demo as show
+from lifealign.cli import lives, measure, options, streams
 from lifealign.cli import main as cli
 from lifealign.data.task import name_of_task
 from lifealign.errors import LifeAlignError, LifeError
@@ -46,7 +47,9 @@ Command = Callable[..., Result]
 def lifealign(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Command]:
     """Runs the command line in this process, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "console", Terminal(width=160))
+    console = Terminal(width=160)
+    for module in (options, lives, measure, streams):
+        monkeypatch.setattr(module, "console", console)
     levels = {name: logging.getLogger(name).level for name in ("py.warnings", "lifealign")}
 
     def command(*arguments: object) -> Result:
