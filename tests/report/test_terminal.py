@@ -1,11 +1,9 @@
 """Tables on the terminal: shares in per cent, nothing where nothing was measured, text of others shown as it is."""
 
-import pytest
 from rich.console import Console, RenderableType
 from rich.text import Text
 
 from lifealign.evaluation.matrix import ScoreMatrix
-from lifealign.evaluation.metrics import number_text
 from lifealign.report.terminal import SUMMARY, answers_table, comparison_table, matrix_table, summary_line
 
 MATRIX = ScoreMatrix(
@@ -28,28 +26,6 @@ def lines(renderable: RenderableType, width: int = 160) -> list[str]:
 
 def cells(line: str) -> list[str]:
     return [cell for cell in line.replace(" %", "%").split("  ") if cell.strip()]
-
-
-@pytest.mark.parametrize(
-    ("metric", "value", "signed", "text"),
-    [
-        ("adherence", 0.0, False, "0 %"),
-        ("adherence", 1.0, False, "100 %"),
-        ("adherence", 2 / 3, False, "67 %"),
-        ("preference_accuracy", 0.125, True, "+12 %"),
-        ("preference_accuracy", -0.4, True, "-40 %"),
-        ("preference_accuracy", 0.0, True, "+0 %"),
-        ("margin", 1.005, False, "1.00"),
-        ("margin", -12.346, False, "-12.35"),
-        ("margin", 0.5, True, "+0.50"),
-        ("bleu", 27.25, False, "27.2"),
-        ("judge", -4.0, True, "-4.0"),
-        ("margin", None, True, "-"),
-        ("adherence", None, False, "-"),
-    ],
-)
-def test_a_number_as_text(metric: str, value: float | None, signed: bool, text: str) -> None:
-    assert number_text(metric, value, signed=signed) == text
 
 
 def test_every_number_of_the_summary_has_a_label() -> None:

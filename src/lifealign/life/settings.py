@@ -102,7 +102,8 @@ def shown_method(value: Any) -> ShownMethod:
     name = value.get("name") if isinstance(value, Mapping) else None
     if not isinstance(name, str) or name not in METHODS:
         raise ValueError(f"found {shown(value)}, expected the name of a method, one of {', '.join(METHODS)}")
-    options = {key: option for key, option in value.items() if key != "name"}
+    # Sorted as in life.json, so that a life just made, with the order of the class, shows the same as one just opened.
+    options = {key: value[key] for key in sorted(value) if key != "name"}
     method = ShownMethod(name, options, facts_of(name))
     try:
         assert isinstance(method.keeps_updates, bool)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from lifealign.evaluation.metrics import METRICS, examples_text
+from lifealign.evaluation.metrics import CHANGES, PERPLEXITY_CHANGE, PERPLEXITY_METRIC, Metric, examples_text, metric_of
 from lifealign.experiments.bootstrap import CONFIDENCE, RESAMPLES, Difference
 from lifealign.experiments.comparison import COMPARED, Comparison, Estimate, MetricTable, OrderTables
 
@@ -72,26 +72,24 @@ def captions(comparison: Comparison) -> list[str]:
 
 
 def _scores(order: str, table: MetricTable, notes: tuple[str, ...]) -> TextTable:
-    rows = []
+    metric, rows = metric_of(table), []
     for row in table.rows:
         seeds = "-" if row.seeds is None else str(len(row.seeds))
-        cells = [_estimate(table.metric, row.statistics[name], name == "backward_transfer") for name in COLUMNS]
+        cells = [_estimate(metric, row.statistics[name], name in CHANGES) for name in COLUMNS]
         rows.append((row.label, seeds, *cells))
-    what = METRICS[table.metric].label.removesuffix(" (nats)")  # the unit follows
-    title = f"{order}: {what}; {_unit_and_direction(table)}"
+    title = f"{order}: {metric.label_without_unit}; {_unit_and_direction(metric)}"
     return TextTable(title, ("method", "seeds", *COLUMNS.values()), tuple(rows), SCORES, notes)
 
 
 def _differences(order: str, table: MetricTable, against: str, notes: tuple[str, ...]) -> TextTable:
-    rows = []
+    metric, rows = metric_of(table), []
     for row in table.rows:
         if row.differences:
             found = [row.differences[name] for name in COMPARED]
             pairs = max(0 if one is None else one.cells for one in found)
-            rows.append((row.label, str(pairs), *(_difference(table.metric, one) for one in found)))
-    direction = "above 0 is better" if table.higher_is_better else "below 0 is better for Last, above 0 for BWT"
-    unit = {"share": "percentage points", "nats": "nats", "points": "points"}[METRICS[table.metric].unit]
-    title = f"{order}: {_name(table.metric)}, difference from {against}; {unit}, {direction}"
+            rows.append((row.label, str(pairs), *(_difference(metric, one) for one in found)))
+    direction = "above 0 is better" if metric.higher_is_better else "below 0 is better for Last, above 0 for BWT"
+    title = f"{order}: {_name(table)}, difference from {against}; {metric.unit.of_change}, {direction}"
     caption = (
         f"Differences: this method minus {against}, mean over pairs of results of one order and seed (pairs: number). "
         f"In brackets: {100 * CONFIDENCE:.0f} % interval of a paired bootstrap over pairs and held-out examples "
@@ -102,8 +100,9 @@ def _differences(order: str, table: MetricTable, against: str, notes: tuple[str,
 
 
 def _tasks(order: str, table: MetricTable, notes: tuple[str, ...]) -> TextTable:
-    rows = [(row.label, *(_estimate(table.metric, row.tasks[task]) for task in table.tasks)) for row in table.rows]
-    title = f"{order}: {_name(table.metric)} per task after the last step; {_unit_and_direction(table)}"
+    metric = metric_of(table)
+    rows = [(row.label, *(_estimate(metric, row.tasks[task]) for task in table.tasks)) for row in table.rows]
+    title = f"{order}: {_name(table)} per task after the last step; {_unit_and_direction(metric)}"
     return TextTable(title, ("method", *table.tasks), tuple(rows), (SPREAD,), notes)
 
 
@@ -111,14 +110,14 @@ def _general(order: OrderTables, notes: tuple[str, ...]) -> TextTable:
     rows = []
     for row in order.general:
         seeds = "-" if row.seeds is None else str(len(row.seeds))
-        change = _spread(row.change, lambda value: f"{100 * value:+z.1f}", lambda sd: f"{100 * sd:.1f}")
-        rows.append((row.label, seeds, _spread(row.perplexity, "{:.2f}".format, "{:.2f}".format), change))
+        change = _estimate(PERPLEXITY_CHANGE, row.change, signed=True)
+        rows.append((row.label, seeds, _estimate(PERPLEXITY_METRIC, row.perplexity), change))
     caption = (
         "Perplexity on general text that no task is about, after the last step; change is that from the base model. "
         "What a method costs in general ability shows here.",
         SPREAD,
     )
-    title = f"{order.order}: perplexity on general text; lower is better"
+    title = f"{order.order}: {PERPLEXITY_METRIC.label}; {PERPLEXITY_METRIC.direction}"
     return TextTable(title, ("method", "seeds", "perplexity", "change %"), tuple(rows), caption, notes)
 
 
@@ -131,41 +130,28 @@ def _costs(order: OrderTables, notes: tuple[str, ...]) -> TextTable:
     return TextTable(f"{order.order}: costs", ("method", "seeds", *COST_COLUMNS.values()), tuple(rows), COST, notes)
 
 
-def _number(metric: str, value: float, *, signed: bool = False) -> str:
-    """Shares in per cent, margins in nats, others as they are; the unit is in the title. Never ``-0.0``."""
-    sign = "+" if signed else ""
-    unit = METRICS[metric].unit
-    return format(100 * value if unit == "share" else value, f"{sign}z.{2 if unit == 'nats' else 1}f")
-
-
-def _estimate(metric: str, estimate: Estimate | None, signed: bool = False) -> str:
-    return _spread(
-        estimate, lambda mean: _number(metric, mean, signed=signed), lambda deviation: _number(metric, deviation)
-    )
-
-
-def _spread(estimate: Estimate | None, mean: Callable[[float], str], deviation: Callable[[float], str]) -> str:
+def _estimate(metric: Metric, estimate: Estimate | None, signed: bool = False) -> str:
     if estimate is None:
         return "-"
-    return mean(estimate.mean) if estimate.sd is None else f"{mean(estimate.mean)} ± {deviation(estimate.sd)}"
+    mean = metric.tabled(estimate.mean, signed=signed)
+    return mean if estimate.sd is None else f"{mean} ± {metric.tabled(estimate.sd)}"
 
 
-def _difference(metric: str, difference: Difference | None) -> str:
+def _difference(metric: Metric, difference: Difference | None) -> str:
     if difference is None:
         return "-"
     ends = (difference.difference, difference.low, difference.high)
-    middle, low, high = (_number(metric, value, signed=True) for value in ends)
+    middle, low, high = (metric.tabled(value, signed=True) for value in ends)
     # Without the mark two spaces, so that numbers stay below each other.
     return f"{middle} [{low}, {high}]{' *' if difference.excludes_zero else '  '}"
 
 
-def _name(metric: str) -> str:
-    return metric.replace("_", " ")
+def _name(table: MetricTable) -> str:
+    return table.metric.replace("_", " ")
 
 
-def _unit_and_direction(table: MetricTable) -> str:
-    unit = {"share": "per cent", "nats": "nats", "points": "points of 100"}[METRICS[table.metric].unit]
-    return f"{unit}, {'higher' if table.higher_is_better else 'lower'} is better"
+def _unit_and_direction(metric: Metric) -> str:
+    return f"{metric.unit.in_title}, {metric.direction}"
 
 
 def _note(label: str, absent: Sequence[int], seeds: Sequence[int]) -> str:

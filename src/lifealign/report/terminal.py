@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lifealign.evaluation.matrix import ScoreMatrix
-from lifealign.evaluation.metrics import examples_text, number_text
+from lifealign.evaluation.metrics import CHANGES, examples_text, metric_of
 from lifealign.report.printing import one_line, plain
 
 SUMMARY = {
@@ -40,23 +40,23 @@ def matrix_table(matrix: ScoreMatrix, steps: Sequence[str]) -> Table:
     for task in matrix.tasks:
         table.add_column(plain(task), justify="right")
     table.add_column("mean", justify="right", style="bold")
-    base = [number_text(matrix.metric, matrix.base.get(task)) for task in matrix.tasks]
-    table.add_row("base model", *base, number_text(matrix.metric, matrix.summary()["base"]))
+    metric = metric_of(matrix)
+    base = [metric.text(matrix.base.get(task)) for task in matrix.tasks]
+    table.add_row("base model", *base, metric.text(matrix.summary()["base"]))
     for step, (name, row) in enumerate(zip(steps, matrix.rows, strict=True)):
         cells = []
         for task in matrix.tasks:
-            text = number_text(matrix.metric, row.get(task)) if step >= matrix.learnt_at[task] else ""
+            text = metric.text(row.get(task)) if step >= matrix.learnt_at[task] else ""
             cells.append(plain(text, "bold" if step == matrix.learnt_at[task] else ""))
-        table.add_row(plain(name), *cells, number_text(matrix.metric, matrix.row_mean(step)))
+        table.add_row(plain(name), *cells, metric.text(matrix.row_mean(step)))
     return table
 
 
 def summary_line(matrix: ScoreMatrix) -> str:
     """``last 84 %, ...`` in one line, with the number of held-out examples where it is known."""
-    signed = {"backward_transfer"}
-    values = matrix.summary()
+    metric, values = metric_of(matrix), matrix.summary()
     numbers = "   ".join(
-        f"{label} {number_text(matrix.metric, values[name], signed=name in signed)}" for name, label in SUMMARY.items()
+        f"{label} {metric.text(values[name], signed=name in CHANGES)}" for name, label in SUMMARY.items()
     )
     examples = examples_text(matrix.examples)
     return f"{numbers}   {examples}" if examples else numbers
@@ -79,19 +79,20 @@ def comparison_table(runs: Mapping[str, ScoreMatrix]) -> Table:
         runs: Matrices of the same stream, by the method's display name.
     """
     first = next(iter(runs.values()))
+    metric = metric_of(first)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("method", no_wrap=True)
     for task in first.tasks:
         table.add_column(plain(task), justify="right")
     for label in COMPARED.values():
         table.add_column(label, justify="right", style="bold" if label == "last" else "")
-    base = [number_text(first.metric, first.base.get(task)) for task in first.tasks]
-    table.add_row("base model", *base, number_text(first.metric, first.summary()["base"]), *[""] * 2, style="dim")
+    base = [metric.text(first.base.get(task)) for task in first.tasks]
+    table.add_row("base model", *base, metric.text(first.summary()["base"]), *[""] * 2, style="dim")
     for name, matrix in runs.items():
-        row = matrix.rows[-1]
-        values = matrix.summary()
-        cells = [number_text(matrix.metric, values[key], signed=key == "backward_transfer") for key in COMPARED]
-        table.add_row(plain(name), *[_cell(matrix.metric, row, task) for task in matrix.tasks], *cells)
+        row, values = matrix.rows[-1], matrix.summary()
+        scores = [metric.text(row[task]) if task in row else "" for task in matrix.tasks]
+        cells = [metric.text(values[key], signed=key in CHANGES) for key in COMPARED]
+        table.add_row(plain(name), *scores, *cells)
     return table
 
 
@@ -128,7 +129,3 @@ def preference_table(result: Mapping[str, Any]) -> Table:
         moved = "-" if found["moved"] is None else f"{found['moved']:.0%}"
         table.add_row(plain(task), *counts, f"{found['rate']:.0%}", f"{found['low']:.0%} to {found['high']:.0%}", moved)
     return table
-
-
-def _cell(metric: str, row: Mapping[str, float], task: str) -> str:
-    return number_text(metric, row[task]) if task in row else ""

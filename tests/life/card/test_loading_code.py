@@ -52,7 +52,7 @@ def pretended(
             path=Path("bot"),
             manifest=SimpleNamespace(base=SimpleNamespace(model_name_or_path=base, revision=revision)),
         ),
-        config=SimpleNamespace(model=SimpleNamespace(dtype=dtype)),
+        shown=SimpleNamespace(model=SimpleNamespace(dtype=dtype)),
     )
 
 

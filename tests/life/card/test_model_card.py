@@ -26,7 +26,7 @@ from lifealign.methods.base import Paper
 from lifealign.settings.section import build_config
 
 MakeLife = Callable[..., Life]
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BASE = "some-org/Some-Model_1.5"
 NASTY = "/home/ann/we`ird\"_na'me <b> | [x](y) & ```\n```\n# no heading {{ 7 * 7 }}"
 """Folders may be called anything."""

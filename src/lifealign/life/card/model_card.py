@@ -13,7 +13,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from lifealign.evaluation.matrix import ScoreMatrix
-from lifealign.evaluation.metrics import METRICS, PERPLEXITY, examples_text, general_line, number_text
+from lifealign.evaluation.metrics import METRICS, PERPLEXITY, examples_text, general_line, metric_of
 from lifealign.life.card.loading_code import life_code, peft_code
 from lifealign.life.card.markdown import fenced, grid, listed, plain, portable
 from lifealign.methods.base import Method, Paper
@@ -150,27 +150,24 @@ def _taught(facts: CardFacts) -> str:
 
 def _scores(matrix: ScoreMatrix, facts: CardFacts) -> dict[str, str]:
     """A score matrix as a table, what was just learnt in bold, and what it comes to."""
-
-    def text(value: float | None, *, signed: bool = False) -> str:
-        return number_text(matrix.metric, value, signed=signed)
-
-    rows = [["base model", *(text(matrix.base.get(task)) for task in matrix.tasks)]]
+    metric = metric_of(matrix)
+    rows = [["base model", *(metric.text(matrix.base.get(task)) for task in matrix.tasks)]]
     for step, (name, row) in enumerate(zip(facts.steps, matrix.rows, strict=True)):
         cells = []
         for task in matrix.tasks:
-            shown = text(row.get(task)) if step >= matrix.learnt_at[task] else ""
+            shown = metric.text(row.get(task)) if step >= matrix.learnt_at[task] else ""
             cells.append(f"**{shown}**" if step == matrix.learnt_at[task] and task in row else shown)
         rows.append([f"after {plain(name)}", *cells])
     numbers = matrix.summary()
-    summary = f"Last {text(numbers['last'])}"
+    summary = f"Last {metric.text(numbers['last'])}"
     if _can_forget(facts):
-        summary += f", backward transfer {text(numbers['backward_transfer'], signed=True)}"
-        summary += f", forgetting {text(numbers['forgetting'])}"
+        summary += f", backward transfer {metric.text(numbers['backward_transfer'], signed=True)}"
+        summary += f", forgetting {metric.text(numbers['forgetting'])}"
     if examples := examples_text(matrix.examples):
         summary += f"; {plain(examples)}"
     return {
-        "label": METRICS[matrix.metric].label,
-        "direction": "higher is better" if matrix.higher_is_better else "lower is better",
+        "label": metric.label,
+        "direction": metric.direction,
         "grid": grid(["", *matrix.tasks], rows, escaped=True),
         "summary": summary,
     }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lifealign.evaluation.matrix import ScoreMatrix
-from lifealign.evaluation.metrics import METRICS, number_text
+from lifealign.evaluation.metrics import Metric, metric_of
 from lifealign.report.figures.style import (
     COLUMN,
     GREY,
@@ -26,6 +26,7 @@ DARKEST = (0x08 / 255, 0x45 / 255, 0x8A / 255)
 
 def heat_map(matrix: ScoreMatrix, steps: Sequence[str]) -> Figure:
     """Rows are moments, the base model first; what was just learnt is framed, what is missing is hatched."""
+    metric = metric_of(matrix)
     rows = [matrix.base, *matrix.rows]
     names = ["base model", *(f"after {shortened(step)}" for step in steps)]
     tasks = [shortened(task) for task in matrix.tasks]
@@ -35,7 +36,8 @@ def heat_map(matrix: ScoreMatrix, steps: Sequence[str]) -> Figure:
         for x, task in enumerate(matrix.tasks)
         if y == 0 or y > matrix.learnt_at[task]  # else it was not learnt yet
     }
-    texts = {place: _cell_text(matrix.metric, score) for place, score in cells.items() if score is not None}
+    # Without the unit, which the label has.
+    texts = {place: metric.text(score, unit=False) for place, score in cells.items() if score is not None}
 
     beside = inches(names) + 0.15
     flat = inches(tasks) < 0.5  # else the names of tasks are turned, and reach beyond the last cell
@@ -50,7 +52,7 @@ def heat_map(matrix: ScoreMatrix, steps: Sequence[str]) -> Figure:
     size = min(SIZE, 0.75 * cell / inches(texts.values()) * SIZE) if texts else SIZE
 
     figure, (axis,) = new_figure(width, height * len(rows) + above + 0.3)
-    shades = _shades(matrix, [score for score in cells.values() if score is not None])
+    shades = _shades(metric, [score for score in cells.values() if score is not None])
     for (x, y), score in cells.items():
         new = y == matrix.learnt_at[matrix.tasks[x]] + 1
         shade = (1.0, 1.0, 1.0) if score is None else shades(score)
@@ -70,7 +72,7 @@ def heat_map(matrix: ScoreMatrix, steps: Sequence[str]) -> Figure:
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
     missing = ", hatched: missing" if None in cells.values() else ""
-    axis.set_xlabel(f"{axis_label(matrix.metric)}{missing}")
+    axis.set_xlabel(f"{axis_label(metric)}{missing}")
     return settled(figure)
 
 
@@ -80,14 +82,13 @@ def _box(x: int, y: int, **look: Any) -> Any:
     return Rectangle((x - 0.46, y - 0.44), 0.92, 0.88, linewidth=0.9 if look["edgecolor"] == "black" else 0.5, **look)
 
 
-def _shades(matrix: ScoreMatrix, scores: Sequence[float]) -> Callable[[float], tuple[float, ...]]:
+def _shades(metric: Metric, scores: Sequence[float]) -> Callable[[float], tuple[float, ...]]:
     """Colour of a score: the better the darker; shares on their whole scale, others between worst and best."""
-    whole = METRICS[matrix.metric].unit == "share" or not scores
-    low, high = (0.0, 1.0) if whole else (min(scores), max(scores))
+    low, high = metric.ends(scores)
 
     def shade(score: float) -> tuple[float, ...]:
         share = 0.0 if high == low else (score - low) / (high - low)
-        share = share if matrix.higher_is_better else 1 - share
+        share = share if metric.higher_is_better else 1 - share
         return tuple(1 - share * (1 - part) for part in DARKEST)
 
     return shade
@@ -98,8 +99,3 @@ def _ink(shade: Sequence[float]) -> str:
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in shade]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "black" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "white"
-
-
-def _cell_text(metric: str, score: float) -> str:
-    """A score without its unit, which the label has."""
-    return number_text(metric, score).removesuffix(" %")

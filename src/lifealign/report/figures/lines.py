@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lifealign.evaluation.matrix import ScoreMatrix
-from lifealign.evaluation.metrics import METRICS
+from lifealign.evaluation.metrics import PERPLEXITY_METRIC, metric_of
 from lifealign.report.figures.style import (
     COLUMN,
     GREY,
@@ -25,25 +25,27 @@ from lifealign.report.figures.style import (
 
 def over_time(matrix: ScoreMatrix, steps: Sequence[str]) -> Figure:
     """A line per task, from the step that learnt it; a missing score is a gap."""
+    metric = metric_of(matrix)
     tasks = [shortened(task) for task in matrix.tasks]
     many = len(tasks) > 6  # then their names stand beside the axis, else below it
     columns = -(-len(tasks) // 24) if many else max(1, min(len(tasks), int(COLUMN / (inches(tasks) + 0.5))))
     names = 0.15 * -(-len(tasks) // columns)  # inches of their height
     figure, (axis,) = new_figure(*((PAGE, max(2.6, names + 0.2)) if many else (COLUMN, 2.0 + names)))
-    factor = 100 if METRICS[matrix.metric].unit == "share" else 1
     apart = min(0.06, 0.4 / len(tasks))  # of a step: equal scores stand side by side
     for number, task in enumerate(matrix.tasks):
         places = range(matrix.learnt_at[task], len(steps))
         scores = [matrix.rows[step].get(task) for step in places]
-        heights = [float("nan") if score is None else factor * score for score in scores]
+        heights = [float("nan") if score is None else metric.scaled(score) for score in scores]
         shift = apart * (number - (len(tasks) - 1) / 2)
         axis.plot([step + shift for step in places], heights, label=tasks[number], **line_look(number))
     _time_axis(axis, steps, width=4.2 if many else 2.7)
-    axis.set_ylabel(axis_label(matrix.metric))
-    if METRICS[matrix.metric].unit == "share":
-        axis.set_ylim(-4, 104)
-    else:
+    axis.set_ylabel(axis_label(metric))
+    if metric.axis_limits is None:
         mark_zero(axis, horizontal=True)
+    else:
+        low, high = metric.axis_limits
+        beyond = 0.04 * (high - low)  # so that no marker at an end is cut
+        axis.set_ylim(low - beyond, high + beyond)
     figure.legend(loc=f"outside {'center right' if many else 'lower center'}", ncols=columns, frameon=False)
     return settled(figure)
 
@@ -56,7 +58,7 @@ def general_text(general: Sequence[Mapping[str, Any] | None], steps: Sequence[st
     axis.axhline(base, color=GREY, linewidth=0.8, linestyle="--", label="base model")
     axis.plot(range(len(steps)), heights, label="after each step", **line_look(0))
     _time_axis(axis, steps, width=2.7)
-    axis.set_ylabel("perplexity (lower is better)")
+    axis.set_ylabel(axis_label(PERPLEXITY_METRIC))
     axis.ticklabel_format(axis="y", useOffset=False)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return settled(figure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lifealign.evaluation.metrics import METRICS
+from lifealign.evaluation.metrics import Metric, metric_of
 from lifealign.experiments.comparison import MetricTable, OrderTables, Row
 from lifealign.report.figures.style import (
     COLOURS,
@@ -26,9 +26,9 @@ from lifealign.report.figures.style import (
 
 def methods_side_by_side(table: MetricTable, order: OrderTables, name_the_order: bool) -> Figure:
     """A dot per method, and a bar of one standard deviation to both sides where there are several seeds."""
+    metric = metric_of(table)
     rows = [row for row in table.rows if row.seeds is not None]
     figure, axes = new_figure(PAGE, 0.19 * len(rows) + 0.75, columns=len(STATISTICS))
-    factor = 100 if METRICS[table.metric].unit == "share" else 1
     for number, (axis, statistic) in enumerate(zip(axes, STATISTICS, strict=True)):
         look = {"color": COLOURS[number], "fmt": MARKERS[number]}
         for place, row in enumerate(rows):
@@ -39,28 +39,30 @@ def methods_side_by_side(table: MetricTable, order: OrderTables, name_the_order:
                     0.02, place, text, transform=axis.get_yaxis_transform(), va="center", color=GREY, style="italic"
                 )
                 continue
-            spread = None if estimate.sd is None else factor * estimate.sd
-            axis.errorbar(factor * estimate.mean, place, xerr=spread, markersize=3.5, linewidth=1.1, capsize=2, **look)
+            spread = None if estimate.sd is None else metric.scaled(estimate.sd)
+            mean = metric.scaled(estimate.mean)
+            axis.errorbar(mean, place, xerr=spread, markersize=3.5, linewidth=1.1, capsize=2, **look)
         axis.set_ylim(len(rows) - 0.5, -0.5)
         axis.set_yticks(range(len(rows)), [shortened(row.label) for row in rows] if axis is axes[0] else [])
         axis.grid(axis="x", color=PALE, linewidth=0.5)
         axis.set_axisbelow(True)
         axis.locator_params(axis="x", nbins=5)
-        axis.set_xlabel(axis_label(table.metric, statistic, table.higher_is_better))
-    _mark_base(axes[0], table, factor)
+        axis.set_xlabel(axis_label(metric, statistic))
+    _mark_base(axes[0], table, metric)
     mark_zero(axes[1], horizontal=False)
     told = f"{order.order}: " if name_the_order else ""
     figure.supxlabel(f"{told}{_spread_text(rows)}", fontsize=SIZE, color=GREY)
     return settled(figure)
 
 
-def _mark_base(axis: Axes, table: MetricTable, factor: float) -> None:
+def _mark_base(axis: Axes, table: MetricTable, metric: Metric) -> None:
     base = table.rows[0].statistics["last"]
     if base is not None:
-        axis.axvline(factor * base.mean, color=GREY, linewidth=0.8, linestyle="--")
+        place = metric.scaled(base.mean)
+        axis.axvline(place, color=GREY, linewidth=0.8, linestyle="--")
         axis.annotate(
             "base model",
-            (factor * base.mean, 1.0),
+            (place, 1.0),
             xycoords=axis.get_xaxis_transform(),
             xytext=(0, 2),
             textcoords="offset points",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lifealign.errors import ConfigError
-from lifealign.evaluation.metrics import METRICS
+from lifealign.evaluation.metrics import CHANGES, Metric
 
 COLUMN, PAGE = 3.3, 6.9
 """Widths in inches: one column of a two-column page, and the whole of it."""
@@ -19,9 +19,6 @@ MARKERS = "osD^vPX"
 LINES = ("-", "--", ":", "-.")
 GREY, PALE = "#767676", "#DDDDDD"
 STATISTICS = {"last": "last", "backward_transfer": "backward transfer"}
-UNITS = {"share": "%", "nats": "nats", "points": "points"}
-CHANGES = {"share": "percentage points", "nats": "nats", "points": "points"}
-"""Units of a difference of two scores."""
 LONGEST = 24
 """Letters of a name that are shown; a task's may have 64."""
 Figure = Any
@@ -98,15 +95,21 @@ def mark_zero(axis: Axes, *, horizontal: bool) -> None:
         (axis.axhline if horizontal else axis.axvline)(0, color=GREY, linewidth=0.6, zorder=0.5)
 
 
-def axis_label(metric: str, statistic: str | None = None, higher_is_better: bool | None = None) -> str:
-    """What an axis shows, with its unit, and its direction where that is not the usual one."""
-    described = METRICS[metric]
-    changes = statistic == "backward_transfer"
-    unit = (CHANGES if changes else UNITS)[described.unit]
-    what = described.short if statistic is None else f"{described.short}, {STATISTICS[statistic]}"
-    higher = described.higher_is_better if higher_is_better is None else higher_is_better
-    # The sign of backward transfer is turned where lower is better: below zero is always worse.
-    return f"{what} ({unit})" if higher or changes else f"{what} ({unit}, lower is better)"
+def axis_label(metric: Metric, statistic: str | None = None) -> str:
+    """What an axis shows, with its unit, and its direction where that is not the usual one.
+
+    Example:
+        >>> from lifealign.evaluation.metrics import PERPLEXITY_METRIC, METRICS
+        >>> axis_label(METRICS["adherence"]), axis_label(PERPLEXITY_METRIC)
+        ('adherence (%)', 'perplexity (lower is better)')
+        >>> axis_label(METRICS["adherence"], "backward_transfer")
+        'adherence, backward transfer (percentage points)'
+    """
+    changes = statistic in CHANGES
+    what = metric.short if statistic is None else f"{metric.short}, {STATISTICS[statistic]}"
+    unit = metric.unit.of_change if changes else metric.unit.on_axis
+    usual = metric.higher_is_better or changes
+    return f"{what} ({', '.join(word for word in (unit, '' if usual else metric.direction) if word)})"
 
 
 def shortened(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from lifealign.errors import LifeError
-from lifealign.evaluation.metrics import PERPLEXITY
+from lifealign.evaluation.metrics import PERPLEXITY, PERPLEXITY_CHANGE, PERPLEXITY_METRIC
 from lifealign.life.card import loading_code as loading
 from lifealign.life.card.loading_code import short_name
 from lifealign.life.disk import names
@@ -19,7 +19,7 @@ from lifealign.model.settings import EMBEDDED
 from lifealign.report.page.answers import MOST_PROMPTS, SHOWN_PROMPTS, empty_answers, prompt_cards
 from lifealign.report.page.charts.layer_strips import FIGURES, strip_panels
 from lifealign.report.page.charts.lines import line_charts
-from lifealign.report.page.render import minus, render
+from lifealign.report.page.render import render
 from lifealign.report.page.scores import key_figures, metric_panel
 
 
@@ -91,18 +91,24 @@ def _general(records: Sequence[Record], steps: Sequence[str]) -> dict[str, Any] 
         rows.append(
             {
                 "step": step,
-                "perplexity": (why or "not measured") if value is None else f"{value:.2f}",
-                "from_before": "" if value is None or before is None else _percent(value / before - 1),
-                "from_base": "" if value is None else _percent(value / base - 1),
+                "perplexity": (why or "not measured") if value is None else PERPLEXITY_METRIC.text(value),
+                "from_before": "" if value is None or before is None else _change(value, before),
+                "from_base": "" if value is None else _change(value, base),
             }
         )
         before = value
     charts = line_charts({"general text": [base, *values]}, ["base model", *steps], height=200)
-    return {"base": f"{base:.2f}", "rows": rows, "charts": charts, "tokens": known[0]["tokens"], "metric": PERPLEXITY}
+    return {
+        "base": PERPLEXITY_METRIC.text(base),
+        "rows": rows,
+        "charts": charts,
+        "tokens": known[0]["tokens"],
+        "direction": PERPLEXITY_METRIC.direction,
+    }
 
 
-def _percent(share: float) -> str:
-    return minus(f"{100 * share:+z.1f} %")
+def _change(now: float, before: float) -> str:
+    return PERPLEXITY_CHANGE.exact(now / before - 1, signed=True)
 
 
 def _against(life: Life, records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -8,14 +8,13 @@ from statistics import fmean, stdev
 from typing import Any
 
 from lifealign.errors import ConfigError
-from lifealign.evaluation.metrics import METRICS
+from lifealign.evaluation.metrics import CHANGES, Metric, metric_of
 from lifealign.experiments.bootstrap import cell_statistic
 from lifealign.experiments.comparison import Comparison, MetricTable, OrderTables, compare_results
 from lifealign.experiments.result import RunResult
 from lifealign.life.card.loading_code import short_name
 from lifealign.report.page.charts.dots import Values, dot_plots
 from lifealign.report.page.render import render
-from lifealign.report.page.scores import shown
 from lifealign.report.tables import TextTable, captions, tables
 
 STATISTICS = {"last": "Last: mean over the tasks after the last step", "backward_transfer": "Backward transfer"}
@@ -52,13 +51,14 @@ def _order(comparison: Comparison, order: OrderTables, runs: Iterable[RunResult]
     here = [run for run in runs if run.order == order.order]
     metrics = []
     for table in order.metrics:
+        metric = metric_of(table)
         of_metric = replace(comparison, orders=(replace(order, metrics=(table,), general=(), costs=()),))
         metrics.append(
             {
                 "key": table.metric,
-                "short": METRICS[table.metric].short,
-                "label": METRICS[table.metric].label,
-                "direction": "higher is better" if table.higher_is_better else "lower is better",
+                "short": metric.short,
+                "label": metric.label,
+                "direction": metric.direction,
                 "plots": _plots(here, table),
                 "tables": [_named(found, order.order) for found in tables(of_metric)[:-1]],  # the last: costs, empty
             }
@@ -75,7 +75,7 @@ def _named(table: TextTable, order: str) -> dict[str, Any]:
 
 def _plots(runs: Sequence[RunResult], table: MetricTable) -> list[dict[str, Any]]:
     """Both statistics as dots; the method with the best last score on top, since tables keep the given order."""
-    base, *methods = table.rows
+    metric, (base, *methods) = metric_of(table), table.rows
     found = {
         name: {row.label: [_statistic(run, table.metric, name) for run in _of(runs, row.label)] for row in methods}
         for name in STATISTICS
@@ -83,21 +83,20 @@ def _plots(runs: Sequence[RunResult], table: MetricTable) -> list[dict[str, Any]
 
     def rank(label: str) -> float:
         there = [value for value in found["last"][label] if value is not None]
-        return float("inf") if not there else fmean(there) * (-1 if table.higher_is_better else 1)
+        return float("inf") if not there else fmean(there) * (-1 if metric.higher_is_better else 1)
 
     labels = sorted((row.label for row in methods), key=rank)
     plots = []
     for name, title in STATISTICS.items():
         rows = {
-            label: _values(table.metric, _of(runs, label), found[name][label], signed=name != "last")
-            for label in labels
+            label: _values(metric, _of(runs, label), found[name][label], signed=name in CHANGES) for label in labels
         }
         last = base.statistics["last"]
         mark = None
-        if name == "backward_transfer":
+        if name in CHANGES:
             mark = (0.0, "no change")
         elif last is not None:
-            mark = (_scaled(table.metric, last.mean), "base model")
+            mark = (metric.scaled(last.mean), "base model")
         there = any(row.mean is not None for row in rows.values())
         plots.append({"name": title, "plots": dot_plots(rows, mark) if there else None, "rows": _seed_rows(rows)})
     return plots
@@ -111,11 +110,7 @@ def _of(runs: Iterable[RunResult], label: str) -> list[RunResult]:
     return sorted((run for run in runs if run.label == label), key=lambda run: run.seed)
 
 
-def _scaled(metric: str, value: float) -> float:
-    return 100 * value if METRICS[metric].unit == "share" else value
-
-
-def _values(metric: str, runs: Sequence[RunResult], values: Sequence[float | None], *, signed: bool) -> Values:
+def _values(metric: Metric, runs: Sequence[RunResult], values: Sequence[float | None], *, signed: bool) -> Values:
     """A row of a dot plot: every seed, mean, standard deviation, and both in words."""
     seeds = {run.seed: value for run, value in zip(runs, values, strict=True) if value is not None}
     if not seeds:
@@ -125,14 +120,14 @@ def _values(metric: str, runs: Sequence[RunResult], values: Sequence[float | Non
         return Values((), None, None, f"missing for seed {lacking}, so there is no mean")
     there = list(seeds.values())
     mean, deviation = fmean(there), stdev(there) if len(there) > 1 else None
-    text = shown(metric, mean, signed=signed)
+    text = metric.typeset(mean, signed=signed)
     if deviation is not None:
-        text = f"{text.removesuffix(' %')} ± {shown(metric, deviation)}"
-    tip = "; ".join(f"seed {seed}: {shown(metric, value, signed=signed)}" for seed, value in seeds.items())
+        text = f"{metric.typeset(mean, signed=signed, unit=False)} ± {metric.typeset(deviation)}"
+    tip = "; ".join(f"seed {seed}: {metric.typeset(value, signed=signed)}" for seed, value in seeds.items())
     return Values(
-        tuple(_scaled(metric, value) for value in there),
-        _scaled(metric, mean),
-        None if deviation is None else _scaled(metric, deviation),
+        tuple(map(metric.scaled, there)),
+        metric.scaled(mean),
+        None if deviation is None else metric.scaled(deviation),
         text,
         f"{text} ({tip})",
     )

@@ -99,7 +99,6 @@ def strip_panels(steps: Sequence[Mapping[str, Any]], lora_rank: int) -> list[dic
             {
                 "key": figure,
                 "short": FIGURES[figure][0],
-                "meaning": FIGURES[figure][1],
                 "low": low,
                 "high": high,
                 "more": any(value > high + 1e-6 for value in values),
