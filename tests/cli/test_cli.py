@@ -27,7 +27,7 @@ from lifealign.cli import lives, measure, options, streams
 from lifealign.cli import main as cli
 from lifealign.data.task import name_of_task
 from lifealign.errors import LifeAlignError, LifeError
-from lifealign.experiments import compare
+from lifealign.experiments import executors
 from lifealign.life import learn as lifelong
 from lifealign.life.life import Life
 from lifealign.report.printing import Terminal
@@ -404,7 +404,7 @@ def test_compare_prints_tables_and_writes_files_and_the_same_command_again_train
     assert status.code == 0 and "2 learnt on" in status.out and "method ER" in status.out
 
     before = content(tmp_path)
-    monkeypatch.setattr(compare, "run_experiment", None)
+    monkeypatch.setattr(executors, "run_experiment", None)
     again = lifealign(*command)
     assert again.code == 0 and again.out.startswith("4 cells, 4 of them finished")
     only = lifealign(*command, "--only-tables")
@@ -430,7 +430,7 @@ def test_only_tables_of_what_is_not_finished_runs_nothing(
     assert not (tmp_path / "out").exists()
     assert lifealign("compare", path).code == 0
     (tmp_path / "out" / "results" / "stream--seqft--seed1.json").unlink()
-    monkeypatch.setattr(compare, "run_experiment", None)
+    monkeypatch.setattr(executors, "run_experiment", None)
     half = lifealign("compare", path, "--only-tables")
     assert (half.code, half.err) == (0, "")
     assert "no result of SeqFT yet, so nothing is compared with it" in half.out
@@ -1086,8 +1086,10 @@ def test_debug_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch, lifealign: Co
     assert "--debug: found no such file" in one_line(lifealign("check", "--", "--debug").err)
 
 
-@pytest.mark.parametrize("module", ["rich.console", "torch.nn", "lifealign.life.life"])
-def test_ctrl_c_while_modules_are_imported_is_one_line(module: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "verb"), [("rich.console", "status"), ("torch.nn", "init"), ("lifealign.life.life", "status")]
+)
+def test_ctrl_c_while_modules_are_imported_is_one_line(module: str, verb: str, tmp_path: Path) -> None:
     code = f"""
 import importlib.abc, os, signal, sys
 
@@ -1100,7 +1102,7 @@ sys.meta_path.insert(0, Interrupting())
 from lifealign.__main__ import main
 main()
 """
-    ended = subprocess.run([sys.executable, "-c", code, "status", "bot"], capture_output=True, text=True, cwd=tmp_path)
+    ended = subprocess.run([sys.executable, "-c", code, verb, "bot"], capture_output=True, text=True, cwd=tmp_path)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "interrupted\n")
 
 

@@ -187,7 +187,7 @@ def test_the_step_is_committed_with_a_hole_and_evaluating_fills_it(
     assert numbers(life) == smooth["numbers"]
     assert {metric: matrix.as_dict() for metric, matrix in life.scores.items()} == smooth["matrices"]
     heard: list[str] = []
-    measure(Life.open(life.directory.path), say=heard.append)
+    measure(Life.open(life.directory.path).workspace, say=heard.append)
     assert heard == ["nothing to do: all of it is measured"]
 
 
@@ -318,7 +318,7 @@ def test_tasks_with_models_of_their_own_carry_a_hole_and_what_filled_it(make_lif
 
 
 def test_a_model_card_that_cannot_be_made_does_not_cost_the_step(life: Life, broken: Any) -> None:
-    with broken(replacing("lifealign.life.step.model_card")):
+    with broken(replacing("lifealign.life.commit.model_card")):
         life.learn(ONE)
     card = (life.directory.path / "versions/01-one/README.md").read_text()
     assert card.startswith("# 01-one") and MEMORY in card and life.scores["margin"].last is not None
@@ -393,7 +393,7 @@ def test_a_cell_with_holes_is_finished_and_takes_over_what_was_evaluated_later(
     assert said[-1].startswith("SeqFT, stream, seed 1: finished (1 of 1); missing: margin of one after 01-one (Boom")
     result = finished(cells[0])
     assert result is not None and result.scores["margin"].summary.last is None
-    measure(Life.open(cells[0].experiment.output_dir))
+    measure(Life.open(cells[0].experiment.output_dir).workspace)
     with broken(replacing("lifealign.experiments.executors._run")):
         assert run_comparison(cells, say=said.append) == []
     filled = finished(cells[0])

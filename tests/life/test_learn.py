@@ -37,7 +37,7 @@ from lifealign.storage import files as storage
 MakeLife = Callable[..., Life]
 ONE, TWO = letter_task("one", "a", "b"), letter_task("two", "c", "d")
 LONGER = {"sft": {"num_train_epochs": 3}, "preference": {"num_train_epochs": 3}}
-REFERENCE = Path(__file__).parent / "references" / "two_tasks.json"
+REFERENCE = Path(__file__).parents[1] / "references" / "two_tasks.json"
 UPDATE = os.environ.get("LIFEALIGN_UPDATE_REFERENCES") == "1"
 
 
@@ -175,7 +175,7 @@ def test_a_stream_interrupted_in_its_second_task_ends_as_if_it_had_not_been(
     make_life: MakeLife, stage: str, step: int, reopened: bool
 ) -> None:
     smooth, interrupted = make_life(), make_life()
-    run_stream(smooth, [ONE, TWO])
+    run_stream(smooth.workspace, [ONE, TWO])
     with pytest.raises(KeyboardInterrupt):
         run_stream(interrupted.workspace, [ONE, TWO], Interrupting(stage, step))
     assert [version.name for version in interrupted.steps] == ["01-one"]
@@ -274,7 +274,7 @@ def test_a_life_of_another_stream_is_refused_and_left_alone(make_life: MakeLife)
         ([ONE], "found 2 steps, expected at most 1 in this stream"),
     ]:
         with pytest.raises(LifeError, match=message):
-            run_stream(Life.open(life.directory.path), stream)
+            run_stream(Life.open(life.directory.path).workspace, stream)
     assert everything(life.directory.path) == before
 
 
@@ -337,8 +337,8 @@ def test_a_pair_that_is_both_new_and_remembered_is_trained_once(
 
 
 def test_methods_without_replay_see_the_new_task_alone(make_life: MakeLife, trained: list[TrainedStage]) -> None:
-    run_stream(make_life(method="seqft"), [ONE, TWO])
-    run_stream(make_life(replay={"capacity": 0}), [ONE, TWO])
+    run_stream(make_life(method="seqft").workspace, [ONE, TWO])
+    run_stream(make_life(replay={"capacity": 0}).workspace, [ONE, TWO])
     assert [set(names(stage.sources)) for stage in trained] == [{"one"}, {"one"}, {"two"}, {"two"}] * 2
 
 

@@ -130,7 +130,7 @@ def test_what_the_optimizer_reads_has_no_negative_product_with_any_memory(
 def test_the_memory_is_that_of_er_and_is_not_mixed_in(make_life, method: str) -> None:
     life, replayed = make_life(method={"name": method}, replay=KEPT), make_life(method={"name": "er"}, replay=KEPT)
     for one in (life, replayed):
-        run_stream(one, STREAM)
+        run_stream(one.workspace, STREAM)
     for version in life.steps:
         place = f"replay/{version.name}.jsonl"
         assert life.directory.rows(place) == replayed.directory.rows(place) != []
@@ -147,9 +147,9 @@ def test_one_memory_batch_is_drawn_per_earlier_task_or_one_for_all(make_life, mo
         return loss_of(self, pairs)
 
     monkeypatch.setattr(stage_module._Stage, "loss_of", spy)
-    run_stream(make_life(method={"name": "gem", "memory_batch_size": 2}, replay=KEPT), STREAM)
+    run_stream(make_life(method={"name": "gem", "memory_batch_size": 2}, replay=KEPT).workspace, STREAM)
     assert asked == [["first"] * 2] * 4 + [["first"] * 2, ["second"] * 2] * 4
     asked.clear()
-    run_stream(make_life(method={"name": "agem", "memory_batch_size": 3}, replay=KEPT), STREAM)
+    run_stream(make_life(method={"name": "agem", "memory_batch_size": 3}, replay=KEPT).workspace, STREAM)
     assert [len(batch) for batch in asked] == [3] * 8
     assert {name for batch in asked[4:] for name in batch} == {"first", "second"}

@@ -18,13 +18,13 @@ FIRST, SECOND, OTHER = letter_task("first", "x", "y"), letter_task("second", "y"
 
 def test_a_task_learnt_alone_does_not_depend_on_the_one_before_it(make_life) -> None:
     lives = [make_life(method={"name": "stl"}) for _ in range(2)]
-    run_stream(lives[0], [FIRST, SECOND])
-    run_stream(lives[1], [OTHER, SECOND])
+    run_stream(lives[0].workspace, [FIRST, SECOND])
+    run_stream(lives[1].workspace, [OTHER, SECOND])
     one, other = (read_adapter_of(life.directory) for life in lives)
     assert all(torch.equal(one[name], other[name]) for name in one)
     sequential = [make_life(method={"name": "seqft"}) for _ in range(2)]
-    run_stream(sequential[0], [FIRST, SECOND])
-    run_stream(sequential[1], [OTHER, SECOND])
+    run_stream(sequential[0].workspace, [FIRST, SECOND])
+    run_stream(sequential[1].workspace, [OTHER, SECOND])
     one, other = (read_adapter_of(life.directory) for life in sequential)
     assert any(not torch.equal(one[name], other[name]) for name in one)  # what the test above would see
 
