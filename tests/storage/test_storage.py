@@ -184,12 +184,22 @@ def test_a_file_system_that_syncs_no_folders_is_no_failure(tmp_path: Path, monke
     assert storage.read_json(tmp_path / "a.json") == 1
 
 
-@pytest.mark.parametrize("read", ["read_json", "read_rows", "read_tensors", "file_record", "read_sealed_json"])
-def test_a_pipe_or_a_device_is_refused_and_never_waited_for(tmp_path: Path, read: str) -> None:
+READERS: dict[str, Callable[[Path], Any]] = {
+    "read_json": storage.read_json,
+    "read_rows": storage.read_rows,
+    "read_tensors": read_tensors,
+    "tensor_bytes": storage.tensor_bytes,
+    "file_record": storage.file_record,
+    "read_sealed_json": storage.read_sealed_json,
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_a_pipe_or_a_device_is_refused_and_never_waited_for(tmp_path: Path, read: Callable[[Path], Any]) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path, kind in ((tmp_path / "pipe", "a pipe"), (Path("/dev/zero"), "a device"), (tmp_path, "a directory")):
         with pytest.raises(LifeError, match=f"^{path}: found {kind}, expected a regular file$"):
-            getattr(storage, read)(path)
+            read(path)
 
 
 def test_what_is_too_large_is_neither_read_nor_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,10 +279,10 @@ def test_sealed_json_is_read_only_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_folder_or_a_missing_file_is_an_error_with_its_path(tmp_path: Path) -> None:
-    for name in ("read_json", "read_rows", "read_tensors", "file_record"):
+    for read in READERS.values():
         for path in (tmp_path, tmp_path / "missing"):
             with pytest.raises(LifeError, match=str(path)):
-                getattr(storage, name)(path)
+                read(path)
     (tmp_path / "file").touch()
     with pytest.raises(LifeError, match="could not be written"):
         storage.write_text(tmp_path / "file" / "below", "")
@@ -360,3 +370,12 @@ def test_the_lock_is_released_when_the_work_fails(tmp_path: Path) -> None:
         _ = 1 / 0
     with exclusive_lock(tmp_path):
         pass
+
+
+def test_the_bytes_of_tensors_are_counted_without_reading_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, {"a": torch.ones(3, 5), "b": torch.ones(2, dtype=torch.bfloat16)})
+    assert storage.tensor_bytes(path) == 3 * 5 * 4 + 2 * 2
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(LifeError, match="its header is longer than the file"):
+        storage.tensor_bytes(path)
