@@ -21,6 +21,7 @@ from lifealign.data.task import Task
 from lifealign.errors import ConfigError, DataError
 from lifealign.experiments.settings import ExperimentConfig
 from lifealign.experiments.tasks import load_tasks
+from lifealign.model.token_counter import ModelTokens
 from lifealign.settings.section import build_config
 
 RAW = Path(__file__).parents[2].parent / "shared" / "data"
@@ -239,7 +240,8 @@ class LetterTokenizer:
 
 def test_tokens_are_counted_with_the_template(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", ("abc", "1234", "12345"), ("abcd", "1", "12"))
-    tokenizer: Any = LetterTokenizer()
+    letters = LetterTokenizer()
+    tokenizer = ModelTokens(letters)  # type: ignore[arg-type]
     report = inspect(path, tokenizer, max_length=9)
     assert report.tokens["prompt"] == (8, 8, 9, 9)  # u:abc;a: and u:abcd;a:
     assert report.tokens["chosen"] == (1, 1, 4, 4)
@@ -247,12 +249,13 @@ def test_tokens_are_counted_with_the_template(tmp_path: Path) -> None:
     assert report.too_long == (f"{path}:2",)  # 9 of 9 tokens leave none for an answer
     assert inspect(path, tokenizer, max_length=10).too_long == ()
     assert inspect(path, tokenizer).too_long == ()
-    tokenizer.chat_template = None
+    letters.chat_template = None
     assert inspect(path, tokenizer).tokens["prompt"] == (3, 3, 4, 4)
 
 
 def test_a_prompt_the_template_refuses_is_named(dirty: Path) -> None:
-    tokenizer: Any = LetterTokenizer()
+    letters = LetterTokenizer()
+    tokenizer = ModelTokens(letters)  # type: ignore[arg-type]
     with pytest.raises(DataError) as caught:
         inspect(dirty, tokenizer)
     assert str(caught.value) == (
@@ -262,7 +265,7 @@ def test_a_prompt_the_template_refuses_is_named(dirty: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokenizer", "max_length", "found"), [(None, 5, "5 without a tokenizer"), (LetterTokenizer(), 0, "0")]
+    ("tokenizer", "max_length", "found"), [(None, 5, "5 without a tokenizer"), (ModelTokens(LetterTokenizer()), 0, "0")]
 )
 def test_max_length_needs_a_tokenizer_and_room(dirty: Path, tokenizer: Any, max_length: int, found: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -300,7 +303,8 @@ Add pairs whose chosen answer is the shorter one.
 
 def test_report_of_a_good_file_has_no_warning_and_lists_tokens(tmp_path: Path) -> None:
     rows = [("a", "long", "it"), ("b", "it", "long")]
-    tokenizer: Any = LetterTokenizer()
+    letters = LetterTokenizer()
+    tokenizer = ModelTokens(letters)  # type: ignore[arg-type]
     text = inspect(write(tmp_path / "rows.jsonl", *rows), tokenizer, 100).render()
     assert "!" not in text
     assert text.endswith("  rejected         2        2        4        4")
@@ -309,7 +313,8 @@ def test_report_of_a_good_file_has_no_warning_and_lists_tokens(tmp_path: Path) -
 
 def test_too_long_prompts_are_warned_of(tmp_path: Path) -> None:
     rows = [("a", "long", "it"), ("b" * 2000, "it", "long")]
-    tokenizer: Any = LetterTokenizer()
+    letters = LetterTokenizer()
+    tokenizer = ModelTokens(letters)  # type: ignore[arg-type]
     report = inspect(write(tmp_path / "rows.jsonl", *rows), tokenizer, 1000)
     assert report.warnings == (
         "1 prompt takes all of max_length 1000 (first: line 2), so nothing of the answers is learned. "

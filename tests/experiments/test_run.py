@@ -161,18 +161,6 @@ def test_a_method_that_keeps_nothing_has_no_state_and_a_model_per_task_counts_as
     assert stl.cost.adapter_bytes == 2 * seqft.cost.adapter_bytes
 
 
-def test_a_life_of_0_1_has_a_result_file_without_what_it_did_not_keep(lived: Life, tmp_path: Path) -> None:
-    def of_0_1(name: str, written: dict[str, Any]) -> None:
-        for key in {"scores": ["outcomes"], "time": ["learning_seconds", "peak_memory_bytes"]}[name]:
-            del written[key]
-
-    old, new = result_of(rewritten(lived, tmp_path / "old", of_0_1)), result_of(lived)
-    assert old.outcomes == {} and old.scores == new.scores
-    assert old.cost is not None and new.cost is not None
-    assert old.cost.peak_memory_bytes is None
-    assert old.cost.seconds == old.cost.seconds_with_scoring == new.cost.seconds_with_scoring
-
-
 def test_the_result_file_has_the_loss_of_every_optimizer_step(lived: Life) -> None:
     # batches of 4: 8 pairs are 2 steps an epoch, 9 are 3; two epochs
     for step, count in zip(result_of(lived).steps, (4, 6), strict=True):

@@ -13,7 +13,9 @@ import pytest
 from rich.console import Console
 from tests.tiny import letter_task
 
+from lifealign.cli import lives, options, streams
 from lifealign.cli import main as cli
+from lifealign.cli import measure as measure_verbs
 from lifealign.data.answer_check import AnswerCheck
 from lifealign.errors import Unscored
 from lifealign.evaluation.evaluator import Evaluator
@@ -408,7 +410,9 @@ def test_a_cell_with_holes_is_finished_and_takes_over_what_was_evaluated_later(
 def lifealign(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
     """Runs the command line in this process: exit code, and all that it prints."""
     levels = {name: logging.getLogger(name).level for name in ("py.warnings", "lifealign")}
-    monkeypatch.setattr(cli, "console", Console(width=160))
+    console = Console(width=160)
+    for module in (options, lives, measure_verbs, streams):
+        monkeypatch.setattr(module, "console", console)
 
     def command(*arguments: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["lifealign", *map(str, arguments)])

@@ -181,7 +181,7 @@ class Cost(Record):
     """What a run took.
 
     Attributes:
-        seconds: Time of learning, without scoring; with it in lives of 0.1, which did not tell them apart.
+        seconds: Time of learning, without scoring; with it in early files, which did not tell them apart.
         seconds_with_scoring: Time of learning and scoring.
         state_bytes: What the method has to keep besides the adapter: remembered pairs, its state, past updates.
         adapter_bytes: Size of the adapter; of all adapters where every task has one of its own.
@@ -209,10 +209,10 @@ class RunResult(Record):
         one_model: False where every task has a model of its own.
         scores: A matrix per metric that any task has.
         outcomes: Per metric and step, by task, what every held-out example counted for (None: a mark is missing). The
-            score is their mean; a metric that is no mean over examples is absent, and all of them in lives of 0.1.
+            score is their mean; a metric that is no mean over examples is absent, and all of them in early files.
         general_text: Per step, loss and perplexity on general text; None where they were not measured.
         general_text_holes: By the name of a step, why they are not there though they were asked for.
-        cost: What the run took; None in files of 0.1, which did not say.
+        cost: What the run took; None in early files, which did not say.
         steps: What each step took and did.
     """
 

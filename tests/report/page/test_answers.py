@@ -92,7 +92,7 @@ def test_a_card_has_the_base_and_every_version_with_verdicts_in_the_order_of_the
     # Asked by both tasks, the base model has both verdicts; JSON has them by name, the page as they were learnt.
     assert list(card["answers"][0]["holds"].items()) == [("tone", False), ("brief", True)]
     assert list(card["answers"][2]["holds"]) == ["tone", "brief"]
-    assert card["tasks"] == []  # rows of lives of 0.1 do not say which task asked
+    assert card["tasks"] == []  # the verdicts say it
 
 
 def test_a_page_has_so_many_prompts_and_no_more() -> None:

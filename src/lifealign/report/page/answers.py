@@ -118,7 +118,7 @@ def prompt_cards(records: Sequence[Record], steps: Sequence[str], tasks: Sequenc
             )
             before = row["answer"]
         found = next(column[key] for _, column in columns if key in column)
-        # With verdicts the page says already who asked; rows of lives of 0.1 do not say it at all.
+        # With verdicts the page says already who asked.
         asked = [] if any(answer["holds"] for answer in answers) else sorted(asking[key], key=place.__getitem__)
         shown.append({"messages": found["prompt"], "tasks": asked, "answers": answers})
     return shown
