@@ -21,6 +21,7 @@ from lifealign.data.task import Task
 from lifealign.errors import ConfigError, DataError
 from lifealign.experiments.settings import ExperimentConfig
 from lifealign.experiments.tasks import load_tasks
+from lifealign.model.token_counter import ModelTokens
 from lifealign.settings.section import build_config
 
 RAW = Path(__file__).parents[2].parent / "shared" / "data"
@@ -237,24 +238,28 @@ class LetterTokenizer:
         return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
 
 
+def letters() -> ModelTokens:
+    """Counts with a tokenizer of the tests' own."""
+    tokenizer: Any = LetterTokenizer()
+    return ModelTokens(tokenizer)
+
+
 def test_tokens_are_counted_with_the_template(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", ("abc", "1234", "12345"), ("abcd", "1", "12"))
-    tokenizer: Any = LetterTokenizer()
-    report = inspect(path, tokenizer, max_length=9)
+    report = inspect(path, tokens := letters(), max_length=9)
     assert report.tokens["prompt"] == (8, 8, 9, 9)  # u:abc;a: and u:abcd;a:
     assert report.tokens["chosen"] == (1, 1, 4, 4)
     assert report.tokens["rejected"] == (2, 2, 5, 5)
     assert report.too_long == (f"{path}:2",)  # 9 of 9 tokens leave none for an answer
-    assert inspect(path, tokenizer, max_length=10).too_long == ()
-    assert inspect(path, tokenizer).too_long == ()
-    tokenizer.chat_template = None
-    assert inspect(path, tokenizer).tokens["prompt"] == (3, 3, 4, 4)
+    assert inspect(path, tokens, max_length=10).too_long == ()
+    assert inspect(path, tokens).too_long == ()
+    tokens.tokenizer.chat_template = None
+    assert inspect(path, tokens).tokens["prompt"] == (3, 3, 4, 4)
 
 
 def test_a_prompt_the_template_refuses_is_named(dirty: Path) -> None:
-    tokenizer: Any = LetterTokenizer()
     with pytest.raises(DataError) as caught:
-        inspect(dirty, tokenizer)
+        inspect(dirty, letters())
     assert str(caught.value) == (
         f"{dirty}:10: found a prompt that the chat template refuses (System role not supported), "
         "expected roles that this model knows"
@@ -262,12 +267,18 @@ def test_a_prompt_the_template_refuses_is_named(dirty: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokenizer", "max_length", "found"), [(None, 5, "5 without a tokenizer"), (LetterTokenizer(), 0, "0")]
+    ("tokens", "max_length", "message"),
+    [
+        (None, 5, "max_length needs a tokenizer to count with; add one"),
+        (letters(), 0, "max_length: found 0, expected at least 1 token"),
+    ],
 )
-def test_max_length_needs_a_tokenizer_and_room(dirty: Path, tokenizer: Any, max_length: int, found: str) -> None:
+def test_max_length_needs_a_tokenizer_and_room(
+    dirty: Path, tokens: ModelTokens | None, max_length: int, message: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
-        inspect(dirty, tokenizer, max_length)
-    assert str(caught.value) == f"max_length: found {found}, expected a tokenizer and at least 1 token"
+        inspect(dirty, tokens, max_length)
+    assert str(caught.value) == message
 
 
 def test_report_reads_verdict_first_warnings_last(dirty: Path) -> None:
@@ -300,8 +311,7 @@ Add pairs whose chosen answer is the shorter one.
 
 def test_report_of_a_good_file_has_no_warning_and_lists_tokens(tmp_path: Path) -> None:
     rows = [("a", "long", "it"), ("b", "it", "long")]
-    tokenizer: Any = LetterTokenizer()
-    text = inspect(write(tmp_path / "rows.jsonl", *rows), tokenizer, 100).render()
+    text = inspect(write(tmp_path / "rows.jsonl", *rows), letters(), 100).render()
     assert "!" not in text
     assert text.endswith("  rejected         2        2        4        4")
     assert "  tokens         min   median      p95      max\n  prompt           6        6        6        6\n" in text
@@ -309,8 +319,7 @@ def test_report_of_a_good_file_has_no_warning_and_lists_tokens(tmp_path: Path) -
 
 def test_too_long_prompts_are_warned_of(tmp_path: Path) -> None:
     rows = [("a", "long", "it"), ("b" * 2000, "it", "long")]
-    tokenizer: Any = LetterTokenizer()
-    report = inspect(write(tmp_path / "rows.jsonl", *rows), tokenizer, 1000)
+    report = inspect(write(tmp_path / "rows.jsonl", *rows), letters(), 1000)
     assert report.warnings == (
         "1 prompt takes all of max_length 1000 (first: line 2), so nothing of the answers is learned. "
         "Raise it, or shorten the prompts.",

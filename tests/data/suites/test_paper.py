@@ -519,7 +519,7 @@ def test_an_empty_split_has_no_rows(hub: tuple[dict[str, list[Row]], Asked]) -> 
         (
             ["hc3"],
             {"revisions": {"hc3": "abc"}, "data_dir": "x"},
-            "revisions: found some with data_dir, expected them for tasks from the hub only",
+            "revisions need tasks from the hub; leave out data_dir",
         ),
     ],
 )
