@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.refusals import refusal
 
 from lifealign.data import clean as checks
 from lifealign.data.clean import SCORES, SYSTEM_PROMPT, WORDS, read_clean, read_split
@@ -18,7 +20,7 @@ from lifealign.data.pair import Message, Pair
 from lifealign.data.suites.paper import load_catalog_tasks
 from lifealign.data.suites.support_desk import load_suite
 from lifealign.data.task import Task
-from lifealign.errors import ConfigError, DataError
+from lifealign.errors import ConfigError
 from lifealign.experiments.settings import ExperimentConfig
 from lifealign.experiments.tasks import load_tasks
 from lifealign.model.token_counter import ModelTokens
@@ -100,11 +102,12 @@ def test_unclear_transcripts_are_dropped_not_fatal(tmp_path: Path) -> None:
 def test_no_pair_left_names_the_first_reason_and_line(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", ("a", "same", "same"), ("a", "", "b"))
     for read in (read_clean, inspect):
-        with pytest.raises(DataError) as caught:
-            read(path)
-        assert str(caught.value) == (
-            f"{path}:1: found no usable pair in 2 rows (here: identical answers), "
-            "expected a prompt and two answers that differ in at least one row"
+        assert refusal(partial(read, path)) == (
+            str(path),
+            1,
+            None,
+            "no usable pair in 2 rows (here: identical answers)",
+            "a prompt and two answers that differ in at least one row",
         )
 
 
@@ -148,11 +151,12 @@ def test_every_way_to_a_task_leaves_held_out_prompts_out(tmp_path: Path) -> None
 
 
 def test_a_file_held_out_from_itself_leaves_nothing(dirty: Path) -> None:
-    with pytest.raises(DataError) as caught:
-        Task.from_files("letters", train=dirty, test=dirty)
-    assert str(caught.value) == (
-        f"{dirty}: found no training pair whose prompt is not in {dirty} too, "
-        "expected other prompts to train on than the held-out ones"
+    assert refusal(lambda: Task.from_files("letters", train=dirty, test=dirty)) == (
+        str(dirty),
+        None,
+        None,
+        f"no training pair whose prompt is not in {dirty} too",
+        "other prompts to train on than the held-out ones",
     )
 
 
@@ -258,11 +262,12 @@ def test_tokens_are_counted_with_the_template(tmp_path: Path) -> None:
 
 
 def test_a_prompt_the_template_refuses_is_named(dirty: Path) -> None:
-    with pytest.raises(DataError) as caught:
-        inspect(dirty, letters())
-    assert str(caught.value) == (
-        f"{dirty}:10: found a prompt that the chat template refuses (System role not supported), "
-        "expected roles that this model knows"
+    assert refusal(lambda: inspect(dirty, letters())) == (
+        str(dirty),
+        10,
+        None,
+        "a prompt that the chat template refuses (System role not supported)",
+        "roles that this model knows",
     )
 
 
