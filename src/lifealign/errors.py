@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,37 @@ class DataError(LifeAlignError):
         super().__init__(f"{where}: {field}: {what}" if field else f"{where}: {what}")
 
 
+@dataclass(frozen=True)
+class SettingFault:
+    """A mistake in one setting; what does not apply is None.
+
+    Attributes:
+        path: File of the setting, or where else it came from, such as ``--set seed=x``.
+        line: Line of the file, from 1.
+        field: The setting with its sections, dotted: ``tasks[0].train``.
+        found: What is there, in words.
+        expected: What should be there, and where it helps, the way out.
+    """
+
+    path: str | None = None
+    line: int | None = None
+    field: str | None = None
+    found: str | None = None
+    expected: str | None = None
+
+
 class ConfigError(LifeAlignError):
-    """A setting that does not exist or has a value outside its range."""
+    """A setting that does not exist or has a value outside its range.
+
+    Args:
+        message: One line for each mistake.
+        faults: The mistakes in parts, in the order of the lines; none where the settings did not come from a file, from
+            ``--set`` or from plain values.
+    """
+
+    def __init__(self, message: str, faults: Sequence[SettingFault] = ()) -> None:
+        self.faults = tuple(faults)
+        super().__init__(message)
 
 
 class ModelError(LifeAlignError):

@@ -260,7 +260,7 @@ def test_run_takes_a_folder_in_place_of_the_hub(
     result = lifealign(*command)
     assert result.code == 2 and "rows/y/test.jsonl: found no such file" in one_line(result.err)
     unused = lifealign("run", experiment(), "--data", "rows")
-    assert unused.code == 2 and "expected it with data from the hub" in one_line(unused.err)
+    assert unused.code == 2 and "needs data from the hub" in one_line(unused.err)
 
 
 # -- evaluate and report -----------------------------------------------------------------------------------------------
@@ -288,7 +288,10 @@ def test_evaluate_measures_more_shows_it_and_does_not_repeat_it(lifealign: Comma
         (["--judge-model", "m", "--against", "00-base", "--replace"], "--replace: found it beside --against alone"),
         (["--as-of", "07-x"], "found no version '07-x', expected one of: 00-base, 01-one"),
         (["--set", "max_new_token=3"], "max_new_token"),
-        (["--metric", "rouge_l", "--set", "temperature=0.5"], "expected it with do_sample: true"),
+        (
+            ["--metric", "rouge_l", "--set", "temperature=0.5"],
+            "temperature: needs sampled answers; add do_sample: true",
+        ),
         (["--metric", "margin", "--set", "pairs=2"], "pairs: None there, 2 here"),
         (["--judge-model", "m", "--judge-key", "sk-0123456789abcdef0"], "may be the key itself (not shown)"),
         (["--judge-model", "m", "--judge-key", "NOT_SET_HERE"], "NOT_SET_HERE"),
@@ -586,7 +589,7 @@ BAD_SETTINGS = {
         {"method": {"name": "er", "energy_kept": 1}},
         r"energy_kept: found an option that er ",
     ),
-    "no tasks": ({"tasks": None}, r"found neither tasks nor suite, expected exactly one"),
+    "no tasks": ({"tasks": None}, r"needs tasks or a suite; add one of the two"),
     "more pairs than there are": (
         {"tasks": None, "suite": "support-desk", "suite_pairs": 1000},
         r"suite_pairs: found 1000, expected 1 to 160",

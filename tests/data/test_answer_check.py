@@ -57,8 +57,8 @@ def test_only_the_first_characters_are_judged() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "no condition"),
-        ({"min_words": 1}, "no condition"),
+        ({}, "needs a condition"),
+        ({"min_words": 1}, "needs a condition"),
         ({"max_words": 0}, "greater than or equal to 1"),
         ({"max_words": 2, "min_words": 3}, "min_words 3 above max_words 2"),
         ({"matches": ("fine", "(open")}, r"'\(open'"),

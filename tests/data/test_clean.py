@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.refusals import refusal
 
 from lifealign.data import clean as checks
 from lifealign.data.clean import SCORES, SYSTEM_PROMPT, WORDS, read_clean, read_split
@@ -18,7 +20,7 @@ from lifealign.data.pair import Message, Pair
 from lifealign.data.suites.paper import load_catalog_tasks
 from lifealign.data.suites.support_desk import load_suite
 from lifealign.data.task import Task
-from lifealign.errors import ConfigError, DataError
+from lifealign.errors import ConfigError
 from lifealign.experiments.settings import ExperimentConfig
 from lifealign.experiments.tasks import load_tasks
 from lifealign.model.token_counter import ModelTokens
@@ -100,11 +102,12 @@ def test_unclear_transcripts_are_dropped_not_fatal(tmp_path: Path) -> None:
 def test_no_pair_left_names_the_first_reason_and_line(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", ("a", "same", "same"), ("a", "", "b"))
     for read in (read_clean, inspect):
-        with pytest.raises(DataError) as caught:
-            read(path)
-        assert str(caught.value) == (
-            f"{path}:1: found no usable pair in 2 rows (here: identical answers), "
-            "expected a prompt and two answers that differ in at least one row"
+        assert refusal(partial(read, path)) == (
+            str(path),
+            1,
+            None,
+            "no usable pair in 2 rows (here: identical answers)",
+            "a prompt and two answers that differ in at least one row",
         )
 
 
@@ -148,11 +151,12 @@ def test_every_way_to_a_task_leaves_held_out_prompts_out(tmp_path: Path) -> None
 
 
 def test_a_file_held_out_from_itself_leaves_nothing(dirty: Path) -> None:
-    with pytest.raises(DataError) as caught:
-        Task.from_files("letters", train=dirty, test=dirty)
-    assert str(caught.value) == (
-        f"{dirty}: found no training pair whose prompt is not in {dirty} too, "
-        "expected other prompts to train on than the held-out ones"
+    assert refusal(lambda: Task.from_files("letters", train=dirty, test=dirty)) == (
+        str(dirty),
+        None,
+        None,
+        f"no training pair whose prompt is not in {dirty} too",
+        "other prompts to train on than the held-out ones",
     )
 
 
@@ -238,39 +242,48 @@ class LetterTokenizer:
         return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
 
 
+def letters() -> ModelTokens:
+    """Counts with a tokenizer of the tests' own."""
+    tokenizer: Any = LetterTokenizer()
+    return ModelTokens(tokenizer)
+
+
 def test_tokens_are_counted_with_the_template(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", ("abc", "1234", "12345"), ("abcd", "1", "12"))
-    letters = LetterTokenizer()
-    tokenizer = ModelTokens(letters)  # type: ignore[arg-type]
-    report = inspect(path, tokenizer, max_length=9)
+    report = inspect(path, tokens := letters(), max_length=9)
     assert report.tokens["prompt"] == (8, 8, 9, 9)  # u:abc;a: and u:abcd;a:
     assert report.tokens["chosen"] == (1, 1, 4, 4)
     assert report.tokens["rejected"] == (2, 2, 5, 5)
     assert report.too_long == (f"{path}:2",)  # 9 of 9 tokens leave none for an answer
-    assert inspect(path, tokenizer, max_length=10).too_long == ()
-    assert inspect(path, tokenizer).too_long == ()
-    letters.chat_template = None
-    assert inspect(path, tokenizer).tokens["prompt"] == (3, 3, 4, 4)
+    assert inspect(path, tokens, max_length=10).too_long == ()
+    assert inspect(path, tokens).too_long == ()
+    tokens.tokenizer.chat_template = None
+    assert inspect(path, tokens).tokens["prompt"] == (3, 3, 4, 4)
 
 
 def test_a_prompt_the_template_refuses_is_named(dirty: Path) -> None:
-    letters = LetterTokenizer()
-    tokenizer = ModelTokens(letters)  # type: ignore[arg-type]
-    with pytest.raises(DataError) as caught:
-        inspect(dirty, tokenizer)
-    assert str(caught.value) == (
-        f"{dirty}:10: found a prompt that the chat template refuses (System role not supported), "
-        "expected roles that this model knows"
+    assert refusal(lambda: inspect(dirty, letters())) == (
+        str(dirty),
+        10,
+        None,
+        "a prompt that the chat template refuses (System role not supported)",
+        "roles that this model knows",
     )
 
 
 @pytest.mark.parametrize(
-    ("tokenizer", "max_length", "found"), [(None, 5, "5 without a tokenizer"), (ModelTokens(LetterTokenizer()), 0, "0")]
+    ("tokens", "max_length", "message"),
+    [
+        (None, 5, "max_length needs a tokenizer to count with; add one"),
+        (letters(), 0, "max_length: found 0, expected at least 1 token"),
+    ],
 )
-def test_max_length_needs_a_tokenizer_and_room(dirty: Path, tokenizer: Any, max_length: int, found: str) -> None:
+def test_max_length_needs_a_tokenizer_and_room(
+    dirty: Path, tokens: ModelTokens | None, max_length: int, message: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
-        inspect(dirty, tokenizer, max_length)
-    assert str(caught.value) == f"max_length: found {found}, expected a tokenizer and at least 1 token"
+        inspect(dirty, tokens, max_length)
+    assert str(caught.value) == message
 
 
 def test_report_reads_verdict_first_warnings_last(dirty: Path) -> None:
@@ -303,9 +316,7 @@ Add pairs whose chosen answer is the shorter one.
 
 def test_report_of_a_good_file_has_no_warning_and_lists_tokens(tmp_path: Path) -> None:
     rows = [("a", "long", "it"), ("b", "it", "long")]
-    letters = LetterTokenizer()
-    tokenizer = ModelTokens(letters)  # type: ignore[arg-type]
-    text = inspect(write(tmp_path / "rows.jsonl", *rows), tokenizer, 100).render()
+    text = inspect(write(tmp_path / "rows.jsonl", *rows), letters(), 100).render()
     assert "!" not in text
     assert text.endswith("  rejected         2        2        4        4")
     assert "  tokens         min   median      p95      max\n  prompt           6        6        6        6\n" in text
@@ -313,9 +324,7 @@ def test_report_of_a_good_file_has_no_warning_and_lists_tokens(tmp_path: Path) -
 
 def test_too_long_prompts_are_warned_of(tmp_path: Path) -> None:
     rows = [("a", "long", "it"), ("b" * 2000, "it", "long")]
-    letters = LetterTokenizer()
-    tokenizer = ModelTokens(letters)  # type: ignore[arg-type]
-    report = inspect(write(tmp_path / "rows.jsonl", *rows), tokenizer, 1000)
+    report = inspect(write(tmp_path / "rows.jsonl", *rows), letters(), 1000)
     assert report.warnings == (
         "1 prompt takes all of max_length 1000 (first: line 2), so nothing of the answers is learned. "
         "Raise it, or shorten the prompts.",

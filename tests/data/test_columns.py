@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from tests.refusals import refusal
 
 from lifealign.data.formats import UnclearTranscript, parse_row
-from lifealign.errors import DataError
 
 ROW = {"prompt": "Hi", "chosen": "yes", "rejected": "no"}
 
@@ -34,11 +34,12 @@ def read(row: dict[str, Any]) -> list[tuple[str, str]]:
     return [tuple(message) for message in pair.prompt]
 
 
-def refused(row: dict[str, Any]) -> str:
-    with pytest.raises(DataError) as caught:
-        parse_row(row, "f", 7)
-    assert not isinstance(caught.value, UnclearTranscript)
-    return str(caught.value).removeprefix("f:7: ")
+def refused(row: dict[str, Any]) -> tuple[str | None, str, str]:
+    """Field, what was found there and what was expected."""
+    path, line, *fault = refusal(lambda: parse_row(row, "f", 7))
+    assert (path, line) == ("f", 7)
+    field, found, expected = fault
+    return field, found, expected
 
 
 HI, KIND = ("user", "Hi"), ("system", "Be kind.")
@@ -61,18 +62,28 @@ def test_system_is_the_system_message_of_any_shape(row: dict[str, Any], column: 
     assert all(read(row | {column: nothing}) == [HI] for nothing in NOTHING)
 
 
+RUDE = (
+    "system",
+    "another system message (the string 'Be rude.') than in the conversation",
+    "one system message; drop the other",
+)
+
+
 @pytest.mark.parametrize(
-    "row",
+    ("row", "fault"),
     [
-        {"prompt": [SYSTEM, USER], "chosen": "yes", "rejected": "no"},
-        talk(SYSTEM, USER),
-        TRANSCRIPT | {"prompt": "System: Be kind.\n\nHuman: Hi\n\nAssistant:"},
-        ROW | {"system_prompt": "Be kind."},
+        ({"prompt": [SYSTEM, USER], "chosen": "yes", "rejected": "no"}, RUDE),
+        (talk(SYSTEM, USER), RUDE),
+        (TRANSCRIPT | {"prompt": "System: Be kind.\n\nHuman: Hi\n\nAssistant:"}, RUDE),
+        (
+            ROW | {"system_prompt": "Be kind."},
+            ("system_prompt", "another system message than in system", "one; drop the other"),
+        ),
     ],
 )
-def test_a_second_system_message_has_to_be_the_same(row: dict[str, Any]) -> None:
+def test_a_second_system_message_has_to_be_the_same(row: dict[str, Any], fault: tuple[str, str, str]) -> None:
     assert read(row | {"system": "Be kind. "})[-1] == HI and len(read(row | {"system": "Be kind. "})) == 2
-    assert "found another system message" in refused(row | {"system": "Be rude."})
+    assert refused(row | {"system": "Be rude."}) == fault
 
 
 @pytest.mark.parametrize("row", SHAPES)
@@ -100,26 +111,40 @@ def test_a_conversation_that_holds_its_history_does_not_repeat_it() -> None:
         assert len(read(row | {"history": [["I am Bob", "Hi Bob"]]})) == 5
     assert read(ROW | {"history": [SYSTEM, *SAID]})[0] == KIND
     assert read(talk(SYSTEM, USER) | {"history": [SYSTEM, *SAID]})[::3] == [KIND, HI]
-    found = refused(talk(turn("system", "Rhyme."), USER) | {"history": [SYSTEM, *SAID]})
-    assert found.startswith("history[0]: found another system message (the string 'Be kind.')")
+    assert refused(talk(turn("system", "Rhyme."), USER) | {"history": [SYSTEM, *SAID]}) == (
+        "history[0]",
+        "another system message (the string 'Be kind.') than in the conversation",
+        "one system message; drop the other",
+    )
+
+
+PAIRS_OR_MESSAGES = "a list of [user, assistant] pairs, or of messages that end with the assistant's"
 
 
 @pytest.mark.parametrize(
-    ("history", "message"),
+    ("history", "fault"),
     [
-        ("I am Ann", "history: found the string 'I am Ann', expected a list of [user, assistant] pairs"),
-        ([["a", "b", "c"]], "history[0]: found a list of 3, expected a pair [user, assistant]"),
-        ([["a", None]], "history[0][1]: found null, expected a string"),
-        ([["a", "nan"]], "history[0][1]: found the string 'nan', expected a text; leave it empty where there is none"),
-        ([USER], "history: found roles user, expected user and assistant by turns, the assistant last"),
-        ([SYSTEM], "history: found roles system, expected user and assistant by turns, the assistant last"),
-        ([["a", "b"], USER], "history[1]: found an object with 'role', 'content', expected a pair [user, assistant]"),
-        ("[['a', 'b'", "history: found a list as text that is cut short"),
-        (7, "history: found a number (7), expected a list of"),
+        ("I am Ann", ("history", "the string 'I am Ann'", PAIRS_OR_MESSAGES)),
+        ([["a", "b", "c"]], ("history[0]", "a list of 3", "a pair [user, assistant]")),
+        ([["a", None]], ("history[0][1]", "null", "a string")),
+        ([["a", "nan"]], ("history[0][1]", "the string 'nan'", "a text; leave it empty where there is none")),
+        ([USER], ("history", "roles user", "user and assistant by turns, the assistant last")),
+        ([SYSTEM], ("history", "roles system", "user and assistant by turns, the assistant last")),
+        ([["a", "b"], USER], ("history[1]", "an object with 'role', 'content'", "a pair [user, assistant]")),
+        (
+            "[['a', 'b'",
+            (
+                "history",
+                "a list as text that is cut short, goes on as other text, or is no flat list: \"[['a', 'b'\"",
+                "a list that parses, as JSON or as Python writes it; a text that is meant goes into a message's "
+                "content",
+            ),
+        ),
+        (7, ("history", "a number (7)", PAIRS_OR_MESSAGES)),
     ],
 )
-def test_message_for_a_bad_history(history: Any, message: str) -> None:
-    assert refused(ROW | {"history": history}).startswith(message)
+def test_a_bad_history_is_refused_with_its_field(history: Any, fault: tuple[str, str, str]) -> None:
+    assert refused(ROW | {"history": history}) == fault
 
 
 @pytest.mark.parametrize(
@@ -143,17 +168,20 @@ def test_input_is_the_end_of_an_alpaca_prompt(prompt: str, text: str, expected: 
 def test_input_beside_messages_has_to_be_in_them(row: dict[str, Any]) -> None:
     assert read(row | {"input": "Hi"}) == [HI]
     assert refused(row | {"input": "A ship."}) == (
-        "input: found the string 'A ship.', expected it in the conversation; only a prompt of plain text takes it at "
-        "its end"
+        "input",
+        "the string 'A ship.'",
+        "it in the conversation; only a prompt of plain text takes it at its end",
     )
 
 
 def test_words_for_nothing_are_not_joined_to_a_prompt() -> None:
     for column in ("input", "system"):
         assert refused(ROW | {column: "nan"}) == (
-            f"{column}: found the string 'nan', expected a text; leave it empty where there is none"
+            column,
+            "the string 'nan'",
+            "a text; leave it empty where there is none",
         )
-    assert refused(ROW | {"system": 7}) == "system: found a number (7), expected a string"
+    assert refused(ROW | {"system": 7}) == ("system", "a number (7)", "a string")
 
 
 @pytest.mark.parametrize(
@@ -165,19 +193,18 @@ def test_words_for_nothing_are_not_joined_to_a_prompt() -> None:
 )
 def test_columns_that_are_no_text_are_refused_by_name_unless_they_are_empty(column: str) -> None:
     assert all(read(ROW | {column: nothing}) == [HI] for nothing in NOTHING)
-    assert refused(ROW | {column: ["x"]}) == (
-        f"{column}: found a list of 1, expected no such column, as only text is learnt; write what matters into the "
-        "prompt, or drop the column"
-    )
-    assert refused(talk(USER) | {column: "x"}).startswith(f"{column}: found the string 'x', expected no such column")
+    expected = "no such column, as only text is learnt; write what matters into the prompt, or drop the column"
+    assert refused(ROW | {column: ["x"]}) == (column, "a list of 1", expected)
+    assert refused(talk(USER) | {column: "x"}) == (column, "the string 'x'", expected)
 
 
 def test_two_prompts_have_to_agree() -> None:
     assert read(ROW | {"query": "Hi\n", "instruction": None}) == [HI]
     assert read(ROW | {"prompt": "", "query": "Hi"}) == [HI]
     assert refused(ROW | {"query": "Who are you?"}) == (
-        "query: found another prompt than in prompt, expected one of the two; call prompt 'system' if it is the "
-        "system message, or drop one"
+        "query",
+        "another prompt than in prompt",
+        "one of the two; call prompt 'system' if it is the system message, or drop one",
     )
 
 
@@ -226,10 +253,10 @@ def test_a_prompt_that_is_none_of_the_turns_is_the_system_message() -> None:
     ],
 )
 def test_a_prompt_that_may_be_something_else_is_refused(prompt: str, begin: list[dict[str, str]]) -> None:
-    found = refused({"prompt": prompt, **talk(*begin)})
-    assert found == (
-        f"prompt: found another text (the string {prompt!r}) than in the conversation, expected the user's turn, or a "
-        "system message where there is none; drop the column if it is neither"
+    assert refused({"prompt": prompt, **talk(*begin)}) == (
+        "prompt",
+        f"another text (the string {prompt!r}) than in the conversation",
+        "the user's turn, or a system message where there is none; drop the column if it is neither",
     )
 
 
@@ -272,5 +299,8 @@ def test_whole_transcripts_share_their_system_message() -> None:
 
 
 def test_a_transcript_that_the_assistant_begins_is_refused() -> None:
-    found = refused(ROW | {"prompt": "System: Be kind.\n\nAssistant: Hello\n\nHuman: Hi"})
-    assert found.startswith("prompt[1].role: found 'assistant', expected 'user': user and assistant take turns")
+    assert refused(ROW | {"prompt": "System: Be kind.\n\nAssistant: Hello\n\nHuman: Hi"}) == (
+        "prompt[1].role",
+        "'assistant'",
+        "'user': user and assistant take turns, after at most one system message",
+    )

@@ -1,10 +1,11 @@
-"""Row shapes and file kinds: what each becomes, and the exact message for each way a file can be wrong."""
+"""Row shapes and file kinds: what each becomes, and what is said of each way a file can be wrong."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import pyarrow.parquet
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.refusals import refusal
 
 from lifealign.data import files
 from lifealign.data.files import read_rows
@@ -125,11 +127,12 @@ def test_text_that_only_mentions_speakers_is_no_transcript(prompt: str) -> None:
 
 def test_transcripts_that_part_early_are_told_apart_from_broken_rows() -> None:
     row = {"chosen": "Human: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d", "rejected": "Human: a\n\nAssistant: x"}
-    with pytest.raises(UnclearTranscript) as caught:
-        parse_row(row, "f", 1)
-    assert str(caught.value) == (
-        "f:1: chosen: found assistant, user, assistant after the 1 turns that chosen and rejected share, "
-        "expected one turn, the assistant's answer"
+    assert refusal(lambda: parse_row(row, "f", 1), UnclearTranscript) == (
+        "f",
+        1,
+        "chosen",
+        "assistant, user, assistant after the 1 turns that chosen and rejected share",
+        "one turn, the assistant's answer",
     )
 
 
@@ -138,77 +141,86 @@ TURNS = "user and assistant take turns, after at most one system message"
 
 
 @pytest.mark.parametrize(
-    ("row", "message"),
+    ("row", "fault"),
     [
-        ([1, 2], f"found a list of 2, expected an object with {SHAPES}"),
-        (None, f"found null, expected an object with {SHAPES}"),
-        ({}, f"chosen: found no fields, expected {SHAPES}"),
-        ({"prompt": "p", "answer": "a"}, f"chosen: found no such field among 'prompt', 'answer', expected {SHAPES}"),
-        ({"prompt": "p", "chosen": "a"}, f"rejected: found no such field among 'prompt', 'chosen', expected {SHAPES}"),
-        (ANSWERS, f"prompt: found no such field among 'chosen', 'rejected', expected {SHAPES}"),
-        (ROW | {"chosen": 7}, "chosen: found a number (7), expected a string or a list of messages"),
-        (ROW | {"rejected": None}, "rejected: found null, expected a string or a list of messages"),
-        (ROW | {"prompt": True}, "prompt: found a boolean (true), expected a string or a list of messages"),
-        (ROW | {"prompt": []}, "prompt: found a list of 0, expected a string or a list of messages"),
-        (ROW | {"chosen": ["a"]}, "chosen[0]: found the string 'a', expected a message with role and content"),
+        ([1, 2], (None, "a list of 2", f"an object with {SHAPES}")),
+        (None, (None, "null", f"an object with {SHAPES}")),
+        ({}, ("chosen", "no fields", SHAPES)),
+        ({"prompt": "p", "answer": "a"}, ("chosen", "no such field among 'prompt', 'answer'", SHAPES)),
+        ({"prompt": "p", "chosen": "a"}, ("rejected", "no such field among 'prompt', 'chosen'", SHAPES)),
+        (ANSWERS, ("prompt", "no such field among 'chosen', 'rejected'", SHAPES)),
+        (ROW | {"chosen": 7}, ("chosen", "a number (7)", "a string or a list of messages")),
+        (ROW | {"rejected": None}, ("rejected", "null", "a string or a list of messages")),
+        (ROW | {"prompt": True}, ("prompt", "a boolean (true)", "a string or a list of messages")),
+        (ROW | {"prompt": []}, ("prompt", "a list of 0", "a string or a list of messages")),
+        (ROW | {"chosen": ["a"]}, ("chosen[0]", "the string 'a'", "a message with role and content")),
         (
             ROW | {"prompt": [{"content": "x"}]},
-            "prompt[0].role: found no such field among 'content', expected a string",
+            ("prompt[0].role", "no such field among 'content'", "a string"),
         ),
         (
             ROW | {"prompt": [{"role": "user"}]},
-            "prompt[0].content: found no such field among 'role', expected a string",
+            ("prompt[0].content", "no such field among 'role'", "a string"),
         ),
         (
             ROW | {"prompt": [{"role": "user", "content": None}]},
-            "prompt[0].content: found null, expected a string",
+            ("prompt[0].content", "null", "a string"),
         ),
         (
             ROW | {"prompt": [turn("tool", "x")]},
-            "prompt[0].role: found the string 'tool', expected 'system', 'user' or 'assistant'",
+            ("prompt[0].role", "the string 'tool'", "'system', 'user' or 'assistant'"),
         ),
-        (ROW | {"prompt": [USER, USER]}, f"prompt[1].role: found 'user', expected 'assistant': {TURNS}"),
-        (ROW | {"prompt": [YES, USER]}, f"prompt[0].role: found 'assistant', expected 'user': {TURNS}"),
-        (ROW | {"prompt": [SYSTEM, SYSTEM, USER]}, f"prompt[1].role: found 'system', expected 'user': {TURNS}"),
+        (ROW | {"prompt": [USER, USER]}, ("prompt[1].role", "'user'", f"'assistant': {TURNS}")),
+        (ROW | {"prompt": [YES, USER]}, ("prompt[0].role", "'assistant'", f"'user': {TURNS}")),
+        (ROW | {"prompt": [SYSTEM, SYSTEM, USER]}, ("prompt[1].role", "'system'", f"'user': {TURNS}")),
         (
             ROW | {"prompt": [USER, YES]},
-            "prompt: found a last turn from the assistant, expected a prompt that ends with the user's turn",
+            ("prompt", "a last turn from the assistant", "a prompt that ends with the user's turn"),
         ),
         (
             ROW | {"prompt": [SYSTEM]},
-            "prompt: found no turn of the user, expected a prompt that ends with the user's turn",
+            ("prompt", "no turn of the user", "a prompt that ends with the user's turn"),
         ),
-        (ROW | {"chosen": [USER]}, "chosen: found messages from user, expected one message, from the assistant"),
+        (ROW | {"chosen": [USER]}, ("chosen", "messages from user", "one message, from the assistant")),
         (
             {"chosen": [YES], "rejected": [NO]},
-            "chosen: found no turn of the user, expected a prompt that ends with the user's turn",
+            ("chosen", "no turn of the user", "a prompt that ends with the user's turn"),
         ),
         (
             {"chosen": [USER, YES], "rejected": [USER, NO, USER]},
-            "rejected: found assistant, user after the 1 turns that chosen and rejected share, "
-            "expected one turn, the assistant's answer",
+            (
+                "rejected",
+                "assistant, user after the 1 turns that chosen and rejected share",
+                "one turn, the assistant's answer",
+            ),
         ),
         (
             {"prompt": [turn("user", "Bye")], "chosen": [USER, YES], "rejected": [USER, NO]},
-            "prompt: found messages that chosen and rejected do not begin with, "
-            "expected the conversation up to the answer, or answers of one message each",
+            (
+                "prompt",
+                "messages that chosen and rejected do not begin with",
+                "the conversation up to the answer, or answers of one message each",
+            ),
         ),
         (
             ROW | {"chosen": "ab\ud800"},
-            "chosen: found half a character (lone surrogate U+D800) at position 2, expected text without it",
+            ("chosen", "half a character (lone surrogate U+D800) at position 2", "text without it"),
         ),
-        (ROW | {"prompt": "\0"}, "prompt: found a NUL character at position 0, expected text without it"),
+        (ROW | {"prompt": "\0"}, ("prompt", "a NUL character at position 0", "text without it")),
         (
             ROW | {"prompt": [turn("user", "a\0")]},
-            "prompt[0].content: found a NUL character at position 1, expected text without it",
+            ("prompt[0].content", "a NUL character at position 1", "text without it"),
         ),
     ],
 )
-def test_message_for_a_bad_row(row: object, message: str) -> None:
+def test_a_bad_row_is_refused_with_its_field(row: object, fault: tuple[str | None, str, str]) -> None:
+    assert refusal(lambda: parse_row(row, "rows.jsonl", 3)) == ("rows.jsonl", 3, *fault)
+
+
+def test_a_refusal_reads_as_one_line() -> None:
     with pytest.raises(DataError) as caught:
-        parse_row(row, "rows.jsonl", 3)
-    assert not isinstance(caught.value, UnclearTranscript)
-    assert str(caught.value) == ("rows.jsonl:3: " + message)
+        parse_row(ROW | {"chosen": 7}, "rows.jsonl", 3)
+    assert str(caught.value) == ("rows.jsonl:3: chosen: found a number (7), expected a string or a list of messages")
 
 
 WORDS = st.sampled_from(["Human: a", "Human: a\nAssistant: b", "Assistant: c", "user", "assistant", "system", "", "\0"])
@@ -297,79 +309,79 @@ def test_parquet_is_known_by_its_content(tmp_path: Path, name: str) -> None:
 
 
 PACKED_KINDS = "a plain file, or one packed with gzip; unpack it first"
-PACKED = f": found compressed data (zip, zstd or gzip in gzip), expected {PACKED_KINDS}"
-CUT = "(the last line: the file seems cut short), expected "
+PACKED = (None, None, "compressed data (zip, zstd or gzip in gzip)", PACKED_KINDS)
+CUT = "(the last line: the file seems cut short)"
 DEEP = "[" * 100_000
 BAD_JSON = "one object a line, or one array of objects"
 WHOLE = "a whole object on one line, or a whole array"
-UTF8 = "expected UTF-8; save the file in that encoding"
+UTF8 = "UTF-8; save the file in that encoding"
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("name", "content", "fault"),
     [
-        ("rows.jsonl", "", ": found no rows, expected at least one preference row"),
-        ("rows.jsonl", " \n\n", ": found no rows, expected at least one preference row"),
-        ("rows.json", "[]", ": found no rows, expected at least one preference row"),
-        ("rows.csv", "prompt,chosen,rejected\n", ": found no rows, expected at least one preference row"),
-        ("rows.parquet", "", ": found no rows, expected at least one preference row"),
+        ("rows.jsonl", "", (None, None, "no rows", "at least one preference row")),
+        ("rows.jsonl", " \n\n", (None, None, "no rows", "at least one preference row")),
+        ("rows.json", "[]", (None, None, "no rows", "at least one preference row")),
+        ("rows.csv", "prompt,chosen,rejected\n", (None, None, "no rows", "at least one preference row")),
+        ("rows.parquet", "", (None, None, "no rows", "at least one preference row")),
         (
             "rows.jsonl",
             f"{LINE}\n{{'prompt': 1}}\n{LINE}\n",
-            ":2: found broken JSON at 2:2 (Expecting property name enclosed in double quotes), expected " + BAD_JSON,
+            (2, None, "broken JSON at 2:2 (Expecting property name enclosed in double quotes)", BAD_JSON),
         ),
-        ("rows.jsonl", LINE + LINE, f":1: found broken JSON at 1:{len(LINE) + 1} (Extra data), expected {BAD_JSON}"),
+        ("rows.jsonl", LINE + LINE, (1, None, f"broken JSON at 1:{len(LINE) + 1} (Extra data)", BAD_JSON)),
         (
             "rows.jsonl",
             f"{LINE}\n{LINE[:20]}",
-            ":2: found JSON that breaks off at 2:18 " + CUT + WHOLE,
+            (2, None, f"JSON that breaks off at 2:18 {CUT}", WHOLE),
         ),
         (
             "rows.jsonl",
             f"{LINE}\n{LINE[:-1]}",
-            f":2: found JSON that breaks off at 2:{len(LINE)} {CUT}{WHOLE}",
+            (2, None, f"JSON that breaks off at 2:{len(LINE)} {CUT}", WHOLE),
         ),
-        ("rows.json", '{\n "prompt": 1\n}\n', f":1: found JSON that breaks off at 1:2, expected {WHOLE}"),
+        ("rows.json", '{\n "prompt": 1\n}\n', (1, None, "JSON that breaks off at 1:2", WHOLE)),
         (
             "rows.json",
             f"[\n{LINE},\n{LINE}\n",
-            f":3: found JSON that breaks off at 3:{len(LINE) + 1}, expected {WHOLE}",
+            (3, None, f"JSON that breaks off at 3:{len(LINE) + 1}", WHOLE),
         ),
-        ("rows.json", "[\n{},\n{} {}]", f":3: found broken JSON at 3:4 (Expecting ',' delimiter), expected {BAD_JSON}"),
+        ("rows.json", "[\n{},\n{} {}]", (3, None, "broken JSON at 3:4 (Expecting ',' delimiter)", BAD_JSON)),
         (
             "rows.jsonl",
             f'{LINE}\n{{"prompt": "a", "chosen": "b", "chosen": "c"}}\n',
-            ":2: chosen: found the key twice, expected each key once",
+            (2, "chosen", "the key twice", "each key once"),
         ),
-        ("rows.jsonl", f"{LINE}\n{DEEP}\n", ":2: found JSON nested too deep to parse, expected flat rows"),
-        ("rows.json", DEEP, ": found JSON nested too deep to parse, expected flat rows"),
+        ("rows.jsonl", f"{LINE}\n{DEEP}\n", (2, None, "JSON nested too deep to parse", "flat rows")),
+        ("rows.json", DEEP, (None, None, "JSON nested too deep to parse", "flat rows")),
         (
             "rows.jsonl",
             f"{LINE}\n".encode() + b'{"prompt": "\xe9"}',
-            f":2: found byte 0xe9 at offset {len(LINE) + 1 + 12}, which is not UTF-8, {UTF8}",
+            (2, None, f"byte 0xe9 at offset {len(LINE) + 1 + 12}, which is not UTF-8", UTF8),
         ),
-        ("rows.json", b'[{"prompt": "\xff"}]', f": found byte 0xff at offset 13, which is not UTF-8, {UTF8}"),
-        ("rows.csv", b"prompt\n\xe9\n", f":2: found byte 0xe9 at offset 7, which is not UTF-8, {UTF8}"),
-        ("rows.jsonl", LINE.encode("utf-16"), f": found UTF-16 text, {UTF8}"),
-        ("rows.jsonl", LINE.encode("utf-16-le"), f": found UTF-16 text, {UTF8}"),
-        ("rows.csv", CSV.encode("utf-16"), f": found UTF-16 text, {UTF8}"),
+        ("rows.json", b'[{"prompt": "\xff"}]', (None, None, "byte 0xff at offset 13, which is not UTF-8", UTF8)),
+        ("rows.csv", b"prompt\n\xe9\n", (2, None, "byte 0xe9 at offset 7, which is not UTF-8", UTF8)),
+        ("rows.jsonl", LINE.encode("utf-16"), (None, None, "UTF-16 text", UTF8)),
+        ("rows.jsonl", LINE.encode("utf-16-le"), (None, None, "UTF-16 text", UTF8)),
+        ("rows.csv", CSV.encode("utf-16"), (None, None, "UTF-16 text", UTF8)),
         ("rows.jsonl", b"\x28\xb5\x2f\xfddata", PACKED),
         ("rows.csv", b"PK\x03\x04data", PACKED),
-        ("rows.parquet", LINE, ": found a file that does not start as Parquet does, expected Parquet, as it is named"),
-        ("rows.csv", "a,b,a\n1,2,3\n", ":1: a: found the column twice, expected each column once"),
-        ("rows.csv", "a,b\n1,2\n1,2,3\n", ":3: found 3 cells, expected 2, as in the header"),
+        ("rows.parquet", LINE, (None, None, "a file that does not start as Parquet does", "Parquet, as it is named")),
+        ("rows.csv", "a,b,a\n1,2,3\n", (1, "a", "the column twice", "each column once")),
+        ("rows.csv", "a,b\n1,2\n1,2,3\n", (3, None, "3 cells", "2, as in the header")),
         (
             "rows.csv",
             'a,b\n1,2\n"1,2\n',
-            ":3: found broken CSV (unexpected end of data), expected commas between cells, \"quotes\" around text",
+            (3, None, "broken CSV (unexpected end of data)", "commas between cells, \"quotes\" around text"),
         ),
     ],
 )  # fmt: skip
-def test_message_for_a_bad_file(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
+def test_a_bad_file_is_refused_with_its_line(
+    tmp_path: Path, name: str, content: str | bytes, fault: tuple[int | None, str | None, str, str]
+) -> None:
     path = write(tmp_path, name, content)
-    with pytest.raises(DataError) as caught:
-        list(read_rows(path))
-    assert str(caught.value) == f"{path}{message}"
+    assert refusal(lambda: list(read_rows(path))) == (str(path), *fault)
 
 
 def test_a_number_too_long_to_parse_is_a_data_error(tmp_path: Path) -> None:
@@ -390,9 +402,8 @@ def test_a_line_above_the_limit_is_refused_before_it_is_read_whole(
     monkeypatch.setattr(files, "LONGEST_LINE", len(LINE) + 1)
     assert len(list(read_rows(write(tmp_path, "fits.jsonl", f"{LINE}\n{LINE}\n")))) == 2
     path = write(tmp_path, "rows.jsonl", f"{LINE}\n{LINE} \n")
-    with pytest.raises(DataError) as caught:
-        list(read_rows(path))
-    assert str(caught.value) == f"{path}:2: found a line of more than {len(LINE) + 1} bytes, expected one row a line"
+    found = f"a line of more than {len(LINE) + 1} bytes"
+    assert refusal(lambda: list(read_rows(path))) == (str(path), 2, None, found, "one row a line")
 
 
 def test_missing_file_directory_and_forbidden_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,24 +413,21 @@ def test_missing_file_directory_and_forbidden_file(tmp_path: Path, monkeypatch: 
         (tmp_path, "a directory"),
         ("a\0b", "a file that does not open (embedded null byte)"),
     ):
-        with pytest.raises(DataError) as caught:
-            read_pairs(path)
-        assert str(caught.value) == f"{path}: found {found}, expected {expected}"
+        assert refusal(partial(read_pairs, path)) == (str(path), None, None, found, expected)
 
     def forbid(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", forbid)  # not by mode bits: they do not bind the administrator
-    with pytest.raises(DataError) as caught:
-        read_pairs("secret.jsonl")
-    assert str(caught.value) == "secret.jsonl: found a file you may not read, expected permission to read it"
+    fault = ("secret.jsonl", None, None, "a file you may not read", "permission to read it")
+    assert refusal(lambda: read_pairs("secret.jsonl")) == fault
 
 
 def test_read_pairs_drops_nothing_and_stops_at_the_first_fault(tmp_path: Path) -> None:
     path = write(tmp_path, "rows.jsonl", f'{LINE}\n{LINE}\n{{"prompt": "", "chosen": "a", "rejected": "a"}}\n')
     assert [pair.source for pair in read_pairs(path)] == [f"{path}:{line}" for line in (1, 2, 3)]
-    with pytest.raises(DataError, match=r"rows.jsonl:2: found a number \(7\)"):
-        read_pairs(write(tmp_path, "rows.jsonl", f"{LINE}\n7\n"))
+    write(tmp_path, "rows.jsonl", f"{LINE}\n7\n")
+    assert refusal(lambda: read_pairs(path)) == (str(path), 2, None, "a number (7)", f"an object with {SHAPES}")
 
 
 @settings(max_examples=200, deadline=None)
@@ -440,6 +448,8 @@ def test_any_bytes_are_pairs_or_a_data_error(
 
 # ----------------------------------------------------------------------------------------------------------------- hub
 
+PUBLIC = "hub:owner/name or hub:owner/name:split of a public dataset, online or downloaded once before"
+
 
 @pytest.mark.parametrize(
     ("address", "split"), [("hub:owner/name", "train"), ("hub:owner/name:test_prefs", "test_prefs")]
@@ -459,12 +469,7 @@ def test_hub_address_names_dataset_and_split(address: str, split: str, monkeypat
 @pytest.mark.parametrize("address", ["hub:name", "hub:/etc/rows", "hub:a/b/c", "hub:a/b:", "hub:"])
 def test_what_is_no_hub_address_never_reaches_the_hub_client(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)  # importing it would raise ImportError
-    with pytest.raises(DataError) as caught:
-        read_pairs(address)
-    assert str(caught.value) == (
-        f"{address}: found the address {address!r}, expected hub:owner/name or hub:owner/name:split of a public "
-        "dataset, online or downloaded once before"
-    )
+    assert refusal(lambda: read_pairs(address)) == (address, None, None, f"the address {address!r}", PUBLIC)
 
 
 def test_any_failure_of_the_hub_is_one_data_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,12 +477,8 @@ def test_any_failure_of_the_hub_is_one_data_error(monkeypatch: pytest.MonkeyPatc
         raise ConnectionError("Couldn't reach the hub\nmany more lines")
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    with pytest.raises(DataError) as caught:
-        read_pairs("hub:owner/name")
-    assert str(caught.value) == (
-        "hub:owner/name: found no dataset that loads (ConnectionError: Couldn't reach the hub), expected "
-        "hub:owner/name or hub:owner/name:split of a public dataset, online or downloaded once before"
-    )
+    found = "no dataset that loads (ConnectionError: Couldn't reach the hub)"
+    assert refusal(lambda: read_pairs("hub:owner/name")) == ("hub:owner/name", None, None, found, PUBLIC)
 
 
 def test_a_row_of_the_hub_that_does_not_load_is_one_data_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -487,5 +488,5 @@ def test_a_row_of_the_hub_that_does_not_load_is_one_data_error(monkeypatch: pyte
             raise ImportError("To support decoding images, please install 'Pillow'.")
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=lambda *_, **__: Images()))
-    with pytest.raises(DataError, match=r"^hub:owner/name: found no dataset that loads \(ImportError: To support"):
-        read_pairs("hub:owner/name")
+    found = "no dataset that loads (ImportError: To support decoding images, please install 'Pillow'.)"
+    assert refusal(lambda: read_pairs("hub:owner/name")) == ("hub:owner/name", None, None, found, PUBLIC)

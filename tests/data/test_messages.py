@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.refusals import refusal
 
 from lifealign.data import messages
 from lifealign.data.formats import parse_row
@@ -73,40 +74,48 @@ def test_the_content_of_a_message_is_never_parsed() -> None:
     assert content_of([turn("assistant", text)], "chosen", fault) == (Message("assistant", text),)
 
 
-def _refused(text: str, found: str) -> None:
-    with pytest.raises(DataError) as caught:
-        parse_row(ROW | {"chosen": text}, "f", 7)
-    assert str(caught.value).startswith(f"f:7: chosen: found {found}")
+LIST = "a list that parses, as JSON or as Python writes it; a text that is meant goes into a message's content"
+CUT = "a list as text that is cut short, goes on as other text, or is no flat list"
+BROKEN = "a list as text that does not parse"
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        (repr(TALK)[:-20], "a list as text that is cut short, goes on as other text, or is no flat list: \"[{'role'"),
-        (repr(TALK) + " is what I sent", "a list as text that is cut short, goes on as other text"),
-        (NUMPY, "a list as text that does not parse: \"[{'content': 'Hi', 'role': 'user'}"),
-        (f"array({NUMPY}, dtype=object)", "a list as text that is cut short"),
-        ("[{'role': 'user', 'content': __import__('os').getcwd()}]", "a list as text that is cut short, goes on"),
-        ("[{'role': 'user', 'content': " + "[" * 5000 + "]" * 5000 + "}]", "a list as text that is cut short, goes on"),
-        ("[{'role': 'user', 'content': " + "-" * 100_000 + "1}]", "a list as text that is cut short, goes on"),
-        ("[" + "{'role': 'user', 'content': 'x'}," * 40_000 + "]", "a list as text that is cut short, goes on"),
-        ("[{'role': 'user'", "a list as text that is cut short, goes on as other text"),
-        ('[{"role": "user", "role": "assistant", "content": "x"}]', "a list as text that does not parse"),
-        ("{'role': 'assistant', 'content': 'yes'}", "an object with 'role', 'content', expected a string or a list"),
+        (repr(TALK)[:-20], CUT),
+        (repr(TALK) + " is what I sent", CUT),
+        (NUMPY, BROKEN),
+        (f"array({NUMPY}, dtype=object)", CUT),
+        ("[{'role': 'user', 'content': __import__('os').getcwd()}]", CUT),
+        ("[{'role': 'user', 'content': " + "[" * 5000 + "]" * 5000 + "}]", CUT),
+        ("[{'role': 'user', 'content': " + "-" * 100_000 + "1}]", CUT),
+        ("[" + "{'role': 'user', 'content': 'x'}," * 40_000 + "]", CUT),
+        ("[{'role': 'user'", CUT),
+        ('[{"role": "user", "role": "assistant", "content": "x"}]', BROKEN),
     ],
 )
 def test_a_list_that_does_not_come_back_is_refused_with_line_and_field(text: str, found: str) -> None:
-    _refused(text, found)
+    shown = f"{found}: {text[:40]!r}"
+    assert refusal(lambda: parse_row(ROW | {"chosen": text}, "f", 7)) == ("f", 7, "chosen", shown, LIST)
+
+
+def test_one_message_as_text_is_no_list() -> None:
+    text = "{'role': 'assistant', 'content': 'yes'}"
+    fault = ("f", 7, "chosen", "an object with 'role', 'content'", "a string or a list of messages")
+    assert refusal(lambda: parse_row(ROW | {"chosen": text}, "f", 7)) == fault
 
 
 def test_a_written_list_of_other_messages_is_refused_as_such_a_list_is() -> None:
-    with pytest.raises(DataError, match=r"^f:7: chosen\[0\].role: found no such field among 'from', 'value'"):
-        parse_row(ROW | {"chosen": "[{'from': 'human', 'value': 'Hi'}]"}, "f", 7)
+    row = ROW | {"chosen": "[{'from': 'human', 'value': 'Hi'}]"}
+    fault = ("f", 7, "chosen[0].role", "no such field among 'from', 'value'", "a string")
+    assert refusal(lambda: parse_row(row, "f", 7)) == fault
 
 
 def test_a_written_list_has_a_longest_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "LONGEST_WRITTEN", 100)
-    _refused(json.dumps([turn("user", "x" * 100)]), "a list as text of more than 100 characters")
+    row = ROW | {"chosen": json.dumps([turn("user", "x" * 100)])}
+    fault = ("f", 7, "chosen", "a list as text of more than 100 characters", LIST)
+    assert refusal(lambda: parse_row(row, "f", 7)) == fault
 
 
 def test_content_in_parts_of_text_is_joined_as_it_is() -> None:
@@ -126,12 +135,10 @@ def test_content_in_parts_of_text_is_joined_as_it_is() -> None:
     ],
 )
 def test_a_part_that_is_not_text_is_refused(part: Any, found: str) -> None:
-    with pytest.raises(DataError) as caught:
-        content_of([turn("user", [{"type": "text", "text": "a"}, part])], "prompt", fault)
-    assert str(caught.value) == (
-        f"f:1: prompt[0].content[1]: found {found}, expected {{'type': 'text', 'text': a string}} and nothing else, as "
-        "only text is learnt"
-    )
+    message = turn("user", [{"type": "text", "text": "a"}, part])
+    expected = "{'type': 'text', 'text': a string} and nothing else, as only text is learnt"
+    place = ("f", 1, "prompt[0].content[1]")
+    assert refusal(lambda: content_of([message], "prompt", fault)) == (*place, found, expected)
 
 
 @pytest.mark.parametrize(
@@ -148,9 +155,7 @@ def test_keys_of_a_message_that_say_something_are_refused_and_empty_ones_are_not
 ) -> None:
     for nothing in (None, "", [], {}):
         assert content_of([turn("user", "a", **{key: nothing})], "prompt", fault) == (Message("user", "a"),)
-    with pytest.raises(DataError) as caught:
-        content_of([turn("assistant", None, **{key: value})], "chosen", fault)
-    assert str(caught.value) == (
-        f"f:1: chosen[0].{key}: found {found}, expected role and content only, as only text is learnt; write what "
-        "matters into the content"
-    )
+    message = turn("assistant", None, **{key: value})
+    expected = "role and content only, as only text is learnt; write what matters into the content"
+    place = ("f", 1, f"chosen[0].{key}")
+    assert refusal(lambda: content_of([message], "chosen", fault)) == (*place, found, expected)

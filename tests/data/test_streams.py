@@ -8,11 +8,13 @@ import json
 import os
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from tests.refusals import refusal
 
 from lifealign.data import streams
 from lifealign.data.files import read_rows
@@ -79,11 +81,12 @@ def test_a_fifo_that_nobody_writes_to_is_said_and_then_an_error(
     monkeypatch.setattr(streams, "FIFO_PATIENCE", 0.2)
     fifo = tmp_path / "rows.jsonl"
     os.mkfifo(fifo)
-    with pytest.raises(DataError) as caught:
-        list(read_rows(fifo))
-    assert str(caught.value) == (
-        f"{fifo}: found a FIFO that nobody has written to for 0.2 seconds, expected another program that writes rows "
-        "to it"
+    assert refusal(lambda: list(read_rows(fifo))) == (
+        str(fifo),
+        None,
+        None,
+        "a FIFO that nobody has written to for 0.2 seconds",
+        "another program that writes rows to it",
     )
     assert caplog.messages == [f"{fifo}: waiting for another program to write to this FIFO"]
 
@@ -142,11 +145,12 @@ def test_gzip_with_a_flipped_byte_is_one_error(tmp_path: Path) -> None:
 def test_a_gzip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "UNPACKED_FREELY", 2**20)
     path = gzipped(tmp_path, gzip.compress(b'{"prompt": "' + b"x" * 2**22 + b'"}', mtime=0))
-    with pytest.raises(DataError) as caught:
-        list(read_rows(path))
-    assert str(caught.value) == (
-        f"{path}: found gzip data that unpack to more than 200 times their size, expected rows; "
-        "unpack the file first if they are"
+    assert refusal(lambda: list(read_rows(path))) == (
+        str(path),
+        None,
+        None,
+        "gzip data that unpack to more than 200 times their size",
+        "rows; unpack the file first if they are",
     )
     monkeypatch.setattr(streams, "GREATEST_RATIO", 5000)  # the data are rows after all
     assert len(list(read_rows(path))) == 1
@@ -161,15 +165,12 @@ def test_parquet_has_to_be_a_file(tmp_path: Path) -> None:
     os.write(write, plain.read_bytes())
     os.close(write)
     for path in (packed, f"/dev/fd/{read}"):
-        with pytest.raises(DataError) as caught:
-            list(read_rows(path))
-        assert str(caught.value) == (
-            f"{path}: found Parquet in gzip or through a pipe, expected a file by its own name: it is read from its end"
-        )
+        found, expected = "Parquet in gzip or through a pipe", "a file by its own name: it is read from its end"
+        assert refusal(partial(list, read_rows(path))) == (str(path), None, None, found, expected)
     os.close(read)
     twice = gzipped(tmp_path, gzip.compress(packed.read_bytes()))
-    with pytest.raises(DataError, match=r"found compressed data \(zip, zstd or gzip in gzip\)"):
-        list(read_rows(twice))
+    found, expected = "compressed data (zip, zstd or gzip in gzip)", "a plain file, or one packed with gzip"
+    assert refusal(lambda: list(read_rows(twice))) == (str(twice), None, None, found, f"{expected}; unpack it first")
 
 
 def test_the_csv_module_keeps_its_limit_whatever_becomes_of_a_reader(tmp_path: Path) -> None:
@@ -206,9 +207,5 @@ def test_a_disk_that_fails_while_reading_is_a_data_error(tmp_path: Path, monkeyp
         def close(self) -> None: ...
 
     monkeypatch.setattr(Path, "open", Failing)
-    with pytest.raises(DataError) as caught:
-        list(read_rows(path))
-    assert str(caught.value) == (
-        f"{path}: found a file that cannot be read ([Errno 5] Input/output error), "
-        "expected a whole file; write it again"
-    )
+    found = "a file that cannot be read ([Errno 5] Input/output error)"
+    assert refusal(lambda: list(read_rows(path))) == (str(path), None, None, found, "a whole file; write it again")

@@ -408,5 +408,5 @@ def test_a_folder_stands_in_for_the_papers_datasets(experiment: Experiment, data
 
 @pytest.mark.parametrize("sections", [{}, {"tasks": None, "suite": "support-desk"}], ids=["files", "embedded"])
 def test_a_folder_that_nothing_would_be_read_from_is_refused(experiment: Experiment, sections: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="data_dir: found '/here', expected it with data from the hub"):
+    with pytest.raises(ConfigError, match="data_dir: needs data from the hub, which it replaces"):
         experiment(**sections, data_dir="/here")

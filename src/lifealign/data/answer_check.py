@@ -7,6 +7,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from lifealign.settings.faults import needs, wrong
+
 MAX_CHARACTERS = 20_000
 """An answer is judged on its first so many characters."""
 
@@ -45,23 +47,19 @@ class AnswerCheck(BaseModel):
     def _compile(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in patterns:
             if not pattern:
-                raise ValueError(
-                    "found an empty pattern, expected a regular expression; it would be found in any answer"
-                )
+                raise ValueError(wrong("an empty pattern", "a regular expression; an empty one matches any answer"))
             try:
                 re.compile(pattern, re.IGNORECASE)
             except re.error as error:
-                raise ValueError(f"found the pattern {pattern!r}, expected a regular expression: {error}") from error
+                raise ValueError(wrong(f"the pattern {pattern!r}", f"a regular expression: {error}")) from error
         return patterns
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
         if self.max_words is None and self.min_words == 1 and not self.matches and not self.lacks:
-            raise ValueError("found no condition, expected at least one of max_words, min_words, matches, lacks")
+            raise ValueError(needs("a condition", "add at least one of max_words, min_words, matches, lacks"))
         if self.max_words is not None and self.min_words > self.max_words:
-            raise ValueError(
-                f"found min_words {self.min_words} above max_words {self.max_words}, expected at most that"
-            )
+            raise ValueError(wrong(f"min_words {self.min_words} above max_words {self.max_words}", "at most that"))
         return self
 
     def holds(self, answer: str) -> bool:

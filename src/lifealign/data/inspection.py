@@ -201,9 +201,10 @@ def inspect(path: str | Path, tokenizer: TokenCounter | None = None, max_length:
         DataError: If the file cannot be read, has no usable pair, or a prompt that the chat template refuses.
         ConfigError: If ``max_length`` is below 1 or has no tokenizer to count with.
     """
-    if max_length is not None and (tokenizer is None or max_length < 1):
-        found = f"{max_length} without a tokenizer" if tokenizer is None else str(max_length)
-        raise ConfigError(f"max_length: found {found}, expected a tokenizer and at least 1 token")
+    if max_length is not None and tokenizer is None:
+        raise ConfigError("max_length needs a tokenizer to count with; add one")
+    if max_length is not None and max_length < 1:
+        raise ConfigError(f"max_length: found {max_length}, expected at least 1 token")
     clean = clean_rows(path)
     texts = {
         "prompt": ["\n".join(message.content for message in pair.prompt) for pair in clean.pairs],

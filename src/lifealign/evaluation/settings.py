@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import Field, field_validator, model_validator
 
 from lifealign.evaluation.metrics import DEFAULT_METRICS, METRICS, PERPLEXITY
-from lifealign.settings.faults import Fault, Faults, nearest
+from lifealign.settings.faults import Fault, Faults, nearest, needs, wrong
 from lifealign.settings.section import RelativeToFile, Settings
 
 
@@ -50,9 +50,9 @@ class EvaluationConfig(Settings):
         for number, name in enumerate(metrics):
             if name not in known:
                 hint = "; the judge is asked by `lifealign evaluate`" if name == "judge" else nearest(name, known)
-                raise ValueError(f"found {name!r}, expected some of {', '.join(known)}{hint}")
+                raise ValueError(wrong(repr(name), f"some of {', '.join(known)}{hint}"))
             if name in metrics[:number]:
-                raise ValueError(f"found {name!r} twice, expected each metric once")
+                raise ValueError(wrong(f"{name!r} twice", "each metric once"))
         return metrics
 
     @field_validator("general_text")
@@ -66,9 +66,9 @@ class EvaluationConfig(Settings):
         faults: list[Fault] = []
         for key in ("temperature", "top_p", "top_k"):
             if not self.do_sample and getattr(self, key) != type(self).model_fields[key].default:
-                faults.append(((key,), f"found {getattr(self, key)}, expected it with do_sample: true"))
+                faults.append(((key,), needs("sampled answers", "add do_sample: true")))
         if self.general_text is not None and PERPLEXITY not in self.metrics:
-            faults.append((("general_text",), f"found a file, expected it with {PERPLEXITY} among the metrics"))
+            faults.append((("general_text",), needs(f"{PERPLEXITY} among the metrics", "add it to metrics")))
         if faults:
             raise Faults(faults)
         return self

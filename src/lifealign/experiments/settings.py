@@ -22,7 +22,7 @@ from lifealign.data.answer_check import AnswerCheck
 from lifealign.data.replay import ReplayConfig
 from lifealign.data.task import TASK_NAME
 from lifealign.life.settings import LifeConfig, method_from, method_settings, refuse_idle_replay
-from lifealign.settings.faults import Fault, Faults, nearest, shown
+from lifealign.settings.faults import Fault, Faults, nearest, needs, shown, wrong
 from lifealign.settings.section import RelativeToFile, Settings
 from lifealign.settings.yaml_file import load_config
 
@@ -34,9 +34,8 @@ else:
 
 def _task_name(name: str) -> str:
     if not TASK_NAME.fullmatch(name):
-        raise ValueError(
-            f"found {name!r}, expected 1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit"
-        )
+        rule = "1 to 64 letters, digits, '.', '_' or '-', starting with a letter or digit"
+        raise ValueError(wrong(repr(name), rule))
     return name
 
 
@@ -45,7 +44,7 @@ Values = TypeVar("Values")
 
 def _at_least_one(values: Values) -> Values:
     if values is not None and not values:
-        raise ValueError(f"found {shown(values)}, expected at least 1 of them")
+        raise ValueError(wrong(shown(values), "at least 1 of them"))
     return values
 
 
@@ -56,9 +55,9 @@ NotEmpty = AfterValidator(_at_least_one)
 def _names_in(values: Any, expected: str) -> list[Fault]:
     """What is wrong with a list of names; of a value with several forms, pydantic would report on every form."""
     if not isinstance(values, list | tuple) or not values:
-        return [((), f"found {shown(values)}, expected {expected}")]
-    wrong = [(number, value) for number, value in enumerate(values) if not isinstance(value, str) or not value]
-    return [((number,), f"found {shown(value)}, expected a name") for number, value in wrong]
+        return [((), wrong(shown(values), expected))]
+    no_names = [(number, value) for number, value in enumerate(values) if not isinstance(value, str) or not value]
+    return [((number,), wrong(shown(value), "a name")) for number, value in no_names]
 
 
 class TaskConfig(Settings):
@@ -129,7 +128,7 @@ class Variant(Settings):
     @classmethod
     def _leaves_a_slug(cls, label: str) -> str:
         if not re.search("[A-Za-z0-9]", label):
-            raise ValueError(f"found {label!r}, expected at least one letter or digit, for file names")
+            raise ValueError(wrong(repr(label), "at least one letter or digit, for file names"))
         return label
 
 
@@ -170,19 +169,17 @@ class CompareConfig(Settings):
         for number, variant in enumerate(self.methods):
             for earlier, other in enumerate(self.methods[:number]):
                 if variant.slug == other.slug:
-                    fault = (
-                        f"found {variant.label!r}, which shares its folder with methods[{earlier}] ({other.label!r})"
-                    )
-                    faults.append((("methods", number), f"{fault}, expected a label of its own"))
+                    found = f"{variant.label!r}, which shares its folder with methods[{earlier}] ({other.label!r})"
+                    faults.append((("methods", number), wrong(found, "a label of its own")))
         for key, values in (("orders", self.orders), ("seeds", self.seeds)):
             if isinstance(values, tuple) and len(set(values)) < len(values):
-                faults.append(((key,), f"found {list(values)}, expected each once"))
+                faults.append(((key,), wrong(str(list(values)), "each once")))
         for name in self.orders or ():
             if not TASK_NAME.fullmatch(name):
-                faults.append((("orders",), f"found {name!r}, expected letters, digits, '.', '_' or '-'"))
+                faults.append((("orders",), wrong(repr(name), "letters, digits, '.', '_' or '-'")))
         if self.against is not None and self.against not in (known := self._names()):
-            expected = f"one of {', '.join(dict.fromkeys(known))}"
-            faults.append((("against",), f"found {self.against!r}, expected {expected}{nearest(self.against, known)}"))
+            expected = f"one of {', '.join(dict.fromkeys(known))}{nearest(self.against, known)}"
+            faults.append((("against",), wrong(repr(self.against), expected)))
         if faults:
             raise Faults(faults)
         return self
@@ -234,28 +231,27 @@ class ExperimentConfig(LifeConfig):
 
     @model_validator(mode="after")
     def _has_one_source_of_tasks(self) -> Self:
-        if (self.tasks is None) == (self.suite is None):
-            found = "neither tasks nor suite" if self.tasks is None else "both tasks and suite"
-            raise ValueError(f"found {found}, expected exactly one of the two")
+        if self.tasks is None and self.suite is None:
+            raise ValueError(needs("tasks or a suite", "add one of the two"))
+        if self.tasks is not None and self.suite is not None:
+            raise ValueError(wrong("both tasks and suite", "exactly one of the two"))
         faults: list[Fault] = [
-            ((key,), f"found {size} without a suite, expected it with one")
+            ((key,), needs("a suite", "add suite: support-desk or suite: paper"))
             for key in ("suite_pairs", "suite_test_pairs")
-            if self.suite is None and (size := getattr(self, key)) is not None
+            if self.suite is None and getattr(self, key) is not None
         ]
         if self.suite != "support-desk" and self.suite_held_out != "test":
-            faults.append(
-                (("suite_held_out",), "found dev, expected it with suite support-desk, the one that has a dev split")
-            )
+            faults.append((("suite_held_out",), needs("a suite with a dev split", "add suite: support-desk")))
         tasks = self.tasks or ()
         from_hub = [file for task in tasks for file in (task.train, task.test or "") if file.startswith("hub:")]
         if self.data_dir is not None and self.suite != "paper" and not from_hub:
-            found = f"found {shown(str(self.data_dir))}, expected it with data from the hub, in whose place it stands"
-            faults.append((("data_dir",), found))
+            way_out = "add suite: paper, or tasks whose files begin with hub:"
+            faults.append((("data_dir",), needs("data from the hub, which it replaces", way_out)))
         for number, task in enumerate(tasks):
             for earlier, other in enumerate(tasks[:number]):
                 for key in ("name", "train"):
                     if getattr(task, key) == (value := getattr(other, key)):
-                        fault = f"found {value!r}, expected another than tasks[{earlier}] has"
+                        fault = wrong(repr(value), f"another {key} than that of tasks[{earlier}]")
                         faults.append((("tasks", number, key), fault))
         if faults:
             raise Faults(faults)

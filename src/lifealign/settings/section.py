@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
-from lifealign.errors import ConfigError
-from lifealign.settings.faults import Place, boolean_as_number, dotted, explain
+from lifealign.settings.faults import Place, Source, boolean_as_number, config_error, explain
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ Kind = TypeVar("Kind", bound=BaseModel)
 
 
 def build_config(
-    kind: type[Kind], values: Mapping[str, Any], sources: Mapping[Place, str] | None = None, source: str = "settings"
+    kind: type[Kind], values: Mapping[str, Any], sources: Mapping[Place, Source] | None = None, source: str = "settings"
 ) -> Kind:
     """Validates settings given as plain Python values.
 
@@ -63,7 +62,7 @@ def build_config(
         source: Where the rest comes from.
 
     Raises:
-        ConfigError: If there are mistakes; all of them at once, one line each.
+        ConfigError: If there are mistakes; all of them at once, one line and one of its ``faults`` each.
 
     Example:
         >>> from lifealign.life.settings import PreferenceConfig
@@ -73,15 +72,15 @@ def build_config(
         Traceback (most recent call last):
         lifealign.errors.ConfigError: a.yaml: betta: found an unknown key; did you mean beta?
     """
-    sources = {(): source, **(sources or {})}
+    sources = {(): Source(source), **(sources or {})}
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        lines = []
+        faults = []
         for place, text in explain(error, kind):
             nearest = next(place[:end] for end in range(len(place), -1, -1) if place[:end] in sources)
-            lines.append(": ".join(part for part in (sources[nearest], dotted(place), text) if part))
-        raise ConfigError("\n".join(lines)) from error
+            faults.append((sources[nearest], place, text))
+        raise config_error(faults) from error
 
 
 def dump_config(config: BaseModel) -> str:

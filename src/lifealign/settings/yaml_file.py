@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from lifealign.errors import ConfigError, LifeError, describe
-from lifealign.settings.faults import Place, dotted, models_in
+from lifealign.settings.faults import Place, Source, config_error, dotted, models_in, wrong
 from lifealign.settings.section import Kind, NameOrOptions, RelativeToFile, build_config
 from lifealign.storage.regular_file import read_bytes
 
@@ -24,13 +24,13 @@ def load_config(path: str | Path, kind: type[Kind], overrides: Sequence[str] = (
     try:
         text = read_bytes(path, LARGEST).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: found a byte that is not UTF-8 at offset {error.start}, expected YAML") from error
+        raise _refused(path, wrong(f"a byte that is not UTF-8 at offset {error.start}", "YAML")) from error
     except LifeError as error:
-        raise ConfigError(str(error)) from error
-    sources: dict[Place, str] = {}
+        raise _refused(path, str(error).removeprefix(f"{path}: ")) from error
+    sources: dict[Place, Source] = {}
     values = _parse(text, str(path), sources)
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: found {describe(values)}, expected settings, one 'key: value' a line")
+        raise _refused(path, wrong(describe(values), "settings, one 'key: value' a line"))
     _resolve_paths(values, kind, Path(path).parent)
     for override in overrides:
         _override(values, kind, override, sources)
@@ -54,10 +54,16 @@ def load_overrides(
     if path is not None:
         return load_config(path, kind, overrides)
     values: dict[str, Any] = dict(given or {})
-    sources: dict[Place, str] = {}
+    sources: dict[Place, Source] = {}
     for override in overrides:
         _override(values, kind, override, sources)
     return build_config(kind, values, sources)
+
+
+def _refused(source: str | Path, text: str, place: Place = (), mark: Any = None) -> ConfigError:
+    """The error for a file, or an override, that cannot be read as settings at all."""
+    where = Source(str(source)) if mark is None else Source(str(source), mark.line + 1, mark.column + 1)
+    return config_error([(where, place, text)])
 
 
 class _Loader(yaml.SafeLoader):
@@ -67,16 +73,19 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(
-                None, None, f"found the alias *{event.anchor}, expected the value itself", event.start_mark
+                None, None, wrong(f"the alias *{event.anchor}", "the value itself"), event.start_mark
             )
         return super().compose_node(parent, index)
 
 
-def _parse(text: str, source: str, sources: dict[Place, str], place: Place = (), with_line: bool = True) -> Any:
+def _parse(text: str, source: str, sources: dict[Place, Source], place: Place = (), with_line: bool = True) -> Any:
     """Parses YAML into plain values, and notes in ``sources`` where each of them stands."""
 
+    def source_of(node: yaml.Node) -> Source:
+        return Source(source, node.start_mark.line + 1 if with_line else None)
+
     def value_of(node: yaml.Node, place: Place) -> Any:
-        sources[place] = f"{source}:{node.start_mark.line + 1}" if with_line else source
+        sources[place] = source_of(node)
         match node.tag.removeprefix("tag:yaml.org,2002:"), node:
             case "map", yaml.MappingNode():
                 return mapping_of(node, place)
@@ -88,7 +97,7 @@ def _parse(text: str, source: str, sources: dict[Place, str], place: Place = (),
                 return loader.construct_object(node)
             case tag, _:
                 raise yaml.MarkedYAMLError(
-                    problem=f"found the tag {tag}, expected plain values", problem_mark=node.start_mark
+                    problem=wrong(f"the tag {tag}", "plain values"), problem_mark=node.start_mark
                 )
 
     def mapping_of(node: yaml.MappingNode, place: Place) -> dict[str, Any]:
@@ -98,12 +107,11 @@ def _parse(text: str, source: str, sources: dict[Place, str], place: Place = (),
                 raise yaml.MarkedYAMLError(problem="found a key that is not a word", problem_mark=key_node.start_mark)
             key = key_node.value
             if key in values:
-                first = sources[*place, key].rpartition(":")[2]
-                problem = f"found the key {dotted((*place, key))} again, expected it once (first in line {first})"
+                first = f" (first in line {sources[*place, key].line})" if with_line else ""
+                problem = wrong(f"the key {dotted((*place, key))} again", f"it once{first}")
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
             values[key] = value_of(value_node, (*place, key))
-            if with_line:
-                sources[*place, key] = f"{source}:{key_node.start_mark.line + 1}"
+            sources[*place, key] = source_of(key_node)
         return values
 
     try:
@@ -112,12 +120,12 @@ def _parse(text: str, source: str, sources: dict[Place, str], place: Place = (),
         return None if node is None else value_of(node, place)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark and with_line else ""
-        raise ConfigError(f"{source}{where}: {error.problem or error.context}") from error
+        problem = error.problem or error.context or "found no valid YAML"
+        raise _refused(source, problem, mark=mark if with_line else None) from error
     except (yaml.YAMLError, ValueError) as error:  # control characters, numbers of impossible form
-        raise ConfigError(f"{source}: found no valid YAML ({' '.join(str(error).split())})") from error
+        raise _refused(source, f"found no valid YAML ({' '.join(str(error).split())})") from error
     except RecursionError:
-        raise ConfigError(f"{source}: found values nested too deep, expected settings") from None
+        raise _refused(source, wrong("values nested too deep", "settings")) from None
 
 
 def _resolve_paths(values: dict[str, Any], kind: type[BaseModel], folder: Path) -> None:
@@ -135,12 +143,12 @@ def _resolve_paths(values: dict[str, Any], kind: type[BaseModel], folder: Path) 
                     _resolve_paths(section, model, folder)
 
 
-def _override(values: dict[str, Any], kind: type[BaseModel], override: str, sources: dict[Place, str]) -> None:
+def _override(values: dict[str, Any], kind: type[BaseModel], override: str, sources: dict[Place, Source]) -> None:
     key, equals, text = override.partition("=")
     source = f"--set {override}"
     *sections, last = place = tuple(key.strip().split("."))
     if not equals or not all(place):
-        raise ConfigError(f"{source}: found no key and value, expected KEY=VALUE as in preference.beta=0.2")
+        raise _refused(source, wrong("no key and value", "KEY=VALUE as in preference.beta=0.2"))
     here: Any = values
     field = kind.model_fields.get(sections[0]) if sections else None
     for mark in () if field is None else field.metadata:
@@ -149,9 +157,9 @@ def _override(values: dict[str, Any], kind: type[BaseModel], override: str, sour
     for depth, section in enumerate(sections):
         if here.get(section) is None:
             here[section] = {}
-            sources[place[: depth + 1]] = source
+            sources[place[: depth + 1]] = Source(source)
         here = here[section]
         if not isinstance(here, dict):
-            raise ConfigError(f"{source}: found {describe(here)} at {dotted(place[: depth + 1])}, expected a section")
+            raise _refused(source, wrong(f"{describe(here)} at {dotted(place[: depth + 1])}", "a section"))
     here[last] = _parse(text, source, sources, place, with_line=False)
-    sources[place] = source
+    sources[place] = Source(source)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.refusals import Parts, refusal
 from tests.tiny import pair
 
 from lifealign.data import clean as checks
@@ -29,7 +30,7 @@ from lifealign.data.suites.paper import (
     load_catalog_tasks,
     safer,
 )
-from lifealign.errors import ConfigError, DataError, LifeAlignError
+from lifealign.errors import ConfigError, LifeAlignError
 from lifealign.experiments.settings import load_experiment
 from lifealign.methods import METHODS
 
@@ -271,29 +272,30 @@ def test_a_folder_is_cleaned_and_what_is_held_out_is_not_trained_on(
     ]
 
 
+LAYOUT = "NAME/train.jsonl and NAME/test.jsonl in it for every task"
+
+
 @pytest.mark.parametrize("missing", ["train", "test"])
 def test_a_missing_file_is_named_with_the_tasks_that_are_there(tmp_path: Path, missing: str) -> None:
     for name in ("hh-helpful", "truthfulqa", "capybara"):
         write_task(tmp_path, name)
     (tmp_path / "capybara" / f"{missing}.jsonl").unlink()
     (tmp_path / "hh-helpful" / "train.jsonl").write_text("broken")  # what is missing is said before anything is read
-    with pytest.raises(DataError) as caught:
-        load_catalog_tasks(["hh-helpful", "capybara"], data_dir=tmp_path)
-    assert str(caught.value) == (
-        f"{tmp_path}/capybara/{missing}.jsonl: found no such file, expected NAME/train.jsonl and NAME/test.jsonl in it "
-        f"for every task; whole tasks in {tmp_path}: hh-helpful, truthfulqa"
+    assert refusal(lambda: load_catalog_tasks(["hh-helpful", "capybara"], data_dir=tmp_path)) == (
+        f"{tmp_path}/capybara/{missing}.jsonl",
+        None,
+        None,
+        "no such file",
+        f"{LAYOUT}; whole tasks in {tmp_path}: hh-helpful, truthfulqa",
     )
 
 
 def test_a_missing_folder_is_told_from_an_empty_one(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
-        load_catalog_tasks(["hc3"], data_dir=tmp_path / "data")
-    assert str(caught.value) == (
-        f"{tmp_path}/data: found no such folder, expected a folder with NAME/train.jsonl and NAME/test.jsonl in it for "
-        "every task"
-    )
-    with pytest.raises(DataError, match=r"hc3/train.jsonl: found no such file, .*: none$"):
-        load_catalog_tasks(["hc3"], data_dir=tmp_path)
+    fault = (f"{tmp_path}/data", None, None, "no such folder", f"a folder with {LAYOUT}")
+    assert refusal(lambda: load_catalog_tasks(["hc3"], data_dir=tmp_path / "data")) == fault
+    expected = f"{LAYOUT}; whole tasks in {tmp_path}: none"
+    fault = (f"{tmp_path}/hc3/train.jsonl", None, None, "no such file", expected)
+    assert refusal(lambda: load_catalog_tasks(["hc3"], data_dir=tmp_path)) == fault
 
 
 @pytest.mark.skipif(not RAW.is_dir(), reason=f"real preference data is not at {RAW}")
@@ -448,12 +450,13 @@ def test_a_hub_that_is_not_to_be_had_names_the_dataset_and_the_way_out(
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=fail))
     monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=fail))
-    with pytest.raises(DataError) as caught:
-        load_catalog_tasks([name])
-    assert str(caught.value) == (
-        f"hub:{place}: found no dataset that loads (ConnectionError: Couldn't reach the hub), expected the dataset, "
-        "online or downloaded once before; or --data DIR, a folder with NAME/train.jsonl and NAME/test.jsonl for every "
-        "task"
+    assert refusal(lambda: load_catalog_tasks([name])) == (
+        f"hub:{place}",
+        None,
+        None,
+        "no dataset that loads (ConnectionError: Couldn't reach the hub)",
+        "the dataset, online or downloaded once before; or --data DIR, a folder with NAME/train.jsonl and "
+        "NAME/test.jsonl for every task",
     )
 
 
@@ -461,42 +464,56 @@ HAD = "when the catalog was written; revisions names an earlier one"
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "message"),
+    ("name", "change", "fault"),
     [
         (
             "safe-rlhf",
             {"safer_response_id": -1},
-            "PKU-Alignment/PKU-SafeRLHF:train:2: response_-1: found an object with 'prompt', 'response_0', "
-            f"'response_1', 'safer_response_id', expected that column as PKU-Alignment/PKU-SafeRLHF had it {HAD}",
+            (
+                "hub:PKU-Alignment/PKU-SafeRLHF:train",
+                2,
+                "response_-1",
+                "an object with 'prompt', 'response_0', 'response_1', 'safer_response_id'",
+                f"that column as PKU-Alignment/PKU-SafeRLHF had it {HAD}",
+            ),
         ),
         (
             "hc3",
             {"human_answers": "yes"},
-            "Hello-SimpleAI/HC3/all.jsonl:2: human_answers: found the string 'yes', expected that column as "
-            f"Hello-SimpleAI/HC3 had it {HAD}",
+            (
+                "hub:Hello-SimpleAI/HC3/all.jsonl",
+                2,
+                "human_answers",
+                "the string 'yes'",
+                f"that column as Hello-SimpleAI/HC3 had it {HAD}",
+            ),
         ),
         (
             "hc3",
             {"question": 7},
-            "Hello-SimpleAI/HC3/all.jsonl:2: prompt: found a number (7), expected a string or a list of messages",
+            (
+                "hub:Hello-SimpleAI/HC3/all.jsonl",
+                2,
+                "prompt",
+                "a number (7)",
+                "a string or a list of messages",
+            ),
         ),
     ],
 )
 def test_a_row_that_the_publisher_changed_is_refused(
-    name: str, change: Row, message: str, hub: tuple[dict[str, list[Row]], Asked]
+    name: str, change: Row, fault: Parts, hub: tuple[dict[str, list[Row]], Asked]
 ) -> None:
     rows = safe_rows(range(3)) if name == "safe-rlhf" else hc3_rows(range(3))
     rows[1] |= change
     hub[0]["train"] = rows
-    with pytest.raises(DataError) as caught:
-        load_catalog_tasks([name])
-    assert str(caught.value) == f"hub:{message}"
+    assert refusal(lambda: load_catalog_tasks([name])) == fault
 
 
 def test_an_empty_split_has_no_rows(hub: tuple[dict[str, list[Row]], Asked]) -> None:
     hub[0]["train"] = []
-    with pytest.raises(DataError, match=r"^hub:Anthropic/hh-rlhf/helpful-base:train: found no rows"):
-        load_catalog_tasks(["hh-helpful"])
+    fault = ("hub:Anthropic/hh-rlhf/helpful-base:train", None, None, "no rows", "at least one preference row")
+    assert refusal(lambda: load_catalog_tasks(["hh-helpful"])) == fault
 
 
 # ------------------------------------------------------------------------------------------------------ what is refused
@@ -519,7 +536,7 @@ def test_an_empty_split_has_no_rows(hub: tuple[dict[str, list[Row]], Asked]) -> 
         (
             ["hc3"],
             {"revisions": {"hc3": "abc"}, "data_dir": "x"},
-            "revisions: found some with data_dir, expected them for tasks from the hub only",
+            "revisions need tasks from the hub; leave out data_dir",
         ),
     ],
 )

@@ -194,7 +194,7 @@ def draw(
 
     Example:
         >>> from lifealign.data.clean import test_overlap
-        >>> from lifealign.data.task import Message
+        >>> from lifealign.data.pair import Message
         >>> pairs = [Pair((Message("user", f"question {number}"),), "yes", "no") for number in range(10)]
         >>> learnt, held_out = draw(pairs, None, train_pairs=6, test_pairs=3)
         >>> len(learnt), len(held_out), test_overlap(learnt, held_out)
@@ -244,7 +244,7 @@ def load_catalog_tasks(
         if number is not None and number < least:
             raise ConfigError(f"{option}: found {shown(number)}, expected at least {least}, or None for all")
     if data_dir is not None and revisions:
-        raise ConfigError("revisions: found some with data_dir, expected them for tasks from the hub only")
+        raise ConfigError("revisions need tasks from the hub; leave out data_dir")
     if data_dir is not None:
         _check_folder(Path(data_dir), names)
     tasks = []

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, field_validator
 
 from lifealign.errors import ConfigError
+from lifealign.settings.faults import wrong
 from lifealign.settings.section import Settings
 
 CLIENT_DEFAULT = "https://api.openai.com/v1"
@@ -55,8 +56,10 @@ class JudgeConfig(Settings):
         long_word = len(name) >= 16 and "_" not in name and any(character.isdigit() for character in name)
         if not VARIABLE.fullmatch(name) or long_word:
             raise ValueError(
-                "found what is no name of an environment variable in capitals, and may be the key itself (not shown), "
-                "expected a name such as OPENAI_API_KEY; put the key into that variable"
+                wrong(
+                    "what is no name of an environment variable in capitals, and may be the key itself (not shown)",
+                    "a name such as OPENAI_API_KEY; put the key into that variable",
+                )
             )
         return name
 
@@ -92,10 +95,12 @@ def checked_address(url: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise ValueError("found no web address, expected one such as http://127.0.0.1:8000/v1")
+        raise ValueError(wrong("no web address", "one such as http://127.0.0.1:8000/v1"))
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError(
-            "found an address with a user, a query or a fragment (not shown), expected scheme, host, port and path "
-            "only; a key belongs into the environment variable of api_key_env"
+            wrong(
+                "an address with a user, a query or a fragment (not shown)",
+                "scheme, host, port and path only; a key belongs in the environment variable named by api_key_env",
+            )
         )
     return url.rstrip("/")
