@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -22,6 +23,8 @@ pytestmark = [
     ),
 ]
 
+# Without bfloat16 instructions a product in bfloat16 takes four times as long as one in float32.
+DTYPE: Literal["bfloat16", "float32"] = "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
 STAGE = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
 SETTINGS = {
     "sft": STAGE | {"learning_rate": 4e-3, "num_train_epochs": 2},
@@ -33,7 +36,7 @@ SETTINGS = {
 
 def test_the_embedded_model_learns_two_rules_and_the_adapter_loads_with_plain_peft(tmp_path: Path) -> None:
     """The demo's rates on 32 pairs a rule, 8 held out: 16 steps of SFT, 8 of the preference stage, twice."""
-    model = {"model_name_or_path": EMBEDDED}
+    model = {"model_name_or_path": EMBEDDED, "dtype": DTYPE}
     life = Life.create(tmp_path / "life", build_config(LifeConfig, SETTINGS | {"model": model}))
     assert life.directory.manifest.base.model_name_or_path == EMBEDDED_HUB_ID
     for task in load_suite(32, test_pairs=8)[:2]:
@@ -50,7 +53,7 @@ def test_the_embedded_model_learns_two_rules_and_the_adapter_loads_with_plain_pe
     ids = torch.tensor([tokenizer.encode("My parcel has not come. Where is it?")])
     with torch.no_grad():
         expected = model_in_life.eval()(input_ids=ids).logits
-        base = load_base(ModelConfig(model_name_or_path=EMBEDDED))
+        base = load_base(ModelConfig(model_name_or_path=EMBEDDED, dtype=DTYPE))
         folder = life.directory.path / "versions" / "02-greet"
         assert not torch.equal(base.model(input_ids=ids).logits, expected)
         plain = PeftModel.from_pretrained(base.model, folder).eval()

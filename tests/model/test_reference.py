@@ -33,7 +33,7 @@ def test_a_life_computes_every_pair_once(make_life) -> None:
     reopened = type(life).open(life.directory.path)
     reopened.rollback("01-a")
     reopened.learn(second)
-    assert reopened.reference.computed == 0
+    assert reopened.workspace.reference.computed == 0
 
 
 def test_reference_is_the_base_whatever_the_adapter(make_life) -> None:
