@@ -65,7 +65,7 @@ def build_config(
         ConfigError: If there are mistakes; all of them at once, one line and one of its ``faults`` each.
 
     Example:
-        >>> from lifealign.life.settings import PreferenceConfig
+        >>> from lifealign.training.settings import PreferenceConfig
         >>> build_config(PreferenceConfig, {"beta": "2e-1"}).beta
         0.2
         >>> build_config(PreferenceConfig, {"betta": 1}, source="a.yaml")
