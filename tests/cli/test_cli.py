@@ -282,9 +282,9 @@ def test_evaluate_measures_more_shows_it_and_does_not_repeat_it(lifealign: Comma
     ("arguments", "message"),
     [
         (["--metric", "rouge"], "metric: found 'rouge', expected some of adherence, "),
-        (["--metric", "judge"], "found metric judge without a judge, expected --judge-model NAME beside it"),
-        (["--against", "00-base"], "found against without a judge, expected --judge-model NAME beside it"),
-        (["--max-requests", "3"], "found max_requests without a judge"),
+        (["--metric", "judge"], "--metric judge needs a judge; add --judge-model NAME"),
+        (["--against", "00-base"], "--against needs a judge; add --judge-model NAME"),
+        (["--max-requests", "3"], "--max-requests needs a judge; add --judge-model NAME"),
         (["--judge-model", "m", "--against", "00-base", "--replace"], "--replace: found it beside --against alone"),
         (["--as-of", "07-x"], "found no version '07-x', expected one of: 00-base, 01-one"),
         (["--set", "max_new_token=3"], "max_new_token"),

@@ -174,7 +174,7 @@ def test_a_metric_whose_package_is_missing_is_found_before_training(
     monkeypatch.setitem(sys.modules, "jieba", None)
     life = make_life(evaluation={"metrics": ("paper_rouge_l",), "general_text": None})
     chinese = pair("q", "\u4f60\u597d", "no", "late.jsonl:8")
-    refused(life, trained, task(chinese), ConfigError, "found Chinese text and no jieba")
+    refused(life, trained, task(chinese), ConfigError, "needs jieba to split Chinese text")
     life.learn(task(SHORT))  # without Chinese nothing is missing
     assert life.scores["paper_rouge_l"].last is not None
 

@@ -179,7 +179,7 @@ def test_nothing_in_common_is_zero(metric: Any) -> None:
 
 
 def test_answers_and_references_come_in_pairs() -> None:
-    with pytest.raises(ValueError, match="found 2 answers and 1 references, expected as many"):
+    with pytest.raises(ValueError, match="found 2 answers and 1 references, expected one reference per answer"):
         bleu(["a", "b"], ["a"])
     with pytest.raises(ValueError, match="found 0 answers"):
         bleu([], [])

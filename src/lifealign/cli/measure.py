@@ -58,19 +58,27 @@ def evaluate(
     from lifealign.report.terminal import preference_table
     from lifealign.settings.section import build_config
 
-    options = {
+    settings = {
         "base_url": judge_url,
         "api_key_env": judge_key,
         "max_requests": max_requests,
         "max_parallel": max_parallel,
     }
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in settings.items() if value is not None}
     opened = Life.open(life)
     if judge_model is None:
-        asked = [*given, *(name for name, value in (("rubric", rubric), ("against", against)) if value is not None)]
-        asked += ["metric judge"] if "judge" in (metric or ()) else []
-        if asked:
-            raise ConfigError(f"found {', '.join(asked)} without a judge, expected --judge-model NAME beside it")
+        for_a_judge = {
+            "--judge-url": judge_url,
+            "--judge-key": judge_key,
+            "--max-requests": max_requests,
+            "--max-parallel": max_parallel,
+            "--rubric": rubric,
+            "--against": against,
+            "--metric judge": "judge" if "judge" in (metric or ()) else None,
+        }
+        for option, value in for_a_judge.items():
+            if value is not None:
+                raise ConfigError(f"{option} needs a judge; add --judge-model NAME")
     preferred = measure(
         opened.workspace,
         metric or (),

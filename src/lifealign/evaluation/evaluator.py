@@ -28,7 +28,7 @@ PER_ANSWER: dict[str, Callable[[str, str], float]] = {
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Scores a model on tasks; what has been computed before is taken from the caches.
+    """Scores a model on tasks, reusing what the caches hold.
 
     Attributes:
         runtime: Model and device.
@@ -37,9 +37,9 @@ class Evaluator:
         settings: Metrics, batch size, answer length, number of prompts.
         beta: DPO temperature of the margins.
         max_length: Most tokens of prompt and completion.
-        base: Fingerprint of the frozen base, the reference of every score, whatever the training's reference is.
-        seed: Of answers that are drawn.
-        judge: Who gives marks, or None.
+        base: Fingerprint of the frozen base, the reference of every score whatever reference training uses.
+        seed: Seed for sampled answers.
+        judge: The judge that gives marks, or None.
         max_missing: Share of a task's marks that may be missing.
     """
 
@@ -57,17 +57,16 @@ class Evaluator:
     def score(self, tasks: Sequence[HeldOut], policy: str | None, scores: Scores | None = None) -> Scores:
         """Scores the model as it is now, or the base.
 
-        What breaks costs its own score and no other: it becomes a hole with its reason, whatever kind of exception it
-        was. Only a judge that cannot go on, and an interruption, end the scoring; what is there by then is in
-        ``scores``.
+        An exception of any kind costs only the score it concerns, which becomes a hole with a reason. Only an interrupt
+        or a judge that cannot go on ends the scoring; ``scores`` then holds what was measured so far.
 
         Args:
-            tasks: Tasks to score; one without held-out pairs is left out.
-            policy: Fingerprint of the adapter as it is now; None scores the base, with the adapter off.
-            scores: Where the scores go; None for new ones.
+            tasks: Tasks to score; those without held-out pairs are skipped.
+            policy: Fingerprint of the current adapter; None scores the base, with the adapter off.
+            scores: Where to put the scores; None makes a new object.
 
         Returns:
-            Every metric of the settings, the judge's too if there is one; ``adherence`` of the tasks with a check.
+            Every metric of the settings, and the judge's if there is one; ``adherence`` for tasks with a check.
 
         Raises:
             JudgeError: If the judge cannot go on.
@@ -75,57 +74,59 @@ class Evaluator:
         scores = Scores() if scores is None else scores
         answers, failed = self._answered(tasks, policy)
         for task in tasks:
-            asked = self._asked(task)
-            if asked and task.name in failed:
+            pairs = self._answered_pairs(task)
+            if pairs and task.name in failed:
                 for metric in self._of_answers(task):
                     scores.fail(metric, task.name, failed[task.name])
-            elif asked:
-                self._score_answers(task, asked, [answers[pair.prompt] for pair in asked], scores)
+            elif pairs:
+                self._score_answers(task, pairs, [answers[pair.prompt] for pair in pairs], scores)
             if self._wants("pairs"):
                 self._score_pairs(task, policy, scores)
-        whom = [(task, {pair.prompt for pair in self._asked(task)}) for task in tasks if task.name not in failed]
+        answered = [
+            (task, {pair.prompt for pair in self._answered_pairs(task)}) for task in tasks if task.name not in failed
+        ]
         scores.answers = [
-            _answer_row(prompt, answer, [task for task, prompts in whom if prompt in prompts])
+            _answer_row(prompt, answer, [task for task, prompts in answered if prompt in prompts])
             for prompt, answer in answers.items()
         ]
         return scores
 
     def fail(self, tasks: Sequence[HeldOut], scores: Scores, error: BaseException) -> None:
-        """Notes everything that :meth:`score` would have measured of some tasks, and is not there, as missing."""
+        """Notes every score that :meth:`score` would have measured of some tasks and did not, as missing."""
         for task in tasks:
-            for metric in [*(self._of_answers(task) if self._asked(task) else []), *self._wants("pairs")]:
+            for metric in [*(self._of_answers(task) if self._answered_pairs(task) else []), *self._wants("pairs")]:
                 if task.pairs and task.name not in scores.holes.get(metric, {}):
                     scores.fail(metric, task.name, error)
 
     def new_tokens(self, task: HeldOut) -> int:
-        """Tokens that an answer of a task may get; 0 where none is generated."""
-        return self.settings.max_new_tokens if self._asked(task) else 0
+        """Most tokens of a generated answer to a task; 0 if none is generated."""
+        return self.settings.max_new_tokens if self._answered_pairs(task) else 0
 
     def _answered(
         self, tasks: Sequence[HeldOut], policy: str | None
     ) -> tuple[Mapping[Prompt, str], dict[str, Exception]]:
-        """Answers to all tasks' prompts in one go; where that breaks, task by task, and what broke by the task's name.
+        """Answers to the prompts of all tasks at once; if that fails, task by task. Also the errors, by task name.
 
-        One prompt that breaks the model, or a batch that does not fit into memory, must not cost the answers of others.
+        One prompt that breaks the model, or a batch that does not fit into memory, must not cost the other answers.
         """
-        asked = {task.name: self._asked(task) for task in tasks}
+        requested = {task.name: self._answered_pairs(task) for task in tasks}
         try:
-            return self.generated(asked, policy), {}
+            return self.generated(requested, policy), {}
         except Exception as error:  # whatever the model, a library or the disk raises
             if len(tasks) == 1:
                 return {}, {tasks[0].name: error}
         answers: dict[Prompt, str] = {}
         failed: dict[str, Exception] = {}
-        for name, pairs in asked.items():
+        for name, pairs in requested.items():
             try:
                 answers |= self.generated({name: pairs}, policy)
             except Exception as error:
                 failed[name] = error
         return answers, failed
 
-    def generated(self, asked: Mapping[str, Sequence[Pair]], policy: str | None) -> Mapping[Prompt, str]:
-        """Answers to the prompts of some pairs, by task, of the model as it is now or of the base (``policy`` None)."""
-        prompts = [pair.prompt for pairs in asked.values() for pair in pairs]
+    def generated(self, requested: Mapping[str, Sequence[Pair]], policy: str | None) -> Mapping[Prompt, str]:
+        """Answers of the model as it is now, or of the base (``policy`` None), to the prompts of each task's pairs."""
+        prompts = [pair.prompt for pairs in requested.values() for pair in pairs]
         if policy is not None:
             return self._answers(prompts, policy)
         with self.runtime.base_policy():
@@ -140,15 +141,15 @@ class Evaluator:
         return general_loss(self.runtime, passages, batch_size=size, max_length=self.max_length)
 
     def _wants(self, *measured_on: str) -> list[str]:
-        """Metrics asked for that are measured on something, in the order of tables."""
-        asked = [*self.settings.metrics, *(["judge"] if self.judge is not None else [])]
-        return [name for name, metric in METRICS.items() if name in asked and metric.measured_on in measured_on]
+        """The requested metrics that are measured on these things, in the order of the tables."""
+        requested = [*self.settings.metrics, *(["judge"] if self.judge is not None else [])]
+        return [name for name, metric in METRICS.items() if name in requested and metric.measured_on in measured_on]
 
     def _of_answers(self, task: HeldOut) -> list[str]:
-        """Metrics asked for that are measured on a task's generated answers."""
+        """The requested metrics that are measured on a task's generated answers."""
         return self._wants("answers", "judge", *(["check"] if task.check is not None else []))
 
-    def _asked(self, task: HeldOut) -> Sequence[Pair]:
+    def _answered_pairs(self, task: HeldOut) -> Sequence[Pair]:
         """Held-out pairs whose prompts get a generated answer."""
         if not self.settings.generate or not self._of_answers(task):
             return ()
@@ -170,8 +171,8 @@ class Evaluator:
 
     def _score_pairs(self, task: HeldOut, policy: str | None, scores: Scores) -> None:
         try:
-            asked = task.pairs[: self.settings.pairs]
-            pairs, _ = tokenize_pairs(self.runtime.tokenizer, asked, self.max_length, self.runtime.reasoning)
+            first = task.pairs[: self.settings.pairs]
+            pairs, _ = tokenize_pairs(self.runtime.tokenizer, first, self.max_length, self.runtime.reasoning)
             outcomes = preference_outcomes(self._margins(pairs, policy)) if pairs else {}
             for metric in self._wants("pairs") if pairs else ():
                 scores.add(metric, task.name, outcomes[metric])
@@ -190,7 +191,7 @@ class Evaluator:
     def _score_answers(self, task: HeldOut, pairs: Sequence[Pair], answers: Sequence[str], scores: Scores) -> None:
         pairs = [plain_pair(self.runtime.tokenizer, pair, self.runtime.reasoning) for pair in pairs]
         for metric in self._of_answers(task):
-            if metric == "judge":  # what stops a judge stops everything: no other question would fare better
+            if metric == "judge":  # an error that stops the judge stops everything: it would hit every question
                 assert self.judge is not None
                 scores.add_marks(metric, task.name, self.judge(task, pairs, answers), self.max_missing)
                 continue
@@ -213,7 +214,7 @@ class Evaluator:
 
 
 def _answer_row(prompt: Prompt, answer: str, tasks: Sequence[HeldOut]) -> dict[str, Any]:
-    """An answer with the tasks it was asked for and the verdict of every check."""
+    """An answer, the tasks it belongs to, and the verdict of each of their checks."""
     verdicts = {task.name: task.check.holds(answer) for task in tasks if task.check is not None}
     return {
         "prompt": [message._asdict() for message in prompt],
@@ -226,13 +227,13 @@ def _answer_row(prompt: Prompt, answer: str, tasks: Sequence[HeldOut]) -> dict[s
 def general_record(
     evaluator: Evaluator, passages: Sequence[str], policy: str, base: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Loss and perplexity on general text of the model as it is now, beside those of the base.
+    """Loss and perplexity on general text of the current model, and of the base.
 
     Args:
         evaluator: The evaluator.
         passages: The text.
         policy: Fingerprint of the adapter as it is now.
-        base: The base's figures, if they are known; None computes them.
+        base: The base's figures, if known; None computes them.
     """
     now = evaluator.general(passages, policy)
     if base is None:

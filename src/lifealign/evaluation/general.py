@@ -1,4 +1,4 @@
-"""General ability: the loss on text that no task is about. What aligning costs there is the alignment tax."""
+"""General ability: the loss on text unrelated to any task. What it loses to alignment is the alignment tax."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import TokenizedPair
 
 GREATEST = 700.0
-"""Nats per token; beyond it the perplexity is no float any more, and the model no model."""
+"""Nats per token; beyond it, the perplexity overflows a float, and the model is useless."""
 SHIPPED = Path(__file__).with_name("general_text.jsonl")
-"""Passages of sixteen kinds of text, written for this project, so that no model has been trained on them before."""
+"""Passages of sixteen kinds of text, written for this project, so that no earlier model was trained on them."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class GeneralText:
 
     Attributes:
         loss: Mean negative log-likelihood of a token, in nats.
-        tokens: Number of tokens that were predicted.
+        tokens: Number of predicted tokens.
         per_passage: The mean of each passage, in nats per token.
     """
 
@@ -46,8 +46,8 @@ def general_passages(path: Path | None = None) -> tuple[str, ...]:
     """Passages of general text.
 
     Args:
-        path: A file of one's own: ``.jsonl`` with a field ``text``, or text with a blank line between passages. None
-            for the passages that come with the package.
+        path: Your own file: ``.jsonl`` with a field ``text``, or text with a blank line between passages. None for the
+            passages that come with the package.
 
     Raises:
         DataError: If the file is missing, not UTF-8, malformed or without a passage.
@@ -69,7 +69,7 @@ def general_passages(path: Path | None = None) -> tuple[str, ...]:
 
 
 def passages_hash(passages: Sequence[str]) -> str:
-    """Content hash (xxh3, 128 bits, hexadecimal) of passages: perplexities compare on the same text only."""
+    """Content hash (xxh3, 128 bits, hexadecimal) of passages: perplexities are comparable only on the same text."""
     digest = xxhash.xxh3_128()
     for passage in passages:
         encoded = passage.encode()
@@ -78,23 +78,23 @@ def passages_hash(passages: Sequence[str]) -> str:
 
 
 def general_loss(runtime: Runtime, passages: Sequence[str], *, batch_size: int, max_length: int) -> GeneralText:
-    """Loss of the model as it is now on passages, each read alone, as plain text without a chat template.
+    """Loss of the current model on passages, each read on its own, as plain text without a chat template.
 
-    The first token of a passage is read and not predicted. A prompt pool is asked with that token, as it is with the
-    prompt elsewhere.
+    The first token of a passage is not predicted. It also serves as the query to a prompt pool, as the prompt does
+    elsewhere.
 
     Args:
         runtime: Model and device.
-        passages: Plain text; one of fewer than two tokens has nothing to predict and is left out.
+        passages: Plain text; those of fewer than two tokens have nothing to predict and are left out.
         batch_size: Passages in one forward pass, similar lengths together.
         max_length: Most tokens of a passage; a longer one is cut.
 
     Returns:
-        The mean over all predicted tokens, in which long passages count for more.
+        The mean over all predicted tokens, so long passages count for more.
 
     Raises:
         ValueError: If no passage has two tokens.
-        TrainingError: If the loss is not finite, or so great that its perplexity would not be.
+        TrainingError: If the loss is not finite, or so large that the perplexity would not be.
     """
     rows = [_as_pair(runtime, passage, max_length) for passage in passages]
     rows = [row for row in rows if row.chosen]
@@ -117,7 +117,7 @@ def general_loss(runtime: Runtime, passages: Sequence[str], *, batch_size: int, 
 
 
 def require_predictable(runtime: Runtime, passages: Sequence[str], path: Path | None, max_length: int) -> None:
-    """Refuses passages of which none has two tokens for this model, before anything is trained.
+    """Refuses passages that are all shorter than two tokens for this model, before anything is trained.
 
     Raises:
         DataError: It names the file.
@@ -128,7 +128,7 @@ def require_predictable(runtime: Runtime, passages: Sequence[str], path: Path | 
 
 
 def _as_pair(runtime: Runtime, passage: str, max_length: int) -> TokenizedPair:
-    """A passage in the form in which completions are scored: its first token, and the rest that follows from it."""
+    """A passage in the form of a completion: its first token as prompt, the rest as answer."""
     ids = runtime.tokenizer.encode(passage, add_special_tokens=False, split_special_tokens=True)[:max_length]
     return TokenizedPair("", "", tuple(ids[:1]), tuple(ids[1:]), ())
 

@@ -1,4 +1,4 @@
-"""Held-out pairs before training: which of a task's rows can be scored, and what there is to say of the others."""
+"""Held-out pairs before training: which of them can be scored, and what to tell the user about the others."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from lifealign.model.tokens import tokenize_pairs
 class Scorable:
     """Held-out pairs of a task, sorted by whether they can be scored.
 
-    One pair is scored on everything or on nothing, so that every metric of a task is about the same rows.
+    A pair is scored on every metric or on none, so that all metrics of a task are about the same rows.
 
     Attributes:
-        pairs: Those that can: they are the ones that the life keeps, counts and shows.
-        too_long: Places of pairs whose prompt leaves no room for an answer, or whose answers do not differ in it.
+        pairs: Those that can be scored; the life keeps, counts and shows only these.
+        too_long: Places of pairs whose prompt leaves no room for an answer, or whose answers are equal once cut.
         without_room: Places of pairs whose prompt leaves too few of the model's positions for a generated answer.
     """
 
@@ -36,18 +36,17 @@ class Scorable:
 
 
 def scorable(runtime: Runtime, name: str, pairs: Sequence[Pair], *, max_length: int, new_tokens: int) -> Scorable:
-    """Tokenises the held-out pairs of a task through the model's template, before anything is trained.
+    """Tokenises the held-out pairs of a task with the model's template, before anything is trained.
 
     Args:
         runtime: Model and tokenizer.
         name: Name of the task, for messages.
-        pairs: Its held-out pairs; none is fine, such a task is not scored.
-        max_length: Most tokens of prompt and one answer.
-        new_tokens: Tokens of a generated answer; 0 where none will be generated.
+        pairs: Its held-out pairs; may be empty, and the task is then not scored.
+        max_length: Most tokens of prompt and one answer together.
+        new_tokens: Tokens of a generated answer; 0 if none will be generated.
 
     Raises:
-        DataError: If the template refuses a prompt, or there are pairs and none of them can be scored; it names file
-            and line.
+        DataError: If the template refuses a prompt, or there are pairs but none can be scored; with file and line.
     """
     fitting, left_out = tokenize_pairs(runtime.tokenizer, pairs, max_length, runtime.reasoning)
     positions = _positions(runtime) if new_tokens else None
@@ -70,7 +69,7 @@ def scorable(runtime: Runtime, name: str, pairs: Sequence[Pair], *, max_length: 
 
 
 def left_out_text(found: Scorable, name: str, *, max_length: int, new_tokens: int) -> str:
-    """How many held-out pairs of a task are scored, in one line; empty where it is all of them.
+    """How many held-out pairs of a task are scored, in one line; empty if all are.
 
     Example:
         >>> left_out_text(Scorable((), ("a.jsonl:2",)), "tone", max_length=300, new_tokens=4)
@@ -89,7 +88,7 @@ def left_out_text(found: Scorable, name: str, *, max_length: int, new_tokens: in
 
 
 def places(sources: Sequence[str]) -> str:
-    """The first of many places, or of many other words.
+    """The first few of many places, as text.
 
     Example:
         >>> places(["a:1", "a:2", "a:3", "a:4"])
@@ -99,6 +98,6 @@ def places(sources: Sequence[str]) -> str:
 
 
 def _positions(runtime: Runtime) -> int | None:
-    """Positions that the model has for prompt and answer; None where its configuration sets no limit."""
+    """Positions that the model has for prompt and answer; None if its configuration sets no limit."""
     most, pool = most_positions(runtime.model.get_base_model()), prompt_pool(runtime.model)
     return most if most is None or pool is None else most - pool.tokens

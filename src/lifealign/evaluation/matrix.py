@@ -1,4 +1,4 @@
-"""The score matrix: a metric on every task after every step, and the numbers that continual learning reads from it."""
+"""The score matrix: a metric on every task after every step, and the statistics of continual learning."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class StepScores(Protocol):
 
     Attributes:
         scores: Scores of the model after the step.
-        base: Scores of the base model, of tasks that no earlier step has it of.
-        counts: How many held-out examples a score is made of.
-        holes: Why a score that was asked for is missing.
-        base_holes: The same of the base model.
+        base: Scores of the base model, on tasks for which no earlier step has them.
+        counts: Number of held-out examples behind a score.
+        holes: Why a requested score is missing.
+        base_holes: The same for the base model.
     """
 
     scores: dict[str, dict[str, float]]
@@ -35,20 +35,20 @@ class StepScores(Protocol):
 class ScoreMatrix:
     """``scores[i, j]``: one metric on task j after step i; rows are time.
 
-    A number that is a mean over several scores is None where one of them is missing: a mean over the rest would be of
-    other tasks than the one beside it. :attr:`holes` says which are.
+    A mean over several scores is None if one of them is missing: otherwise it would cover other tasks than the mean
+    beside it. :attr:`holes` lists the missing ones.
 
     Attributes:
         metric: Name of the metric.
         higher_is_better: Its direction.
-        tasks: Names of the tasks with any score, or with a reason why there is none, in the order in which they were
+        tasks: Names of the tasks that have a score, or a reason why it is missing, in the order in which they were
             learnt.
         learnt_at: Step (from 0) in which each task was learnt; its column starts there.
         rows: Scores after each step.
         base: Scores of the base model, before any task.
-        counts: Of each row, how many held-out examples a score is made of; nothing where it is not known.
-        reasons: Why a score is missing, by step and task, where that is known.
-        base_reasons: The same of the base model, by task.
+        counts: For each row, the number of held-out examples behind a score, if known.
+        reasons: Why a score is missing, by step and task, if known.
+        base_reasons: The same for the base model, by task.
 
     Example:
         >>> matrix = ScoreMatrix("accuracy", True, ["a", "b"], {"a": 0, "b": 1}, [{"a": 0.9}, {"a": 0.5, "b": 0.8}])
@@ -67,7 +67,7 @@ class ScoreMatrix:
     base_reasons: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, index: tuple[int, int]) -> float | None:
-        """Score of task j after step i; None where there is none."""
+        """Score of task j after step i; None if it is missing."""
         step, task = index
         return self.rows[step].get(self.tasks[task])
 
@@ -84,20 +84,20 @@ class ScoreMatrix:
 
     @property
     def learned(self) -> float | None:
-        """Mean of the diagonal: how well each task was learnt when it was new. Loss of plasticity shows here."""
+        """Mean of the diagonal: how well each task was learnt at its time. A loss of plasticity shows here."""
         return _mean([self._when_learnt(task) for task in self.tasks])
 
     @property
     def backward_transfer(self) -> float | None:
         """Mean change of earlier tasks since each was learnt; negative means forgetting. None before a second task.
 
-        For a metric where lower is better the sign is turned, so that negative means forgetting there, too.
+        If lower is better, the sign is turned, so that negative means forgetting there too.
         """
         return _mean([self.change(task) for task in self._earlier()])
 
     @property
     def forgetting(self) -> float | None:
-        """Mean fall of earlier tasks from the best they ever were, at least 0. None before a second task."""
+        """Mean fall of earlier tasks from their best score, at least 0. None before a second task."""
         return _mean([self.fall(task) for task in self._earlier()])
 
     @property
@@ -113,7 +113,7 @@ class ScoreMatrix:
 
     @property
     def examples(self) -> dict[str, tuple[int, int]]:
-        """Fewest and most held-out examples that a task was scored on; nothing of a task of which it is not known."""
+        """Fewest and most held-out examples that each task was scored on; a task is absent if that is not known."""
         found: dict[str, list[int]] = {}
         for row in self.counts:
             for task in self.tasks:
@@ -126,14 +126,14 @@ class ScoreMatrix:
         return _mean([self.rows[step].get(task) for task in self.tasks if self.learnt_at[task] <= step])
 
     def change(self, task: str) -> float | None:
-        """Change of a task since it was learnt, negative where it became worse; None where a score is missing."""
+        """Change of a task since it was learnt, negative if it became worse; None if a score is missing."""
         now, then = self.rows[-1].get(task), self._when_learnt(task)
         if now is None or then is None:
             return None
         return (now - then) if self.higher_is_better else (then - now)
 
     def fall(self, task: str) -> float | None:
-        """Fall of a task from the best it ever was, at least 0; None where a score since then is missing."""
+        """Fall of a task from its best score, at least 0; None if a score since it was learnt is missing."""
         history = [row.get(task) for row in self.rows[self.learnt_at[task] :]]
         there = [score for score in history if score is not None]
         if len(there) < len(history):
@@ -172,15 +172,15 @@ class ScoreMatrix:
 def matrices(steps: Sequence[StepScores], learnt_at: Mapping[str, int]) -> dict[str, ScoreMatrix]:
     """Builds one matrix per metric from what each step recorded.
 
-    A task whose scores are all missing has a column all the same, as long as a step says why: without it, a mean would
-    be taken over the other tasks as if this one did not exist.
+    A task whose scores are all missing still has a column if a step says why: without one, means would be taken over
+    the other tasks as if this one did not exist.
 
     Args:
-        steps: What each step has measured.
+        steps: What each step measured.
         learnt_at: Step of each task.
 
     Returns:
-        Matrices by metric; a metric that no task has is absent.
+        Matrices by metric; metrics without any score are absent.
     """
     built = {}
     for name, metric in METRICS.items():
@@ -207,7 +207,7 @@ def matrices(steps: Sequence[StepScores], learnt_at: Mapping[str, int]) -> dict[
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    """Mean of some scores; None where there are none, or one of them is missing."""
+    """Mean of some scores; None if there are none, or one is missing."""
     numbers = list(values)
     there = [number for number in numbers if number is not None]
     return fmean(there) if there and len(there) == len(numbers) else None

@@ -1,4 +1,4 @@
-"""Preference accuracy and mean margin on held-out pairs: what the losses aim at, without generating a word."""
+"""Preference accuracy and mean margin on held-out pairs: what the losses aim at, without generating text."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def held_out_margins(
     beta: float,
     batch_size: int,
 ) -> list[float]:
-    """Margins of held-out pairs under the model as it is now.
+    """Margins of held-out pairs under the current model.
 
     Args:
         runtime: Model and device.
         pairs: Held-out pairs.
         reference: Log-probabilities ``(chosen, rejected)`` under the reference, by the pair's key.
-        beta: DPO temperature, so that margins compare with those of training.
+        beta: DPO temperature, so that margins are comparable with those in training.
         batch_size: Pairs in one forward pass.
 
     Returns:
@@ -44,10 +44,10 @@ def held_out_margins(
 
 
 def preference_outcomes(margins: Sequence[float]) -> dict[str, list[float]]:
-    """What each pair counts for in preference accuracy and in mean margin.
+    """The value of each pair in preference accuracy and in mean margin.
 
-    Accuracy is the share of pairs with a positive margin; a margin of exactly 0 counts half. The base model measured
-    against itself therefore scores 0.5 and 0: it has no preference beyond its own.
+    Accuracy is the share of pairs with a positive margin; a margin of exactly 0 counts half. Measured against
+    itself, the base model therefore scores 0.5 and 0.
 
     Args:
         margins: Preference margins, nats.

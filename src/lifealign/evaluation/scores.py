@@ -1,4 +1,4 @@
-"""What is scored, and the scores of one model: numbers, what they are made of, and why some are missing."""
+"""What is scored, and the scores of one model: numbers, the examples behind them, and why some are missing."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class HeldOut:
 
 
 Marks = Callable[[HeldOut, Sequence[Pair], Sequence[str]], Sequence[float | None]]
-"""A judge: marks of a task's answers to some of its pairs' prompts, in points; None where there is none."""
+"""A judge: marks, in points, for answers to the prompts of some of a task's pairs; None for a missing mark."""
 
 
 @dataclass
 class Scores:
-    """Scores of one model, by metric, then task, and what they are made of.
+    """Scores of one model, by metric, then task, and the examples behind them.
 
     Attributes:
         values: The scores.
-        outcomes: What every held-out example counted for, where the score is their mean; None where it has no mark.
-        counts: How many held-out examples each score is made of.
-        holes: Why a score is not there that was asked for.
-        failures: Metric and task of the holes that something which broke has made.
-        answers: The generated answers, with the tasks they were asked for and the verdict of every check.
+        outcomes: The value of every held-out example, for scores that are a mean; None for a missing mark.
+        counts: The number of held-out examples behind each score.
+        holes: Why a requested score is missing.
+        failures: Metric and task of the holes that are due to an exception.
+        answers: The generated answers, the tasks they belong to, and the verdict of each of their checks.
     """
 
     values: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -49,15 +49,15 @@ class Scores:
     answers: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, metric: str, task: str, outcomes: Sequence[float]) -> None:
-        """Notes one score, the mean of its outcomes: one per held-out pair or prompt, at least one."""
+        """Records a score, the mean of its outcomes: one per held-out pair or prompt, at least one."""
         self.add_value(metric, task, fmean(outcomes), len(outcomes))
         self.outcomes.setdefault(metric, {})[task] = list(outcomes)
 
     def add_value(self, metric: str, task: str, value: float, examples: int) -> None:
-        """Notes one score of so many held-out examples.
+        """Records a score and the number of held-out examples behind it.
 
         Raises:
-            ValueError: If it is no finite number, which nothing could be compared with, and JSON has no words for.
+            ValueError: If it is not finite: it could not be compared, and JSON cannot hold it.
         """
         if not math.isfinite(value):
             raise ValueError(f"found a score of {value}, expected a finite one")
@@ -65,19 +65,19 @@ class Scores:
         self.counts.setdefault(metric, {})[task] = examples
 
     def fail(self, metric: str, task: str, error: BaseException) -> None:
-        """Notes a score that is missing because something broke, unless it is there."""
+        """Records that an error cost a score, unless the score is there."""
         if task not in self.values.get(metric, {}):
             self.holes.setdefault(metric, {})[task] = reason_of(error)
             self.failures.append((metric, task))
 
     @property
     def broken(self) -> list[str]:
-        """Which scores something that broke has cost, and why, in words; not those that were known all the same."""
+        """Which scores were lost to errors, and why, as text; scores that are known all the same are left out."""
         there = [(metric, task) for metric, task in self.failures if task in self.holes.get(metric, {})]
         return [f"{metric} of {task} ({self.holes[metric][task]})" for metric, task in there]
 
     def add_marks(self, metric: str, task: str, marks: Sequence[float | None], max_missing: float) -> None:
-        """Notes a score that some examples may lack; a hole where more than a share of them do, or all."""
+        """Records a score of marks; a hole if more than ``max_missing`` of them are missing, or all."""
         there = [mark for mark in marks if mark is not None]
         missing = len(marks) - len(there)
         if there and missing <= max_missing * len(marks):
@@ -87,9 +87,9 @@ class Scores:
             self.holes.setdefault(metric, {})[task] = f"{missing} of {len(marks)} marks are missing"
 
     def carry(self, earlier: Mapping[str, Any]) -> None:
-        """Puts scores as a record has them before these: of another model, or of this one where it has none now.
+        """Merges in the scores of an earlier record; those of this object win.
 
-        What is a hole here and a score there is a score afterwards.
+        A hole here that has a score there becomes that score.
         """
         mine: dict[str, Any] = {"scores": self.values, "outcomes": self.outcomes, "counts": self.counts}
         for key, found in mine.items():
@@ -105,7 +105,7 @@ class Scores:
 
 
 def reason_of(error: BaseException) -> str:
-    r"""Why something is missing, on one line: kind and message of what broke.
+    r"""Why something is missing, on one line: kind and message of the error.
 
     Example:
         >>> reason_of(RuntimeError("out of\nmemory")), reason_of(KeyboardInterrupt())
@@ -113,7 +113,7 @@ def reason_of(error: BaseException) -> str:
     """
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    words = "".join(character if character.isprintable() else " " for character in str(error))
-    message = " ".join(words.split())
+    text = "".join(character if character.isprintable() else " " for character in str(error))
+    message = " ".join(text.split())
     message = message if len(message) <= LONGEST_REASON else message[: LONGEST_REASON - 3] + "..."
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

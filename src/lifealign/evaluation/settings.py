@@ -17,14 +17,14 @@ class EvaluationConfig(Settings):
     """How the model is scored after each step; ``lifealign evaluate`` adds metrics later.
 
     Attributes:
-        metrics: What is measured: of ``lifealign.evaluation.metrics.METRICS`` all but the judge, whom only ``lifealign
-            evaluate`` asks, and ``perplexity`` on general text.
+        metrics: What is measured: any of ``lifealign.evaluation.metrics.METRICS`` except the judge, which only
+            ``lifealign evaluate`` uses, and ``perplexity`` on general text.
         max_new_tokens: Most tokens of a generated answer.
         generate: Whether answers are generated, for the metrics that need them.
-        do_sample: Whether answers are drawn instead of greedy; the paper's way, with the three numbers below.
-        temperature: Divides the logits before a token is drawn.
-        top_p: Tokens are drawn from the likeliest ones that hold this probability together, in (0, 1].
-        top_k: Tokens are drawn from at most this many likeliest ones.
+        do_sample: Whether answers are sampled, as in the paper, with the three numbers below; greedy otherwise.
+        temperature: Divides the logits before a token is sampled.
+        top_p: Tokens are sampled from the likeliest ones that together hold this probability, in (0, 1].
+        top_k: Tokens are sampled from at most this many likeliest ones.
         prompts: How many held-out prompts of a task get a generated answer; None for all.
         pairs: How many held-out pairs of a task are scored for preference; None for all.
         general_text: File of general text for the perplexity, ``.jsonl`` with a field ``text`` or ``.txt`` with a blank
@@ -32,7 +32,7 @@ class EvaluationConfig(Settings):
     """
 
     metrics: tuple[str, ...] = DEFAULT_METRICS
-    per_device_eval_batch_size: int = Field(16, ge=1)  # ours: fits two cores and the embedded model
+    per_device_eval_batch_size: int = Field(16, ge=1)  # ours: suits two cores and the embedded model
     max_new_tokens: int = Field(64, ge=1)  # ours: the checks read short answers; the released code has 1024
     generate: bool = True
     do_sample: bool = False  # ours: the same answer every time

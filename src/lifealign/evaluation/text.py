@@ -1,4 +1,4 @@
-"""Metrics of generated text against a reference: BLEU-4 and ROUGE-L, the standard ones and the paper's own."""
+"""Metrics of generated text against a reference: BLEU-4 and ROUGE-L, standard and as in the paper."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from lifealign.errors import ConfigError
 HAN = "\u4e00-\u9fd5"
 _HAS_HAN = re.compile(f"[{HAN}]")
 _BLOCK = re.compile(r"([a-zA-Z0-9+#&._%-]+)")
-"""Runs of characters that jieba cuts as one; every other character is a token of its own."""
+"""Runs of characters that jieba treats as one; every other character is a token of its own."""
 _DICTIONARY = re.compile(r"(AT&T|[cC]#|[cC]\+\+)")
-"""The five entries of jieba 0.42's dictionary that have no Han character."""
+"""The five entries in the dictionary of jieba 0.42 without a Han character."""
 _WORD = re.compile(r"([a-zA-Z0-9]+(?:\.\d+)?%?)")
 
 
@@ -32,10 +32,10 @@ def bleu(answers: Sequence[str], references: Sequence[str]) -> float:
         references: One reference per answer.
 
     Returns:
-        BLEU in [0, 100]. It is of the whole corpus, not a mean over answers.
+        BLEU in [0, 100], of the whole corpus, not a mean over answers.
 
     Raises:
-        ValueError: If there are no answers, or not as many references.
+        ValueError: If there are no answers, or a different number of references.
 
     Example:
         >>> bleu(["the cat is on the mat", "hello"], ["the cat is on the mat", "hello"])
@@ -46,16 +46,16 @@ def bleu(answers: Sequence[str], references: Sequence[str]) -> float:
 
 
 def bleu_signature() -> str:
-    """What decides :func:`bleu`, as sacrebleu writes it: tokenizer, smoothing and its version."""
+    """What decides :func:`bleu`, in sacrebleu's notation: tokenizer, smoothing and version."""
     metric = BLEU()
-    metric.corpus_score(["a"], [["a"]])  # only then does it know the number of references
+    metric.corpus_score(["a"], [["a"]])  # it knows the number of references only after this
     return str(metric.get_signature())
 
 
 def rouge_l(answer: str, reference: str) -> float:
-    """ROUGE-L, F-measure, of rouge-score (Lin, 2004), without stemming.
+    """ROUGE-L (F-measure; Lin, 2004) as computed by rouge-score, without stemming.
 
-    Its tokens are runs of ASCII letters and digits in lower case: text in other scripts has none, and scores 0.
+    Tokens are runs of ASCII letters and digits in lower case, so text in other scripts has none and scores 0.
 
     Returns:
         ROUGE-L in [0, 100]; 0 if either text has no token.
@@ -68,14 +68,14 @@ def rouge_l(answer: str, reference: str) -> float:
 
 
 def paper_bleu(answer: str, reference: str) -> float:
-    """BLEU-4 of characters, with NLTK's third smoothing, as the LifeAlign paper evaluates.
+    """BLEU-4 of characters, with NLTK's third smoothing, as in the LifeAlign paper's evaluation.
 
     An order without a match counts as 1 / (2^k · n-grams of the answer), k = 1 for the first such order, 2 for the
-    next. Characters overlap by chance, so that unrelated English texts reach 5 to 15: not comparable with word BLEU.
+    next. Characters overlap by chance, so unrelated English texts reach 5 to 15; not comparable with BLEU of words.
     Source: released code (LLaMA-Factory's metric), as described in ``docs/paper_map.md``.
 
     Returns:
-        BLEU in [0, 100], rounded to 4 places; 0 where no character is in common.
+        BLEU in [0, 100], rounded to 4 places; 0 if no character is in common.
 
     Example:
         >>> paper_bleu("abcd", "abcd"), paper_bleu("abc", "abd"), paper_bleu("", "abcd")
@@ -98,12 +98,12 @@ def paper_bleu(answer: str, reference: str) -> float:
 
 
 def paper_rouge_l(answer: str, reference: str) -> float:
-    """ROUGE-L, F-measure, of the paper's tokens: jieba's words, punctuation included, case kept.
+    """ROUGE-L (F-measure) of the paper's tokens: jieba's words, including punctuation, case kept.
 
     Source: released code (LLaMA-Factory's metric with rouge-chinese 1.0.3, whose ROUGE-L is of the whole token list).
     One difference: rouge-chinese counts an empty token for a blank line, and for a question mark (or a Chinese full
     stop or exclamation mark) at the end of a line, and cuts a run of seven dots or more after the sixth; here
-    whitespace is never a token. Between texts of several paragraphs this is mostly a few tenths of a point.
+    whitespace is never a token. For texts of several paragraphs, the difference is mostly a few tenths of a point.
 
     Returns:
         ROUGE-L in [0, 100], rounded to 4 places; 0 if either text has no token.
@@ -124,9 +124,9 @@ def paper_rouge_l(answer: str, reference: str) -> float:
 
 
 def paper_tokens(text: str) -> list[str]:
-    """Words as jieba's default mode cuts them, without whitespace.
+    """Words as segmented by jieba's default mode, without whitespace.
 
-    Text without Chinese characters is cut here, by the same rules; the rest needs jieba and its dictionary.
+    Text without Chinese characters is split here, by the same rules; other text needs jieba and its dictionary.
 
     Raises:
         ConfigError: If the text has Chinese characters and jieba is not installed.
@@ -138,7 +138,7 @@ def paper_tokens(text: str) -> list[str]:
     if needs_jieba(text):
         return " ".join(_cut_chinese(text)).split()
     tokens: list[str] = []
-    for number, block in enumerate(_BLOCK.split(text)):  # blocks stand at odd places
+    for number, block in enumerate(_BLOCK.split(text)):  # blocks are at odd places
         if number % 2 == 0:
             tokens += [character for character in block if not character.isspace()]
             continue
@@ -153,7 +153,7 @@ def needs_jieba(text: str) -> bool:
 
 
 def require_jieba() -> None:
-    """Refuses to cut Chinese text where jieba is not installed.
+    """Refuses Chinese text if jieba is not installed.
 
     Raises:
         ConfigError: It says how to install it.
@@ -163,7 +163,7 @@ def require_jieba() -> None:
 
 def _cut_chinese(text: str) -> list[str]:
     jieba = _jieba()
-    jieba.setLogLevel(logging.WARNING)  # it tells stderr how long it took to load
+    jieba.setLogLevel(logging.WARNING)  # it writes to stderr how long it took to load
     return list(jieba.cut(text))
 
 
@@ -172,8 +172,8 @@ def _jieba() -> Any:
         import jieba
     except ImportError as error:
         raise ConfigError(
-            "paper_rouge_l: found Chinese text and no jieba, which cuts it into words; "
-            "`pip install 'lifealign[jieba]'`, or leave the metric out"
+            "paper_rouge_l needs jieba to split Chinese text into words; `pip install 'lifealign[jieba]'`, or leave "
+            "the metric out"
         ) from error
     return jieba
 
@@ -185,8 +185,8 @@ def _ngrams(text: str, order: int) -> Counter[str]:
 def _longest_common(ours: Sequence[Hashable], theirs: Sequence[Hashable]) -> int:
     """Length of the longest common subsequence, a whole row of the table at a time.
 
-    A row of the usual table differs from left to right by 0 or 1, so it fits into the bits of one integer, and addition
-    carries a run of ones as the recursion would (Crochemore et al., 2001): 1000 tokens against 1000 take milliseconds.
+    Neighbours in a row of the usual table differ by 0 or 1, so a row fits into the bits of one integer, and addition
+    carries a run of ones as the recursion would (Crochemore et al., 2001): 1000 by 1000 tokens take milliseconds.
     """
     places: dict[Hashable, int] = {}
     for place, token in enumerate(ours):
@@ -207,5 +207,6 @@ def _rouge() -> RougeScorer:
 def _require_pairs(answers: Sequence[str], references: Sequence[str]) -> None:
     if not answers or len(answers) != len(references):
         raise ValueError(
-            f"found {len(answers)} answers and {len(references)} references, expected as many, at least one"
+            f"found {len(answers)} answers and {len(references)} references, expected one reference per answer, "
+            "at least one"
         )

@@ -38,7 +38,7 @@ from lifealign.evaluation.judge import (
     win_rate,
 )
 from lifealign.evaluation.judge import question as question_module
-from lifealign.evaluation.judge.cache import Stored, Verdicts
+from lifealign.evaluation.judge.cache import StoredReply, VerdictCache
 from lifealign.evaluation.judge.concurrency import each
 from lifealign.evaluation.judge.pairwise import Outcome, wilson_interval
 from lifealign.evaluation.judge.question import mark_question
@@ -264,9 +264,9 @@ def test_what_is_no_address_is_refused(url: str) -> None:
 
 
 def filled(path: Path, number: int = 400) -> bytes:
-    with Verdicts(path) as verdicts:
+    with VerdictCache(path) as cache:
         for one in range(number):
-            verdicts.put(f"{one:064d}", "m", Stored("7", "7" * 50))
+            cache.put(f"{one:064d}", "m", StoredReply("7", "7" * 50))
     return path.read_bytes()
 
 
@@ -282,13 +282,13 @@ def test_damage_anywhere_in_the_cache_sets_it_aside(
         "beginning": whole[:50],
     }[harm]
     path.write_bytes(harmed)
-    with Verdicts(path) as verdicts:
-        verdicts.put("key", "m", Stored("1", "1"))
-        assert verdicts.get("key") == Stored("1", "1") and verdicts.get(f"{5:064d}") is None
+    with VerdictCache(path) as cache:
+        cache.put("key", "m", StoredReply("1", "1"))
+        assert cache.get("key") == StoredReply("1", "1") and cache.get(f"{5:064d}") is None
     assert (tmp_path / "v.sqlite.damaged").read_bytes() == harmed
     assert "found a damaged cache of verdicts" in caplog.text
     path.write_bytes(harmed)
-    Verdicts(path).close()
+    VerdictCache(path).close()
     assert (tmp_path / "v.sqlite.damaged-2").exists()
 
 
@@ -311,7 +311,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_and_no_marks(
 ) -> None:
     with scripted_judge(lambda *_: "4") as server:
         judge = Judge(JudgeConfig(model="m", base_url=server.url), tmp_path / "v.sqlite")
-        judge._verdicts._connection.execute("PRAGMA query_only = ON")
+        judge._cache._connection.execute("PRAGMA query_only = ON")
         with judge:
             assert judge.marks(items("a", "b", "c")).marks == (4, 4, 4)
     assert caplog.text.count("cache could not be written") == 1
@@ -330,7 +330,7 @@ def test_a_cache_that_another_process_is_just_setting_up_is_waited_for(tmp_path:
     other.execute("BEGIN EXCLUSIVE")
     threading.Timer(0.4, lambda: other.execute("COMMIT")).start()
     began = time.monotonic()
-    Verdicts(path).close()
+    VerdictCache(path).close()
     assert time.monotonic() - began >= 0.35
     other.close()
 
@@ -338,9 +338,9 @@ def test_a_cache_that_another_process_is_just_setting_up_is_waited_for(tmp_path:
 def _write_verdicts(path: str, who: int, start: Any) -> None:
     start.wait()
     for part in range(5):
-        with Verdicts(Path(path)) as verdicts:
+        with VerdictCache(Path(path)) as cache:
             for one in range(20):
-                verdicts.put(f"{who}-{part}-{one}", "m", Stored("7", "7"))
+                cache.put(f"{who}-{part}-{one}", "m", StoredReply("7", "7"))
 
 
 @pytest.mark.parametrize("before", [b"", b"this is no database" * 100])
@@ -355,8 +355,8 @@ def test_processes_share_a_cache_and_one_of_them_clears_it_up(tmp_path: Path, be
     for writer in writers:
         writer.join(60)
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
-    with Verdicts(path) as verdicts:
-        assert all(verdicts.get(f"{who}-{part}-{one}") for who in range(3) for part in range(5) for one in range(20))
+    with VerdictCache(path) as cache:
+        assert all(cache.get(f"{who}-{part}-{one}") for who in range(3) for part in range(5) for one in range(20))
     assert sorted(one.name for one in tmp_path.glob("*damaged*")) == (["v.sqlite.damaged"] if before else [])
 
 
@@ -433,7 +433,7 @@ def test_a_task_is_judged_by_its_own_rubric_in_points(tmp_path: Path, caplog: py
         task_judge = TaskJudge(judge)
         assert task_judge.max_missing == 0.1
         assert task_judge(HeldOut("truthfulqa", tuple(pairs)), pairs, ["good", "odd", ""]) == [80.0, None, 10.0]
-        assert rubric_for("truthfulqa").told() in seen[0] and "chosen" in seen[0]
+        assert rubric_for("truthfulqa").instructions() in seen[0] and "chosen" in seen[0]
         assert "truthfulqa: 1 of 3 marks are missing (1 format)" in caplog.text
         own = tmp_path / "own.md"
         own.write_text((Path(question_module.__file__).parent / "rubrics" / "hc3.md").read_text())

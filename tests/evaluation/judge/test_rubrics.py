@@ -22,7 +22,7 @@ def test_every_task_of_the_paper_has_a_rubric_of_its_own_and_any_other_the_gener
     assert rubric_for("refunds").name == "general"
     for rubric in (*rubrics, rubric_for("general")):
         assert len(rubric.anchors) == len(set(rubric.anchors)) == 10
-        assert rubric.shows_reference and "{" not in rubric.told() + rubric.told_marks()
+        assert rubric.shows_reference and "{" not in rubric.instructions() + rubric.marks_text()
 
 
 def test_a_rubric_of_ones_own_and_the_reference_only_where_it_is_named(tmp_path: Path) -> None:

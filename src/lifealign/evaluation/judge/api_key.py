@@ -1,4 +1,4 @@
-"""The key of a judge's server: read from the environment when it is needed, and kept out of everything else."""
+"""The key of a judge's server: read from the environment when needed, and kept out of everything else."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pydantic import SecretStr
 from lifealign.errors import ConfigError
 
 HIDDEN = "[key]"
-SHORTEST = 8  # shorter ones ("none", "EMPTY") are what servers without a key are given; hiding "1" would garble marks
-_LOUD = ("openai", "httpx", "httpcore", "h11", "h2", "hpack", "anyio", "asyncio")  # httpx2, httpcore2 begin so too
+SHORTEST = 8  # shorter ones ("none", "EMPTY") are for servers that need no key; hiding "1" would garble marks
+_LOUD = ("openai", "httpx", "httpcore", "h11", "h2", "hpack", "anyio", "asyncio")  # prefixes: httpx2 and httpcore2 too
 
 
 def read_key(variable: str, *, needed: bool) -> SecretStr:
@@ -21,28 +21,28 @@ def read_key(variable: str, *, needed: bool) -> SecretStr:
 
     Args:
         variable: Name of the environment variable.
-        needed: Whether there has to be one; without, an unset variable gives an empty key.
+        needed: Whether there has to be a key; if not, an unset variable gives an empty one.
 
     Raises:
-        ConfigError: If the variable is not set and has to be, or holds what cannot be sent in a header.
+        ConfigError: If a needed key is not set, or the key cannot be sent in a header.
     """
     key = os.environ.get(variable, "").strip()
     if needed and not key:
         raise ConfigError(
-            f"api_key_env: found no key in the environment variable {variable}, expected one: export {variable}=...; "
-            "a server of one's own, which may need none, is named by base_url"
+            f"api_key_env: the judge needs a key in the environment variable {variable}; export {variable}=..., or "
+            "name your own server, which may need none, with base_url"
         )
     if any(not "!" <= character <= "~" for character in key):
-        # The client's message about such a header would have the whole key in it.
+        # The client's own message about such a header would contain the whole key.
         raise ConfigError(
             f"api_key_env: found a blank or a character that is not ASCII in the value of {variable} (not shown), "
-            "expected a key as its issuer prints it"
+            "expected a key exactly as it was issued"
         )
     return SecretStr(key)
 
 
 def redacted(text: str, key: SecretStr) -> str:
-    """Text without the key, where a server has sent it back.
+    """Text without the key, in case a server sent it back.
 
     Example:
         >>> redacted("401: Bearer sk-1234567 is not valid", SecretStr("sk-1234567"))
@@ -54,9 +54,9 @@ def redacted(text: str, key: SecretStr) -> str:
 
 @contextmanager
 def quiet_about(key: SecretStr) -> Iterator[None]:
-    """Keeps the key out of what the client and its transport log, at any level, for as long as it lasts.
+    """While the context lasts, keeps the key out of what the client and its transport log, at any level.
 
-    Each logger gets the filter, not only the topmost: filters do not apply to records that come from loggers below.
+    Every logger gets the filter, not only the topmost one: a filter does not apply to records of child loggers.
     """
     hiding = _Hiding(key)
     loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith(_LOUD)]
@@ -70,7 +70,7 @@ def quiet_about(key: SecretStr) -> Iterator[None]:
 
 
 class _Hiding(logging.Filter):
-    """Rewrites records in which the key stands; an exception's text is rewritten too."""
+    """Removes the key from records, and from the text of their exceptions."""
 
     def __init__(self, key: SecretStr) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Verdicts on disk, so that no reply is paid for twice, by whichever process."""
+"""The judge's replies on disk, so that no process pays for the same reply twice."""
 
 from __future__ import annotations
 
@@ -18,61 +18,61 @@ from lifealign.evaluation.judge.settings import JudgeConfig
 
 logger = logging.getLogger(__name__)
 
-APPLICATION = 0x6C6A7564  # "ljud": says in the file's header whose it is
-BUSY, AGAIN = 10.0, 0.02  # seconds to wait for another process that writes, and between two attempts
+APPLICATION = 0x6C6A7564  # "ljud" in the header of the file: it is ours
+BUSY, AGAIN = 10.0, 0.02  # seconds: how long to wait for another process that writes, and between two attempts
 DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 TABLE = "CREATE TABLE IF NOT EXISTS verdicts (key TEXT PRIMARY KEY, model TEXT, choice TEXT, reply TEXT) WITHOUT ROWID"
 
 
-class Stored(NamedTuple):
-    """A reply that has been paid for, and what it was read as: a choice, or None where it did not have the form."""
+class StoredReply(NamedTuple):
+    """A reply that was paid for, and the choice read from it; None if it did not have the required form."""
 
     choice: str | None
     reply: str
 
 
-class Verdicts:
-    """Replies by content hash of everything that decides them; safe to delete, and to share between processes.
+class VerdictCache:
+    """Replies by a content hash of everything that decides them; safe to delete, and to share between processes.
 
-    Replies that could not be read are kept as well: asked again in the same words at temperature 0, a judge would
-    mostly say the same again for the same money. Another ``seed`` asks anew. Two processes that put the same question
-    at the same moment both pay for it; what one has got, the other takes from here.
+    Unreadable replies are kept too: asked the same again at temperature 0, a judge would mostly give the same reply for
+    the same money. Another ``seed`` asks anew. Two processes that ask the same question at the same moment both pay for
+    it; otherwise the second finds the first one's reply here.
 
     Args:
-        path: File of the cache, made if need be; None keeps it in memory.
+        path: File of the cache, created if missing; None keeps it in memory.
 
     Raises:
-        JudgeError: If the file cannot be opened, or is a database of something else. One that is damaged is moved aside
-            with a warning, and a new one is made.
+        JudgeError: If the file cannot be opened, or is a database of something else. A damaged file is moved aside with
+            a warning, and a new one is created.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self._connection = _opened(path)
-        self._complained = False
+        self._warned = False
 
-    def get(self, key: str) -> Stored | None:
-        """What was said to a request; None if it is not known."""
+    def get(self, key: str) -> StoredReply | None:
+        """The reply to a request; None if it is not known."""
         try:
             row = self._connection.execute("SELECT choice, reply FROM verdicts WHERE key = ?", (key,)).fetchone()
         except sqlite3.Error as error:
-            self._complain("read", error)
+            self._warn("read", error)
             return None
-        return None if row is None else Stored(*row)
+        return None if row is None else StoredReply(*row)
 
-    def put(self, key: str, model: str, stored: Stored) -> None:
-        """Keeps a reply; where another process has been faster, its reply stays."""
+    def put(self, key: str, model: str, stored: StoredReply) -> None:
+        """Keeps a reply; if another process was faster, its reply stays."""
         try:
             self._connection.execute("INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?)", (key, model, *stored))
         except sqlite3.Error as error:
-            self._complain("written", error)
+            self._warn("written", error)
 
     def forget(self, key: str) -> None:
-        """Drops a reply that cannot be what was said."""
+        """Drops a reply that cannot be genuine."""
         try:
             self._connection.execute("DELETE FROM verdicts WHERE key = ?", (key,))
         except sqlite3.Error as error:
-            self._complain("written", error)
+            self._warn("written", error)
 
     def close(self) -> None:
         """Closes the file."""
@@ -84,15 +84,15 @@ class Verdicts:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _complain(self, done: str, error: sqlite3.Error) -> None:
-        """A cache that fails costs money, not marks; it says so once, not for every question."""
-        if not self._complained:
+    def _warn(self, done: str, error: sqlite3.Error) -> None:
+        """Warns once: a cache that fails costs money, not marks."""
+        if not self._warned:
             logger.warning("%s: the judge's cache could not be %s (%s)", self.path, done, error)
-        self._complained = True
+        self._warned = True
 
 
 def request_key(config: JudgeConfig, messages: Sequence[dict[str, str]]) -> str:
-    """Content hash (SHA-256) of a request: model, place, messages, and every setting that is sent."""
+    """Content hash (SHA-256) of a request: model, address, messages, and every setting that is sent."""
     request = [config.model, config.place, list(messages), 0, config.max_tokens, config.seed]
     return hashlib.sha256(json.dumps(request).encode()).hexdigest()
 
@@ -107,7 +107,7 @@ def _opened(path: Path | None) -> sqlite3.Connection:
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 raise
-        # One process at a time: another one may have made a new file meanwhile, which must not be moved as well.
+        # One process at a time: another one may have created a new file meanwhile, which must not be moved aside too.
         with FileLock(f"{path}.lock"):
             try:
                 return _connected(str(path))
@@ -141,8 +141,8 @@ def _connected(name: str) -> sqlite3.Connection:
 
 
 def _connected_once(name: str) -> sqlite3.Connection:
-    # Every statement is a transaction of its own, and so on disk before the next request is paid for. The loop's thread
-    # writes while the caller's waits for it, never both at once.
+    # Every statement is a transaction of its own, so it is on disk before the next request is paid for. The thread of
+    # the event loop writes while the caller's thread waits for it; the two never write at once.
     connection = sqlite3.connect(name, timeout=BUSY, isolation_level=None, check_same_thread=False)
     try:
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -163,7 +163,7 @@ def _connected_once(name: str) -> sqlite3.Connection:
 
 
 class _Damaged(sqlite3.DatabaseError):
-    """What a check of a file found, where reading it raised nothing."""
+    """A fault that a check of the file found although reading it raised nothing."""
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
@@ -172,7 +172,7 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
 
 
 def _moved_aside(path: Path) -> Path:
-    """Renames a file and its journal: a new file next to an old journal would be damaged by it."""
+    """Renames a file and its journal: an old journal would damage a new file beside it."""
     aside = path.with_name(f"{path.name}.damaged")
     number = 1
     while aside.exists():

@@ -1,4 +1,4 @@
-"""Requests side by side: so many at a time, on an event loop of their own that an interrupt ends at once."""
+"""Requests in parallel, up to a limit, on an event loop of their own that an interrupt ends at once."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 Thing = TypeVar("Thing")
 
-LOOK_EVERY = 0.2  # seconds; on Windows a wait without an end would not see an interrupt
-FAREWELL = 2.0  # seconds that interrupted requests get to close their connections
+LOOK_EVERY = 0.2  # seconds; on Windows, a wait without a timeout would not notice an interrupt
+FAREWELL = 2.0  # seconds for interrupted requests to close their connections
 
 
-def run_apart(work: Coroutine[Any, Any, Result]) -> Result:
-    """Runs a coroutine to its end on a thread of its own, and returns or raises what it does.
+def run_in_thread(work: Coroutine[Any, Any, Result]) -> Result:
+    """Runs a coroutine to its end on a thread of its own; returns its result or raises its exception.
 
-    On a thread, because a caller's own thread may have a running loop already, as that of a notebook does. Interrupted
-    (Ctrl-C), it cancels the coroutine and does not wait for a server that does not answer.
+    The caller's own thread may have a running event loop already, as in a notebook. On an interrupt (Ctrl-C), the
+    coroutine is cancelled without waiting for a server that does not answer.
     """
     loop = asyncio.new_event_loop()
     task = loop.create_task(work)
@@ -42,7 +42,7 @@ def run_apart(work: Coroutine[Any, Any, Result]) -> Result:
             wait([outcome], timeout=LOOK_EVERY)
         thread.join()
     except BaseException:
-        with suppress(RuntimeError):  # the loop has ended by itself meanwhile
+        with suppress(RuntimeError):  # the loop has ended in the meantime
             loop.call_soon_threadsafe(task.cancel)
         thread.join(FAREWELL)
         raise
@@ -50,7 +50,7 @@ def run_apart(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 async def each(work: Callable[[Thing], Awaitable[None]], things: Iterable[Thing], limit: int) -> None:
-    """Awaits ``work`` of each thing, at most ``limit`` at a time; the first exception ends all of it and is raised."""
+    """Awaits ``work`` for each thing, at most ``limit`` at a time; the first exception cancels the others."""
     waiting = iter(things)
 
     async def take() -> None:

@@ -1,4 +1,4 @@
-"""A judge's server: one request with its retries, its limits, and its failures sorted by what helps against them."""
+"""A judge's server: a request with its retries and limits, and what to do when it fails."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from urllib.parse import urlsplit
 
 from lifealign.errors import ConfigError, JudgeError
 from lifealign.evaluation.judge.api_key import read_key, redacted
-from lifealign.evaluation.judge.retries import Trouble, pause, trouble_of_status
+from lifealign.evaluation.judge.retries import FailedRequest, failed_request, pause
 from lifealign.evaluation.judge.settings import JudgeConfig
 
 logger = logging.getLogger(__name__)
 
-REJECTED_FROM_THE_START = 5  # so many refused without one reply: it is the requests, not the texts in them
+REJECTED_FROM_THE_START = 5  # refusals without a single reply: something is wrong with the requests, not the texts
 OWN_MACHINE = {"localhost", "127.0.0.1", "::1"}
-FAILED_IN_A_ROW = 3  # so many without a reply after all their retries: the server is gone
+FAILED_IN_A_ROW = 3  # questions without a reply after all their retries: the server is gone
 
 
 class Unanswered(Exception):
-    """One question that got no reply.
+    """A question that got no reply.
 
     Args:
-        reason: Its kind, a colon, and what happened.
+        reason: A kind, a colon, and what happened.
         requests: How many requests were made for it.
     """
 
@@ -39,14 +39,14 @@ class Budget:
     """HTTP requests that may still be made.
 
     Args:
-        most: So many in all; None for no limit.
+        most: Maximum number of requests in total; None for no limit.
     """
 
     def __init__(self, most: int | None) -> None:
         self.most, self.spent = most, 0
 
     def spend(self) -> bool:
-        """Takes one request, or says that there is none left."""
+        """Takes one request; False if none is left."""
         if self.most is not None and self.spent >= self.most:
             return False
         self.spent += 1
@@ -55,7 +55,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a judge said, and the tokens its server counted; None where it does not count."""
+    """A judge's reply, and the tokens that its server counted; None if it does not count them."""
 
     text: str
     prompt_tokens: int | None
@@ -63,7 +63,7 @@ class Reply:
 
 
 class Endpoint:
-    """The server, for as long as it is entered. The client's own retries are off: here they are counted and cancelled.
+    """A connection to the server, as a context manager. The client's retries are off: ours are counted.
 
     Args:
         config: Model, address, limits.
@@ -75,7 +75,7 @@ class Endpoint:
 
     def __init__(self, config: JudgeConfig, budget: Budget) -> None:
         if importlib.util.find_spec("openai") is None:
-            raise ConfigError("judge: found no package openai, expected it: pip install 'lifealign[judge]'")
+            raise ConfigError("the judge needs the package openai; pip install 'lifealign[judge]'")
         from openai import AsyncOpenAI
 
         self.config, self.budget = config, budget
@@ -97,93 +97,93 @@ class Endpoint:
         await self._client.close()
 
     async def reply(self, messages: Sequence[dict[str, str]]) -> Reply:
-        """Asks once, and again where that may help, with growing and randomly shortened pauses.
+        """Sends a request, and repeats it where that may help, with growing, randomly shortened pauses.
 
         Raises:
             Unanswered: If this question gets no reply: the budget is used up, the server refuses its text (reason
                 ``rejected``), or all retries have failed (reason ``endpoint``).
             JudgeError: If no question would get one.
         """
-        words = ""
+        reason = ""
         for attempt in range(self.config.max_retries + 1):
             if not self.budget.spend():
                 raise Unanswered(f"budget: all {self.budget.most} requests are used up", attempt)
-            got = await self._attempt(messages)
-            if isinstance(got, Reply):
+            outcome = await self._attempt(messages)
+            if isinstance(outcome, Reply):
                 self._reached = self._replied = True
                 self._failed_in_a_row = 0
-                return got
-            if got.then == "stop":
-                raise self._error(got.words)
-            if got.then == "reject":
-                self._count_rejected(got.words)
-                raise Unanswered(f"rejected: {got.words}", attempt + 1)
-            words = got.words
+                return outcome
+            reason = outcome.reason
+            if outcome.action == "stop":
+                raise self._error(reason)
+            if outcome.action == "reject":
+                self._count_rejected(reason)
+                raise Unanswered(f"rejected: {reason}", attempt + 1)
             if attempt < self.config.max_retries:
-                seconds = pause(attempt, got.wait)
-                logger.info("judge: %s; asking again in %.1f s", got.words, seconds)
+                seconds = pause(attempt, outcome.wait)
+                logger.info("judge: %s; asking again in %.1f s", reason, seconds)
                 await asyncio.sleep(seconds)
-        self._count_failed(words)
+        self._count_failed(reason)
         attempts = self.config.max_retries + 1
-        raise Unanswered(f"endpoint: {words} ({attempts} attempts)", attempts)
+        raise Unanswered(f"endpoint: {reason} ({attempts} attempts)", attempts)
 
-    async def _attempt(self, messages: Sequence[dict[str, str]]) -> Reply | Trouble:
-        """One request. No exception of the client leaves here: it holds the request, and that holds the key."""
+    async def _attempt(self, messages: Sequence[dict[str, str]]) -> Reply | FailedRequest:
+        """One request. The client's exceptions stay here: they hold the request, and the request holds the key."""
         import openai
 
-        asked: Any = list(messages)
+        sent: Any = list(messages)
         more: dict[str, Any] = {} if self.config.seed is None else {"seed": self.config.seed}
         limit = f"no reply within {self.config.timeout:g} s"
         try:
-            async with asyncio.timeout(self.config.timeout):  # the client's limit starts anew with every byte
+            async with asyncio.timeout(self.config.timeout):  # the client's own timeout restarts with every byte
                 completion = await self._client.chat.completions.create(
                     model=self.config.model,
-                    messages=asked,
+                    messages=sent,
                     temperature=0,
                     max_tokens=self.config.max_tokens,
                     **more,
                 )
         except (TimeoutError, openai.APITimeoutError):
-            return Trouble("repeat", limit)
+            return FailedRequest("repeat", limit)
         except openai.APIConnectionError as error:
-            return Trouble("repeat", self._words(f"no connection ({error.__cause__ or error})"))
+            return FailedRequest("repeat", self._one_line(f"no connection ({error.__cause__ or error})"))
         except openai.APIStatusError as error:
             self._reached = True
-            return trouble_of_status(error, self._words)
-        except (openai.OpenAIError, ValueError) as error:  # a body that is no JSON is a ValueError of the json module
+            return failed_request(error, self._one_line)
+        except (openai.OpenAIError, ValueError) as error:  # ValueError: the body is not JSON
             self._reached = True
-            return Trouble("repeat", f"the body of the response is not readable ({type(error).__name__})")
+            return FailedRequest("repeat", f"the body of the response is not readable ({type(error).__name__})")
         except Exception as error:
-            return Trouble("stop", f"the client failed ({type(error).__name__})")
+            return FailedRequest("stop", f"the client failed ({type(error).__name__})")
         self._reached = True
-        return _reply_of(completion) or Trouble("repeat", "the response is no chat completion")
+        return _reply_of(completion) or FailedRequest("repeat", "the response is no chat completion")
 
-    def _words(self, text: str) -> str:
-        """A server's words on one line. The key goes before the line is cut, or its first half might stay."""
+    def _one_line(self, text: str) -> str:
+        """A server's text on one line. The key is removed before the line is cut, or half of it might stay."""
         return " ".join(redacted(text, self.key).split())[:200]
 
-    def _count_rejected(self, words: str) -> None:
+    def _count_rejected(self, reason: str) -> None:
         self._rejected += 1
         if not self._replied and self._rejected >= REJECTED_FROM_THE_START:
-            raise self._error(f"the first {self._rejected} requests were all refused; {words}")
+            raise self._error(f"the first {self._rejected} requests were all refused; {reason}")
 
-    def _count_failed(self, words: str) -> None:
+    def _count_failed(self, reason: str) -> None:
         self._failed_in_a_row += 1
         attempts = self.config.max_retries + 1
         if not self._reached:
-            raise self._error(f"the server was not reached, {attempts} attempts: {words}")
+            raise self._error(f"the server was not reached, {attempts} attempts: {reason}")
         if self._failed_in_a_row >= FAILED_IN_A_ROW:
             raise self._error(
-                f"{self._failed_in_a_row} questions in a row got no reply, {attempts} attempts each; {words}"
+                f"{self._failed_in_a_row} questions in a row got no reply, {attempts} attempts each; {reason}"
             )
 
-    def _error(self, words: str) -> JudgeError:
+    def _error(self, reason: str) -> JudgeError:
         key = f"the key in {self.config.api_key_env}"
         if not self.key.get_secret_value():
             key += " (which is not set)"
         return JudgeError(
-            f"judge {self.config.model!r} at {self.config.place}: {words}. Check the address (it usually ends in /v1), "
-            f"the model's name and {key}; what has been judged is kept, and the same call goes on from there"
+            f"judge {self.config.model!r} at {self.config.place}: {reason}. Check the address (it usually ends in "
+            f"/v1), the model's name and {key}; what has been judged is kept, and the same call goes on from there"
         )
 
     def _warn_of_plain_http(self) -> None:
@@ -193,7 +193,7 @@ class Endpoint:
 
 
 def _reply_of(completion: Any) -> Reply | None:
-    """The reply in a response; servers send all sorts of things, and the client checks none of them."""
+    """The reply in a response, or None: servers send all sorts of things, and the client checks nothing."""
     try:
         message = completion.choices[0].message
         text = message.content if message.content is not None else getattr(message, "refusal", None) or ""

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 from pathlib import Path
 from typing import Self
 
-from lifealign.evaluation.judge.cache import Verdicts
+from lifealign.evaluation.judge.cache import VerdictCache
 from lifealign.evaluation.judge.endpoint import Budget
 from lifealign.evaluation.judge.pairwise import AnswerPair, Preferences, compare_answers
 from lifealign.evaluation.judge.pointwise import Marks, give_marks
-from lifealign.evaluation.judge.session import Judging, Tally
+from lifealign.evaluation.judge.session import JudgeSession, Tally
 from lifealign.evaluation.judge.settings import JudgeConfig
 
 logger = logging.getLogger(__name__)
@@ -32,16 +32,15 @@ logger = logging.getLogger(__name__)
 class Judge:
     """A model behind an OpenAI-compatible server, asked one strict question at a time.
 
-    Which verdicts there are does not depend on what was asked before or beside it: every question stands alone, at
-    temperature 0, and the cache only saves its price. A judge may nevertheless change behind its name; a cell is best
-    judged within days, by a dated model.
+    A verdict does not depend on what else was asked: every question stands alone, at temperature 0, and the cache only
+    saves money. Still, the model behind a name may change; use a dated model, and judge what you compare within days.
 
     Args:
-        config: Model, address, limits. Its budget of requests is that of this object, over all calls.
-        cache_path: File that keeps verdicts; None keeps them as long as this object.
+        config: Model, address, limits. ``max_requests`` counts over all calls of this object.
+        cache_path: File that keeps the replies; None keeps them as long as this object.
 
     Raises:
-        JudgeError: If the file of the cache cannot be used.
+        JudgeError: If the cache file cannot be used.
 
     Example:
         ::
@@ -53,24 +52,24 @@ class Judge:
 
     def __init__(self, config: JudgeConfig, cache_path: str | Path | None = None) -> None:
         self.config = config
-        self._verdicts = Verdicts(None if cache_path is None else Path(cache_path))
+        self._cache = VerdictCache(None if cache_path is None else Path(cache_path))
         self._budget = Budget(config.max_requests)
 
     def marks(self, items: Sequence[Item]) -> Marks:
         """Marks answers from 1 to 10; see :func:`~lifealign.evaluation.judge.pointwise.give_marks`."""
-        marks = give_marks(items, self._judging())
+        marks = give_marks(items, self._session())
         _log(self.config.model, len(items), marks.missing, marks.tally)
         return marks
 
     def preferences(self, pairs: Sequence[AnswerPair]) -> Preferences:
         """Compares pairs of answers; see :func:`~lifealign.evaluation.judge.pairwise.compare_answers`."""
-        preferences = compare_answers(pairs, self._judging())
+        preferences = compare_answers(pairs, self._session())
         _log(self.config.model, len(pairs), preferences.outcomes.count(None), preferences.tally)
         return preferences
 
     def close(self) -> None:
-        """Closes the file of the cache."""
-        self._verdicts.close()
+        """Closes the cache file."""
+        self._cache.close()
 
     def __enter__(self) -> Self:
         return self
@@ -78,8 +77,8 @@ class Judge:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _judging(self) -> Judging:
-        return Judging(self.config, self._verdicts, self._budget)
+    def _session(self) -> JudgeSession:
+        return JudgeSession(self.config, self._cache, self._budget)
 
 
 def _log(model: str, number: int, missing: int, tally: Tally) -> None:
@@ -98,8 +97,8 @@ class TaskJudge:
     """Gives points to answers by the rubric of their task, with the chosen answer as the reference.
 
     Args:
-        judge: Who is asked.
-        rubric: The rubric of every task; None takes that of each task's name, or the general one.
+        judge: The judge.
+        rubric: The rubric for every task; None takes the one named like the task, or the general one.
 
     Attributes:
         max_missing: Share of a task's marks that may be missing.
@@ -110,21 +109,21 @@ class TaskJudge:
         self.max_missing = judge.config.max_missing
 
     def __call__(self, task: HeldOut, pairs: Sequence[Pair], answers: Sequence[str]) -> list[float | None]:
-        """Points from 10 to 100 of answers to the prompts of some pairs; None where there is no mark."""
+        """Points from 10 to 100 for answers to the prompts of some pairs; None for a missing mark."""
         rubric = self.rubric or rubric_for(task.name)
         items = [Item(pair.prompt, answer, pair.chosen, rubric) for pair, answer in zip(pairs, answers, strict=True)]
         marks = self.judge.marks(items)
         if marks.missing:
             kinds = Counter(reason.partition(":")[0] for reason in marks.reasons if reason)
-            told = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+            counts = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
             example = next(reason for reason in marks.reasons if reason)
             logger.warning(
-                "%s: %d of %d marks are missing (%s); %s", task.name, marks.missing, len(items), told, example
+                "%s: %d of %d marks are missing (%s); %s", task.name, marks.missing, len(items), counts, example
             )
         return list(marks.points)
 
     def identity(self) -> dict[str, Any]:
-        """What decides a mark: model, place, what is sent with every question, and the words of rubrics and layout."""
+        """What decides a mark: model, address, settings of a request, and the wording of rubrics and layout."""
         config = self.judge.config
         rubrics = [self.rubric] if self.rubric is not None else [rubric_for(name) for name in known_rubrics()]
         words = " ".join([layout_fingerprint(), *(rubric.fingerprint for rubric in rubrics)])

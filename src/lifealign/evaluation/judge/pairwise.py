@@ -11,7 +11,7 @@ from typing import Literal
 from lifealign.data.pair import Message
 from lifealign.evaluation.judge.question import preference_question
 from lifealign.evaluation.judge.rubrics import Rubric
-from lifealign.evaluation.judge.session import Judging, Tally
+from lifealign.evaluation.judge.session import JudgeSession, Tally
 
 CONFIDENCE = 0.95
 
@@ -28,9 +28,9 @@ class AnswerPair:
     Attributes:
         prompt: The whole conversation, whose last message is answered.
         ours: Answer of the version that is measured.
-        theirs: Answer of what it is measured against: the base model, or another version.
-        reference: A good answer, shown where the rubric names it.
-        rubric: What to look at; its marks are not used.
+        theirs: Answer of the one it is compared with: the base model, or another version.
+        reference: A good answer, shown if the rubric names it.
+        rubric: What to judge by; its marks are not used.
     """
 
     prompt: tuple[Message, ...]
@@ -45,10 +45,10 @@ class Preferences:
     """Outcomes of pairs of answers.
 
     Attributes:
-        outcomes: In the order of the pairs; None where there is none.
-        reasons: Why an outcome is missing, empty where it is there.
-        moved: Whether the verdict changed with the order of the two answers; None where it was not asked for twice.
-        tally: What they have cost.
+        outcomes: In the order of the pairs; None for a missing one.
+        reasons: Why an outcome is missing; empty if it is not.
+        moved: Whether the verdict changed with the order of the two answers; None without two verdicts.
+        tally: What they cost.
     """
 
     outcomes: tuple[Outcome | None, ...]
@@ -63,14 +63,14 @@ class WinRate:
 
     Attributes:
         wins: Pairs in which ours is better.
-        ties: Pairs in which neither is, or the judge did not keep to its verdict.
+        ties: Pairs in which neither is better, or the verdict changed with the order.
         losses: Pairs in which theirs is better.
-        missing: Pairs without an outcome; they count nowhere.
-        rate: Share of wins among the outcomes, ties for half, in [0, 1].
+        missing: Pairs without an outcome; they are not counted.
+        rate: Share of wins among the outcomes, in [0, 1]; a tie counts as half a win.
         low: Lower end of the 95 % interval of ``rate``.
         high: Upper end.
         moved: Share of the pairs with two verdicts in which the order of the answers changed the verdict; None if there
-            are none. Near 0 for a judge that can be believed; 0.5 and more say that it judges places, not answers.
+            are none. Near 0 for a judge that can be trusted; from 0.5 on, it judges positions, not answers.
     """
 
     wins: int
@@ -83,17 +83,17 @@ class WinRate:
     moved: float | None
 
 
-def compare_answers(pairs: Sequence[AnswerPair], judging: Judging) -> Preferences:
-    """Has pairs of answers compared, each twice with the positions swapped.
+def compare_answers(pairs: Sequence[AnswerPair], session: JudgeSession) -> Preferences:
+    """Compares pairs of answers with the judge, each twice with the positions swapped.
 
-    A win or loss counts only where both orders agree; everything else is a tie, a win in one order and a tie in the
-    other included. This is the conservative rule of Zheng et al. 2023 (arXiv:2306.05685, Section 3.4), made because
-    judges favour a position, mostly the first. Without one of the two verdicts there is no outcome. Answers that are
-    the same, outer whitespace aside, are a tie, and nobody is asked.
+    A win or a loss counts only if both orders agree; everything else is a tie, including a win in one order and a tie
+    in the other. This is the conservative rule of Zheng et al. 2023 (arXiv:2306.05685, Section 3.4), because judges
+    favour a position, mostly the first. If one of the two verdicts is missing, so is the outcome. Answers that are
+    equal apart from outer whitespace are a tie without asking.
 
     Args:
         pairs: The pairs.
-        judging: Whom to ask.
+        session: The judging session to use.
 
     Raises:
         JudgeError: If the judge cannot go on.
@@ -107,7 +107,7 @@ def compare_answers(pairs: Sequence[AnswerPair], judging: Judging) -> Preference
         for number, pair in enumerate(pairs)
         if pair.ours.strip() != pair.theirs.strip()
     }
-    verdicts = judging.verdicts_on(question for both in questions.values() for question in both)
+    verdicts = session.verdicts_on(question for both in questions.values() for question in both)
     outcomes: list[Outcome | None] = ["tie"] * len(pairs)
     reasons = [""] * len(pairs)
     moved: list[bool | None] = [None] * len(pairs)
@@ -118,19 +118,19 @@ def compare_answers(pairs: Sequence[AnswerPair], judging: Judging) -> Preference
         else:
             first, second = _FIRST[one.choice], _SECOND[other.choice]
             outcomes[number], moved[number] = first if first == second else "tie", first != second
-    return Preferences(tuple(outcomes), tuple(reasons), tuple(moved), judging.tally)
+    return Preferences(tuple(outcomes), tuple(reasons), tuple(moved), session.tally)
 
 
 def win_rate(preferences: Preferences, max_missing: float) -> WinRate | None:
-    """Win rate with its interval; None where more than a share of the outcomes is missing, or all.
+    """Win rate with its interval; None if more than ``max_missing`` of the outcomes are missing, or all of them.
 
-    The interval is Wilson's, with the rate in place of a share of successes and one trial per prompt. It is never empty
-    where all outcomes are equal, as a bootstrap's is. With ties it is wider than need be, which is the safe side:
-    values between 0 and 1 vary most, for a given mean, if they are all 0 or 1. It covers other prompts of the same
-    kind, not another judge.
+    The interval is Wilson's, with the rate in place of a share of successes and one trial per prompt. Unlike a
+    bootstrap's, it is not empty when all outcomes are equal. With ties it is wider than necessary, which errs on the
+    safe side: for a given mean, values between 0 and 1 vary most if they are all 0 or 1. It covers other prompts of the
+    same kind, not another judge.
 
     Args:
-        preferences: The outcomes, each of another prompt.
+        preferences: The outcomes, each of a different prompt.
         max_missing: Share that may be missing, in [0, 1].
     """
     there = [outcome for outcome in preferences.outcomes if outcome is not None]

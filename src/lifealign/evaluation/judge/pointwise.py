@@ -1,4 +1,4 @@
-"""Marks from 1 to 10 for single answers, and the score of a cell: ten times their mean."""
+"""Marks from 1 to 10 for single answers, and the score made of them: ten times their mean."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import fmean
 from lifealign.data.pair import Message
 from lifealign.evaluation.judge.question import mark_question
 from lifealign.evaluation.judge.rubrics import MARKS, Rubric
-from lifealign.evaluation.judge.session import Judging, Tally
+from lifealign.evaluation.judge.session import JudgeSession, Tally
 
 POINTS = 10.0  # per mark, as in the paper: scores lie from 10 to 100
 
@@ -22,7 +22,7 @@ class Item:
         prompt: The whole conversation, whose last message is answered.
         answer: The answer.
         reference: A good answer, usually the chosen one of the pair.
-        rubric: What to look at.
+        rubric: What to judge it by.
     """
 
     prompt: tuple[Message, ...]
@@ -36,10 +36,10 @@ class Marks:
     """Marks of answers.
 
     Attributes:
-        marks: From 1 to 10, in the order of the items; None where there is none, which is never a 0.
-        reasons: Why a mark is missing, empty where it is there; see
+        marks: From 1 to 10, in the order of the items; None, never 0, for a missing mark.
+        reasons: Why a mark is missing; empty if it is not. See
             :class:`~lifealign.evaluation.judge.session.Verdict`.
-        tally: What they have cost.
+        tally: What they cost.
     """
 
     marks: tuple[int | None, ...]
@@ -48,7 +48,7 @@ class Marks:
 
     @property
     def missing(self) -> int:
-        """Number of marks that are missing."""
+        """Number of missing marks."""
         return self.marks.count(None)
 
     @property
@@ -57,15 +57,15 @@ class Marks:
         return tuple(None if mark is None else POINTS * mark for mark in self.marks)
 
 
-def give_marks(items: Sequence[Item], judging: Judging) -> Marks:
-    """Has answers marked.
+def give_marks(items: Sequence[Item], session: JudgeSession) -> Marks:
+    """Scores answers with the judge.
 
-    An empty or blank answer is an answer, and a failed one: every rubric has it at 1, so it gets 1 and nobody is asked.
-    A judge that is shown an empty block tends to judge the reference instead.
+    An empty or blank answer is a failed answer: every rubric gives it a 1, so it gets 1 without asking. A judge that is
+    shown an empty block tends to judge the reference instead.
 
     Args:
         items: The answers.
-        judging: Whom to ask.
+        session: The judging session to use.
 
     Raises:
         JudgeError: If the judge cannot go on.
@@ -76,26 +76,26 @@ def give_marks(items: Sequence[Item], judging: Judging) -> Marks:
         for number, item in enumerate(items)
         if item.answer.strip()
     }
-    verdicts = judging.verdicts_on(questions.values())
+    verdicts = session.verdicts_on(questions.values())
     marks: list[int | None] = [MARKS[0]] * len(items)
     reasons = [""] * len(items)
     for number, question in questions.items():
         verdict = verdicts[question]
         marks[number] = None if verdict.choice is None else int(verdict.choice)
         reasons[number] = verdict.reason
-    return Marks(tuple(marks), tuple(reasons), judging.tally)
+    return Marks(tuple(marks), tuple(reasons), session.tally)
 
 
 def judge_score(marks: Sequence[int | None], max_missing: float) -> float | None:
-    """Ten times the mean of the marks that are there, as in the paper; None where too many are not.
+    """Ten times the mean of the marks, as in the paper; None if too many are missing.
 
     Args:
-        marks: Marks from 1 to 10, None where there is none.
-        max_missing: Share that may be missing, in [0, 1]. A mean over what a judge happened to answer is not the mean
-            over all: refusals and cut replies do not come at random.
+        marks: Marks from 1 to 10, None for a missing one.
+        max_missing: Share that may be missing, in [0, 1]. The mean over the answers that a judge did mark is not the
+            mean over all of them: refusals and truncated replies are not random.
 
     Returns:
-        Points from 10 to 100, or None if more are missing, or all, or there are no marks.
+        Points from 10 to 100; None if more than ``max_missing`` are missing, or all of them.
 
     Example:
         >>> judge_score([8, 6, None, 10], max_missing=0.25), judge_score([8, 6, None, None], max_missing=0.25)

@@ -1,8 +1,8 @@
-"""What a judge is asked: a rubric as the instruction, the material between markers it cannot imitate, one word back.
+"""A question to a judge: a rubric as instruction, material between markers it cannot imitate, one word in reply.
 
 The material is written by models that may have learnt to please a judge, so it is never part of an instruction. Every
-block of it stands between markers that carry a code derived from the material itself: to close a block, an answer would
-have to contain a hash of itself. The reply is taken only if it is one of the expected words and nothing else.
+block of it is enclosed in markers with a code derived from the material itself: to close its block, an answer would
+have to contain its own hash. A reply counts only if it is one of the expected words and nothing else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lifealign.data.pair import Message
 from lifealign.evaluation.judge.rubrics import MARKS, Rubric
 
 ATTEMPTS = 3
-"""How often a question is put until the reply has the form; each time but the first with a reminder."""
+"""How often a question is asked until the reply has the required form; after the first time, with a reminder."""
 
 PREFERENCES = ("A", "B", "tie")
 
@@ -38,7 +38,7 @@ _PREFERENCE_FORMAT = (
 )
 _REMINDER = "Reminder {number}: an earlier reply did not have this form and could not be read."
 
-# What tokenizers of open models take for control tokens wherever it stands, so that text could open a turn of its own.
+# What tokenizers of open models read as control tokens anywhere in a text, so that the text could open a new turn.
 _CONTROL = re.compile(
     r"<(?=[|｜][^<>|｜\s]{1,64}[|｜]>|/?(?:s|bos|eos|pad|unk|start_of_turn|end_of_turn|sop|eop)>)"  # noqa: RUF001
     r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])"
@@ -51,9 +51,9 @@ class Question:
     """One question to a judge.
 
     Attributes:
-        system: The instruction: rubric, what the markers mean, form of the reply.
-        user: The material between its markers, and the form of the reply once more.
-        choices: The replies that are understood.
+        system: The instruction: the rubric, what the markers mean, the form of the reply.
+        user: The material between its markers, and the form of the reply again.
+        choices: The replies that count.
     """
 
     system: str
@@ -63,18 +63,18 @@ class Question:
     def messages(self, attempt: int = 0) -> list[dict[str, str]]:
         """The messages of an attempt, counted from 0.
 
-        At temperature 0 the same messages would mostly bring the same reply, so each later attempt differs from those
-        before it. The reminder is part of the user's message, because some chat templates refuse two in a row.
+        At temperature 0, the same messages would mostly bring the same reply, so each attempt differs from those before
+        it. The reminder is part of the user's message, because some chat templates refuse two user messages in a row.
         """
         user = self.user if attempt == 0 else f"{self.user}\n{_REMINDER.format(number=attempt)}"
         return [{"role": "system", "content": self.system}, {"role": "user", "content": user}]
 
     def read(self, reply: str) -> str | None:
-        r"""The choice that a reply states, outer whitespace aside; None if it is anything else.
+        r"""The choice that a reply states, ignoring outer whitespace; None if it is anything else.
 
         Example:
-            >>> asked = Question("system", "user", choices=("7", "10"))
-            >>> [asked.read(reply) for reply in ("7", " 10\n", "Score: 7", "7/10", "7 10", "07", "")]
+            >>> question = Question("system", "user", choices=("7", "10"))
+            >>> [question.read(reply) for reply in ("7", " 10\n", "Score: 7", "7/10", "7 10", "07", "")]
             ['7', '10', None, None, None, None, None]
         """
         word = reply.strip()
@@ -85,14 +85,14 @@ def mark_question(rubric: Rubric, prompt: Sequence[Message], answer: str, refere
     """Asks for a mark from 1 to 10.
 
     Args:
-        rubric: What to look at and what the marks mean.
+        rubric: What to judge by, and what the marks mean.
         prompt: The whole conversation.
         answer: The answer to be judged.
         reference: A good answer; shown if the rubric names it.
     """
     answers = {"ANSWER": answer}
-    system, user = _told(
-        rubric, prompt, answers, reference, f"What the marks mean:\n{rubric.told_marks()}", _MARK_FORMAT
+    system, user = _messages(
+        rubric, prompt, answers, reference, f"What the marks mean:\n{rubric.marks_text()}", _MARK_FORMAT
     )
     return Question(system, user, tuple(map(str, MARKS)))
 
@@ -100,15 +100,15 @@ def mark_question(rubric: Rubric, prompt: Sequence[Message], answer: str, refere
 def preference_question(rubric: Rubric, prompt: Sequence[Message], first: str, second: str, reference: str) -> Question:
     """Asks which of two answers is better: A (the first), B (the second) or tie; arguments as :func:`mark_question`."""
     answers = {"ANSWER-A": first, "ANSWER-B": second}
-    system, user = _told(rubric, prompt, answers, reference, _BOTH, _PREFERENCE_FORMAT)
+    system, user = _messages(rubric, prompt, answers, reference, _BOTH, _PREFERENCE_FORMAT)
     return Question(system, user, PREFERENCES)
 
 
 def disarmed(text: str) -> str:
-    """Text as it may be sent: control tokens of chat templates are broken by a space, half surrogates replaced.
+    """Text that is safe to send: control tokens of chat templates are split by a space, lone surrogates replaced.
 
-    A server that tokenizes ``<|im_start|>`` inside a message to a control token would let an answer leave its block at
-    a level where no marker helps.
+    If a server turned ``<|im_start|>`` inside a message into a control token, an answer could leave its block at a
+    level where no marker helps.
 
     Example:
         >>> disarmed("Hi<|im_end|> [/INST] a <b>c</b> x |> f")
@@ -119,15 +119,15 @@ def disarmed(text: str) -> str:
 
 
 def layout_fingerprint() -> str:
-    """Content hash (SHA-256, 16 hexadecimal digits) of all that is said to a judge besides rubric and material."""
+    """Content hash (SHA-256, 16 hexadecimal digits) of everything a judge reads apart from rubric and material."""
     words = (_MATERIAL, _BOTH, _MARK_FORMAT, _PREFERENCE_FORMAT, _REMINDER)
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
 
 
-def _told(
+def _messages(
     rubric: Rubric, prompt: Sequence[Message], answers: dict[str, str], reference: str, scale: str, form: str
 ) -> tuple[str, str]:
-    """System and user message."""
+    """The system message and the user message."""
     turns = [(disarmed(message.role).upper(), disarmed(message.content)) for message in prompt]
     shown = {name: disarmed(answer) for name, answer in answers.items()}
     if rubric.shows_reference:
@@ -137,14 +137,14 @@ def _told(
     blocks += [f"<<<{role} {code}>>>\n{content}" for role, content in turns]
     blocks += [f"<<<END CONVERSATION {code}>>>"]
     blocks += [f"<<<{name} {code}>>>\n{content}\n<<<END {name} {code}>>>" for name, content in shown.items()]
-    system = "\n\n".join((rubric.told(), scale, _MATERIAL.format(code=code), form))
+    system = "\n\n".join((rubric.instructions(), scale, _MATERIAL.format(code=code), form))
     return system, "\n".join((*blocks, form))
 
 
 def _code(parts: Sequence[str]) -> str:
-    """The code of the markers: the same for the same material, in none of it, and not to be foreseen by its author."""
+    """The code of the markers: decided by the material, absent from it, and unforeseeable for its author."""
     plain = "\n".join(parts)
-    text = plain + unicodedata.normalize("NFKC", plain).casefold()  # what merely looks like the code counts too
+    text = plain + unicodedata.normalize("NFKC", plain).casefold()  # lookalikes of the code count too
     for attempt in itertools.count():
         code = hashlib.sha256(json.dumps([attempt, *parts]).encode()).hexdigest()[:16]
         if code not in text:

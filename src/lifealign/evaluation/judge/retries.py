@@ -1,4 +1,4 @@
-"""Why a request brought no reply, sorted by what helps: asking again, giving up the question, stopping everything."""
+"""Why a request failed, sorted by what to do: send it again, give up the question, or stop everything."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ if TYPE_CHECKING:
     from openai import APIStatusError
 
 BACKOFF, LONGEST_BACKOFF = 1.0, 30.0  # seconds; doubles from retry to retry
-LONGEST_WAIT = 300.0  # seconds; a server that asks for more has a quota that waiting does not help
-HOPELESS = {401, 402, 403, 404, 405}  # no other question would fare better
+LONGEST_WAIT = 300.0  # seconds; a server that asks for more has run out of quota, and waiting will not help
+HOPELESS = {401, 402, 403, 404, 405}  # every other question would fail in the same way
 REPEATABLE = {408, 409, 425, 429}  # and 5xx
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """A request without a reply.
+class FailedRequest:
+    """A request that brought no reply.
 
     Attributes:
-        then: ``stop`` everything, ``reject`` (give up) this question, or ``repeat`` the request.
-        words: What happened, on one line and without the key.
-        wait: Seconds that the server wants to be left alone for.
+        action: What to do: ``stop`` everything, ``reject`` (give up) this question, or ``repeat`` the request.
+        reason: What happened, on one line and without the key.
+        wait: Seconds that the server asked to wait.
     """
 
-    then: Literal["stop", "reject", "repeat"]
-    words: str
+    action: Literal["stop", "reject", "repeat"]
+    reason: str
     wait: float = 0.0
 
 
-def trouble_of_status(error: APIStatusError, one_line: Callable[[str], str]) -> Trouble:
-    """Sorts a response with an error's status.
+def failed_request(error: APIStatusError, one_line: Callable[[str], str]) -> FailedRequest:
+    """Decides what to do about a response whose status is an error.
 
     Args:
-        error: The client's exception. Nothing of it is kept: it holds the request, and that holds the key.
-        one_line: Makes a server's words fit for a message.
+        error: The client's exception. It is not kept: it holds the request, and the request holds the key.
+        one_line: Makes a server's text fit for a message.
     """
     body: Any = error.body
-    said = body.get("message") or body.get("detail") if isinstance(body, dict) else None
+    message = body.get("message") or body.get("detail") if isinstance(body, dict) else None
     status = error.status_code
-    words = one_line(f"status {status}: {said or error.response.text or error.response.reason_phrase}")
-    if status in HOPELESS or error.code == "insufficient_quota":  # OpenAI says that one with 429
-        return Trouble("stop", words)
+    reason = one_line(f"status {status}: {message or error.response.text or error.response.reason_phrase}")
+    if status in HOPELESS or error.code == "insufficient_quota":  # which OpenAI sends with status 429
+        return FailedRequest("stop", reason)
     if status not in REPEATABLE and status < 500:
-        return Trouble("reject", words)
-    wait = asked_to_wait(error.response.headers.get("retry-after", ""))
+        return FailedRequest("reject", reason)
+    wait = requested_wait(error.response.headers.get("retry-after", ""))
     if wait > LONGEST_WAIT:
-        return Trouble("stop", f"{words}; it asks to wait {wait:.0f} s")
-    return Trouble("repeat", words, wait)
+        return FailedRequest("stop", f"{reason}; it asks to wait {wait:.0f} s")
+    return FailedRequest("repeat", reason, wait)
 
 
-def asked_to_wait(retry_after: str) -> float:
-    """Seconds that a ``Retry-After`` header asks for; 0 where it makes no sense.
+def requested_wait(retry_after: str) -> float:
+    """Seconds that a ``Retry-After`` header asks for; 0 if it cannot be read.
 
     Example:
-        >>> [asked_to_wait(text) for text in ("20", "Wed, 21 Oct 2015 07:28:00 GMT", "soon", "nan")]
+        >>> [requested_wait(text) for text in ("20", "Wed, 21 Oct 2015 07:28:00 GMT", "soon", "nan")]
         [20.0, 0.0, 0.0, 0.0]
     """
     try:
@@ -74,11 +74,11 @@ def asked_to_wait(retry_after: str) -> float:
 
 
 def pause(attempt: int, wait: float) -> float:
-    """Seconds until the next attempt: never less than asked for, and not the same for all that wait together.
+    """Seconds until the next attempt: at least what the server asked for, and spread out at random.
 
     Args:
         attempt: Number of the attempt that failed, from 0.
-        wait: Seconds that the server asked for.
+        wait: Seconds that the server asked to wait.
     """
     own = min(LONGEST_BACKOFF, BACKOFF * 2.0**attempt) * random.uniform(0.5, 1.0)
     return max(own, wait * random.uniform(1.0, 1.1))

@@ -24,11 +24,11 @@ _ANCHOR = re.compile(r"(\d+):\s+(\S.*)")
 
 @dataclass(frozen=True)
 class Rubric:
-    """What a judge is told to look at. Only this becomes an instruction; the material it names never does.
+    """What a judge goes by. Only this becomes an instruction; the material it names never does.
 
     Attributes:
         name: Name of the file, without its ending.
-        criteria: What to look at. ``{prompt}`` and ``{answer}`` are in it and stand for the name of that material.
+        criteria: What to look at. It contains ``{prompt}`` and ``{answer}``, which stand for names of material.
         anchors: What each mark means, from mark 1 to mark 10.
     """
 
@@ -38,7 +38,7 @@ class Rubric:
 
     @property
     def shows_reference(self) -> bool:
-        """Whether the judge gets to see the reference: where the rubric names it."""
+        """Whether the judge is shown the reference, which it is if the rubric names it."""
         return "{reference}" in "".join((self.criteria, *self.anchors))
 
     @property
@@ -46,12 +46,12 @@ class Rubric:
         """Content hash (SHA-256, 16 hexadecimal digits)."""
         return hashlib.sha256("\n".join((self.criteria, *self.anchors)).encode()).hexdigest()[:16]
 
-    def told(self) -> str:
-        """The criteria, with the names of the material in them."""
+    def instructions(self) -> str:
+        """The criteria, with the names of the material filled in."""
         return _PLACEHOLDER.sub(_block_name, self.criteria)
 
-    def told_marks(self) -> str:
-        """The marks from 10 down, one a line."""
+    def marks_text(self) -> str:
+        """What the marks mean, from 10 down, one per line."""
         lines = [f"{mark}: {self.anchors[mark - 1]}" for mark in reversed(MARKS)]
         return _PLACEHOLDER.sub(_block_name, "\n".join(lines))
 
@@ -61,9 +61,9 @@ def load_rubric(path: str | Path) -> Rubric:
 
     The file is UTF-8 text in two parts. The first says what to look at. The second begins with the line ``## Marks``
     and has one entry for each mark from 1 to 10, in any order: ``7: what an answer with this mark is like``. An entry
-    may go on in further lines. ``{prompt}`` and ``{answer}`` in the first part are needed, once or more: they name the
-    material, which is shown to the judge separately, between markers. ``{reference}``, if it is anywhere, has the
-    reference shown too.
+    may continue on further lines. The first part has to contain ``{prompt}`` and ``{answer}``: they name the material,
+    which is shown to the judge separately, between markers. If ``{reference}`` occurs anywhere, the reference is shown
+    too.
 
     Args:
         path: The file.
@@ -79,7 +79,7 @@ def load_rubric(path: str | Path) -> Rubric:
             f"{path}: found a byte that is not UTF-8 at offset {error.start}, expected a rubric"
         ) from error
     except OSError as error:
-        raise ConfigError(f"{path}: could not be read: {error.strerror}; expected the file of a rubric") from error
+        raise ConfigError(f"{path}: could not be read: {error.strerror}; expected a rubric") from error
     lines = [line.rstrip() for line in text.splitlines()]
     if lines.count(HEADING) != 1:
         raise ConfigError(
@@ -123,13 +123,13 @@ def _require_placeholders(path: Path, criteria: str, text: str) -> None:
     for name in ("prompt", "answer"):
         if f"{{{name}}}" not in criteria:
             raise ConfigError(
-                f"{path}: found no {{{name}}} above {HEADING!r}, expected it where the text speaks of "
+                f"{path}: found no {{{name}}} above {HEADING!r}, expected it where the text mentions "
                 f"{'the conversation' if name == 'prompt' else 'the answer to be judged'}"
             )
 
 
 def _anchors(path: Path, lines: list[str], first: int) -> tuple[str, ...]:
-    """The meaning of each mark, of the lines after the heading; ``first`` is the number of the first of them."""
+    """The meaning of each mark, read from the lines after the heading; ``first`` is the number of the first line."""
     found: dict[int, str] = {}
     mark = 0
     for number, line in enumerate(lines, start=first):

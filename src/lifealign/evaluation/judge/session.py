@@ -1,4 +1,4 @@
-"""Many questions to one judge: from the cache what is known, the rest side by side, and counts of what it cost."""
+"""Many questions to one judge: known replies from the cache, the rest asked in parallel, and what it all cost."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from lifealign.evaluation.judge.api_key import quiet_about, redacted
-from lifealign.evaluation.judge.cache import Stored, Verdicts, request_key
-from lifealign.evaluation.judge.concurrency import each, run_apart
+from lifealign.evaluation.judge.cache import StoredReply, VerdictCache, request_key
+from lifealign.evaluation.judge.concurrency import each, run_in_thread
 from lifealign.evaluation.judge.endpoint import Budget, Endpoint, Unanswered
 from lifealign.evaluation.judge.question import ATTEMPTS, Question
 from lifealign.evaluation.judge.settings import JudgeConfig
@@ -22,8 +22,9 @@ class Verdict:
 
     Attributes:
         choice: One of the question's choices; None if there is no verdict.
-        reason: Why there is none, empty if there is one. It begins with its kind: ``format:`` (no reply had the form),
-            ``budget:`` (not asked), ``rejected:`` (the server refuses this text) or ``endpoint:`` (retries failed).
+        reason: Why there is no verdict; empty if there is one. It begins with a kind: ``format:`` (no reply had the
+            required form), ``budget:`` (not asked), ``rejected:`` (the server refuses this text) or ``endpoint:``
+            (all retries failed).
     """
 
     choice: str | None
@@ -32,13 +33,13 @@ class Verdict:
 
 @dataclass
 class Tally:
-    """What verdicts have cost.
+    """What the verdicts cost.
 
     Attributes:
         asked: Distinct questions for which at least one request was made.
-        cached: Distinct questions that the cache answered alone.
+        cached: Distinct questions answered from the cache alone.
         requests: HTTP requests, retries and reminders included.
-        prompt_tokens: Tokens of all requests as the server counted them; None if it never does.
+        prompt_tokens: Tokens of all requests, as counted by the server; None if it does not count them.
         completion_tokens: Tokens of all replies, likewise.
     """
 
@@ -49,7 +50,7 @@ class Tally:
     completion_tokens: int | None = None
 
     def add_tokens(self, prompt: int | None, completion: int | None) -> None:
-        """Adds what a server has counted for one reply."""
+        """Adds the tokens that a server counted for one reply."""
         if prompt is not None:
             self.prompt_tokens = (self.prompt_tokens or 0) + prompt
         if completion is not None:
@@ -57,30 +58,30 @@ class Tally:
 
 
 @dataclass
-class Judging:
-    """Puts questions; equal ones once.
+class JudgeSession:
+    """Asks a judge many questions, equal ones only once.
 
     Attributes:
         config: The judge.
-        verdicts: Its cache.
+        cache: Its replies so far.
         budget: Requests that may still be made.
-        tally: Grows with every question.
+        tally: What the session cost so far.
     """
 
     config: JudgeConfig
-    verdicts: Verdicts
+    cache: VerdictCache
     budget: Budget
     tally: Tally = field(default_factory=Tally)
 
     def verdicts_on(self, questions: Iterable[Question]) -> dict[Question, Verdict]:
         """Verdicts by question.
 
-        Neither package nor key is needed where the cache knows everything.
+        If the cache holds every reply, neither the client package nor a key is needed.
 
         Raises:
             JudgeError: If the judge cannot go on.
             ConfigError: If the client is not installed, or the key is missing.
-            KeyboardInterrupt: At once; what has been said by then is in the cache.
+            KeyboardInterrupt: At once; the replies received by then are in the cache.
         """
         found: dict[Question, Verdict] = {}
         open_questions = []
@@ -94,7 +95,7 @@ class Judging:
         if open_questions:
             spent = self.budget.spent
             try:
-                run_apart(self._put(open_questions, found))
+                run_in_thread(self._ask_all(open_questions, found))
             finally:
                 self.tally.requests += self.budget.spent - spent
         if left := sum(verdict.reason.startswith("budget") for verdict in found.values()):
@@ -106,20 +107,19 @@ class Judging:
             )
         return found
 
-    async def _put(self, questions: Sequence[Question], found: dict[Question, Verdict]) -> None:
+    async def _ask_all(self, questions: Sequence[Question], found: dict[Question, Verdict]) -> None:
         async with Endpoint(self.config, self.budget) as endpoint:
 
-            async def put(question: Question) -> None:
+            async def ask(question: Question) -> None:
                 found[question] = await self._ask(question, endpoint)
 
             with quiet_about(endpoint.key):
-                # The first one alone: a wrong key or address is then one failed request, not as many as are allowed at
-                # a time.
-                await put(questions[0])
-                await each(put, questions[1:], self.config.max_parallel)
+                # The first question goes alone, so that a wrong key or address costs one request, not max_parallel.
+                await ask(questions[0])
+                await each(ask, questions[1:], self.config.max_parallel)
 
     async def _ask(self, question: Question, endpoint: Endpoint) -> Verdict:
-        said, requests = "", 0
+        last_reply, requests = "", 0
         try:
             for attempt in range(ATTEMPTS):
                 messages = question.messages(attempt)
@@ -129,41 +129,41 @@ class Judging:
                     reply = await endpoint.reply(messages)
                     requests += 1
                     self.tally.add_tokens(reply.prompt_tokens, reply.completion_tokens)
-                    stored = Stored(question.read(reply.text), redacted(reply.text, endpoint.key))
-                    self.verdicts.put(key, self.config.model, stored)
+                    stored = StoredReply(question.read(reply.text), redacted(reply.text, endpoint.key))
+                    self.cache.put(key, self.config.model, stored)
                 if stored.choice is not None:
                     return Verdict(stored.choice)
-                said = stored.reply
+                last_reply = stored.reply
         except Unanswered as error:
             requests += error.requests
             return Verdict(None, str(error))
         finally:
             self.tally.asked += requests > 0
-        return _unread(said)
+        return _unreadable(last_reply)
 
     def _known(self, question: Question) -> Verdict | None:
-        """The verdict that the cache alone leads to, by the way that asking would go."""
-        said = ""
+        """The verdict from the cache alone, through the same attempts as asking; None if a reply is missing."""
+        last_reply = ""
         for attempt in range(ATTEMPTS):
             stored = self._stored(request_key(self.config, question.messages(attempt)), question)
             if stored is None:
                 return None
             if stored.choice is not None:
                 return Verdict(stored.choice)
-            said = stored.reply
-        return _unread(said)
+            last_reply = stored.reply
+        return _unreadable(last_reply)
 
-    def _stored(self, key: str, question: Question) -> Stored | None:
-        """A reply of the cache; none if it does not say what it was read as, which is then forgotten.
+    def _stored(self, key: str, question: Question) -> StoredReply | None:
+        """The cached reply, or None. A cached reply that no longer parses to its stored choice is discarded.
 
-        Such a row has been edited, or a bit of the file has changed, which no check of a database notices in a value.
+        Such a row was edited, or a bit of the file flipped; SQLite's own check does not notice changes in a value.
         """
-        stored = self.verdicts.get(key)
+        stored = self.cache.get(key)
         if stored is not None and stored.choice != question.read(stored.reply):
-            self.verdicts.forget(key)
+            self.cache.forget(key)
             return None
         return stored
 
 
-def _unread(said: str) -> Verdict:
-    return Verdict(None, f"format: {ATTEMPTS} replies could not be read, the last was {said[:60]!r}")
+def _unreadable(last_reply: str) -> Verdict:
+    return Verdict(None, f"format: {ATTEMPTS} replies could not be read, the last was {last_reply[:60]!r}")

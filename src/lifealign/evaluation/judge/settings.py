@@ -1,4 +1,4 @@
-"""Settings of the LLM judge: which model, where, how hard it is asked, and how much may be missing."""
+"""Settings of the LLM judge: which model, where, with what limits, and how much may be missing."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
 class JudgeConfig(Settings):
-    """The judge. It is always asked at temperature 0, and the key itself is no setting: only its variable's name is.
+    """The judge, always asked at temperature 0. The key itself is not a setting; the name of its variable is.
 
     Attributes:
         model: Name of the judge's model, as its server knows it.
         base_url: Address of an OpenAI-compatible server, usually ending in ``/v1``; None for the client's default,
             which is the environment variable ``OPENAI_BASE_URL`` or else OpenAI.
         api_key_env: Name of the environment variable that holds the key, in capitals. It may be unset where
-            ``base_url`` is given: servers of one's own often need none.
-        max_parallel: Most requests under way at a time.
+            ``base_url`` is given: your own server may not need one.
+        max_parallel: Most requests at a time.
         max_retries: How often a request is repeated after 429, 5xx, a timeout or a broken connection.
-        timeout: Most seconds for one request, from its first byte to the last of the reply.
-        max_requests: Most HTTP requests of one ``Judge``, retries and questions asked again included; None for no
-            limit, 0 to take marks from the cache only. What is left over is missing.
-        max_missing: Share of marks that may be missing, in [0, 1]; a cell with more of them gets no score.
-        max_tokens: Most tokens of a reply. A mark needs one or two, and a reply that is cut is no mark.
-        seed: Sent to the server, which may or may not heed it; None sends none. Another seed asks everything anew.
+        timeout: Most seconds for one request, until the last byte of the reply.
+        max_requests: Most HTTP requests of one ``Judge``, including retries and reminders; None for no limit, 0 to take
+            marks from the cache only. Marks beyond it are missing.
+        max_missing: Share of marks that may be missing, in [0, 1]; with more missing, a task gets no score.
+        max_tokens: Most tokens of a reply. A mark needs one or two, and a truncated reply is not a mark.
+        seed: Sent to the server, which may or may not heed it; None sends none. Another seed asks everything again.
     """
 
-    # pydantic would repeat a refused value in its message; somebody may have put the key where its name belongs.
+    # pydantic would repeat a refused value in its message, and that value may be the key, put where its name belongs.
     model_config = ConfigDict(hide_input_in_errors=True)
 
     model: str = Field(min_length=1)
@@ -52,7 +52,7 @@ class JudgeConfig(Settings):
     @field_validator("api_key_env")
     @classmethod
     def _is_a_name(cls, name: str) -> str:
-        """Refuses what may be the key itself, without a word of it."""
+        """Refuses what may be the key itself, without repeating it."""
         long_word = len(name) >= 16 and "_" not in name and any(character.isdigit() for character in name)
         if not VARIABLE.fullmatch(name) or long_word:
             raise ValueError(
@@ -70,10 +70,10 @@ class JudgeConfig(Settings):
 
     @property
     def place(self) -> str:
-        """Address that is really asked: marks of the same model at two places are not taken for each other.
+        """The address that requests go to; marks of the same model at two addresses are kept apart.
 
         Raises:
-            ConfigError: If it comes from the environment and is no usable address.
+            ConfigError: If it comes from the environment and is not a usable address.
         """
         if self.base_url is not None:
             return self.base_url
@@ -84,10 +84,10 @@ class JudgeConfig(Settings):
 
 
 def checked_address(url: str) -> str:
-    """An address without its last slash; one with a password or a query would stand in every file of results.
+    """An address without its last slash. One with a password or a query is refused: it would be in every result file.
 
     Raises:
-        ValueError: If it is none, or holds more than scheme, host, port and path. The address is not repeated.
+        ValueError: If it is not an address, or has more than scheme, host, port and path. It is not repeated.
     """
     try:
         parts = urlsplit(url)
