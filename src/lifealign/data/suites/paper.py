@@ -84,7 +84,7 @@ def safer(row: Row) -> Row:
 def best_before_wrong(row: Row) -> Row:
     """A row of TruthfulQA: the best answer before all wrong ones, joined with ``"; "`` as in the released files.
 
-    Length or the semicolon alone nearly tells the two apart (``lifealign inspect`` says so); it is kept so that scores
+    Length or the semicolon alone nearly tells the two apart (``lifealign check`` says so); it is kept so that scores
     can be compared with the paper's.
 
     Example:

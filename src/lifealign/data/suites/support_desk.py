@@ -2,7 +2,7 @@
 
 Each rule is a task whose pairs differ in that rule alone, and each is decided exactly by a program, so that forgetting
 can be measured without a judge. All four can be kept at once: "Hi, thanks for writing! What is your order number? I'll
-pass this on to our billing team." The data is written by :mod:`lifealign.demo.generate_support_desk`.
+pass this on to our billing team." The data is written by ``experiments/support_desk/generate.py``.
 """
 
 from __future__ import annotations
