@@ -800,9 +800,7 @@ def test_a_process_that_is_killed_from_outside_is_named_as_the_cause(
         lines, failures = run(cells, jobs=2)
         assert Pool.given_up is False
     assert failures.keys() == {"ER, stream, seed 42", "STL, stream, seed 42"}
-    assert set(failures.values()) == {
-        "its process, or another one of the comparison, was ended from outside; out of memory?"
-    }
+    assert set(failures.values()) == {"its process, or another one of the comparison, was killed; out of memory?"}
     assert f"{BROKEN}: finished" in "\n".join(lines)
     assert run(cells)[1] == {}
 

@@ -208,7 +208,7 @@ def test_an_unknown_label_to_compare_against_lists_the_known_ones() -> None:
 
 
 def test_no_results_are_refused() -> None:
-    with pytest.raises(ConfigError, match="results: found none, expected at least one"):
+    with pytest.raises(ConfigError, match="a comparison needs at least one result; run it first"):
         compare_results([], None)
 
 

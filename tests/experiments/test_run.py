@@ -322,7 +322,7 @@ def test_an_order_is_what_is_listed_or_named_or_everything(
         ),
         (
             {"order": "order1"},
-            r"order: found 'order1', expected a list of tasks; orders have names in the paper's suite",
+            r"order: found 'order1', expected a list of tasks; only the paper's suite has named orders",
         ),
         (
             {"tasks": None, "suite": "support-desk", "order": ["hc3"]},

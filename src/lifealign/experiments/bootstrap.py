@@ -1,4 +1,4 @@
-"""Paired bootstrap: how far a difference between two methods may be an accident of seeds and held-out examples."""
+"""Paired bootstrap: could a difference between two methods be due to the seeds and held-out examples alone?"""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lifealign.evaluation.matrix import ScoreMatrix
 from lifealign.experiments.result import Matrix, RunResult
 
 STATISTICS = ("last", "average", "learned", "backward_transfer")
-"""The numbers of a score matrix that are linear in it, so that they are means over held-out examples."""
+"""The statistics that are linear in the score matrix, and therefore means over held-out examples."""
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 
-ROUNDING = 1e-9  # of a score; an end of an interval that should be 0 comes out as 1e-17 of either sign
-DRAWN_AT_ONCE = 2_000_000  # indices, 16 MB; more are drawn in parts
+ROUNDING = 1e-9  # of a score; an interval's end that should be 0 comes out as 1e-17 with either sign
+DRAWN_AT_ONCE = 2_000_000  # indices, 16 MB; more are drawn in several parts
 
 Vector = NDArray[np.float64]
 
@@ -56,15 +56,15 @@ def paired_bootstrap(
 ) -> Difference | None:
     """Difference between two methods in a statistic of one metric, with a percentile interval.
 
-    Cells are paired by order and seed; a cell that only one of the methods has does not count. Each resample draws
-    paired cells with replacement, and of each task held-out examples with replacement. The drawn examples are the same
-    for both methods, all steps and all cells, so what makes an example hard or a seed lucky for both cancels.
+    Cells are paired by order and seed; a cell that only one method has does not count. Each resample draws paired cells
+    with replacement and, for each task, held-out examples with replacement. The drawn examples are the same for both
+    methods, all steps and all cells, so hard examples and lucky seeds that affect both methods cancel out.
 
-    What the interval covers: other held-out examples of the same tasks and, crudely, other seeds. From three seeds it
-    reaches at most from the least to the greatest of their differences where the seeds are all that varies, and then
-    holds the truth 75 times in 100, not 95 (all three lie on one side of it in one case of four); from one seed it
-    covers the examples only. What it does not cover: other tasks or orders, other training data, another base model.
-    It is not corrected for multiple comparisons: of twenty intervals of methods that do not differ, one is expected to
+    The interval covers other held-out examples of the same tasks and, crudely, other seeds. If only the seeds vary,
+    three seeds give an interval no wider than from the least to the greatest of their differences, which contains the
+    truth 75 times in 100, not 95 (in one case of four, all three lie on the same side of it). One seed covers the
+    examples only. Not covered are other tasks or orders, other training data and another base model. There is no
+    correction for multiple comparisons: of twenty intervals between methods that do not differ, one is expected to
     exclude zero.
 
     Args:
@@ -78,12 +78,12 @@ def paired_bootstrap(
         seed: Seed of the resampling.
 
     Returns:
-        Difference and interval, or None if the methods have no cell in common, one of them has no such statistic (see
-        :func:`cell_statistic`), or the scores are no means over held-out examples that are all there, which is what is
+        Difference and interval; None if the methods have no cell in common, one of them has no such statistic (see
+        :func:`cell_statistic`), or the scores are not means over a complete set of held-out examples, which are what is
         resampled.
 
     Raises:
-        ValueError: If there is no such statistic, ``confidence`` or ``resamples`` is out of range, a cell is there
+        ValueError: If there is no such statistic, ``confidence`` or ``resamples`` is out of range, a cell occurs
             twice, or cells differ in their tasks or in the number of a task's held-out examples.
 
     Example:
@@ -122,11 +122,11 @@ def paired_bootstrap(
 
 
 def cell_statistic(result: RunResult, metric: str, statistic: str) -> float | None:
-    """A statistic of one result, or None where the method has none by its construction.
+    """A statistic of one result; None if the method cannot have it by construction.
 
-    A single step (all tasks at once) has no average over steps. Models of single tasks are no stream: nothing comes
-    after the task that a model has learnt, so it has neither that average nor a backward transfer; what its matrix
-    says there, such as a backward transfer of 0, is an artefact.
+    A single step (all tasks at once) has no average over steps. A method with one model per task has neither that
+    average nor a backward transfer, since nothing follows the task that a model has learnt; values in its matrix, such
+    as a backward transfer of 0, are artefacts.
     """
     matrix = result.scores[metric]
     over_steps = statistic in ("average", "backward_transfer")
@@ -137,7 +137,7 @@ def cell_statistic(result: RunResult, metric: str, statistic: str) -> float | No
 
 
 def _has_every_outcome(result: RunResult, metric: str) -> bool:
-    """Whether the scores are means over examples, none of which is missing, and no score is."""
+    """Whether the scores are means over examples, with no example and no score missing."""
     rows, matrix = result.outcomes.get(metric), result.scores[metric]
     if rows is None or any(None in outcomes for row in rows for outcomes in row.values()):
         return False
@@ -168,7 +168,7 @@ def _differences(pairs: Sequence[tuple[RunResult, RunResult]], metric: str, stat
 
 
 def _parts(result: RunResult, metric: str, statistic: str) -> dict[str, Vector]:
-    """Per task, what each held-out example adds to the statistic over all steps; the mean is the task's share of it."""
+    """Per task, what each held-out example adds to the statistic over all steps; their mean is the task's share."""
     weights = _weights(metric, result.scores[metric], statistic)
     parts: dict[str, Vector] = {}
     for step, row in enumerate(result.outcomes[metric]):
@@ -184,9 +184,9 @@ def _parts(result: RunResult, metric: str, statistic: str) -> dict[str, Vector]:
 
 
 def _weights(metric: str, matrix: Matrix, statistic: str) -> dict[tuple[int, str], float]:
-    """Weight of each (step, task) score in a statistic: its value where that score is 1 and all others are 0.
+    """Weight of each (step, task) score in a statistic: its value when that score is 1 and all others are 0.
 
-    Asking ``ScoreMatrix`` keeps one definition of the statistics.
+    Using ``ScoreMatrix`` keeps a single definition of the statistics.
     """
     weights = {}
     rows = matrix.rows

@@ -1,4 +1,4 @@
-"""The cells of a comparison: which there are, and which are finished."""
+"""The cells of a comparison, and which of them are finished."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Cell:
     Attributes:
         variant: The method and its label.
         order: Name of the order.
-        experiment: The experiment that this cell is, with a folder of its own.
+        experiment: The cell as an experiment, with a folder of its own.
         data: Content hash of each task, by name, in the order in which they are met.
-        result: Its result file; once that is there, the cell is finished.
+        result: Its result file; the cell is finished once it exists.
     """
 
     variant: Variant
@@ -44,14 +44,14 @@ class Cell:
 
 
 def cells_of(experiment: ExperimentConfig, results: Path | None = None) -> list[Cell]:
-    """Every cell of an experiment's comparison, seed by seed, so that an interrupted one has whole rows first.
+    """Every cell of an experiment's comparison, seed by seed, so that an interrupted comparison has complete rows.
 
     Args:
-        experiment: Settings, stream and what is compared.
+        experiment: Settings, stream, and what to compare.
         results: Folder of the result files; ``results`` in the experiment's ``output_dir`` by default.
 
     Raises:
-        ConfigError: If a method cannot learn one of the streams, or a section is set that one of them has no use for.
+        ConfigError: If a method cannot learn one of the streams, or has no use for a section that is set.
         DataError: If a task's file cannot be used.
     """
     folder = results or experiment.output_dir / "results"
@@ -76,7 +76,7 @@ def cells_of(experiment: ExperimentConfig, results: Path | None = None) -> list[
 
 
 def _streams(experiment: ExperimentConfig) -> dict[str, tuple[Any, list[Task]]]:
-    """By the name of each order, the setting that means it and its tasks."""
+    """For each order, by name: the setting that selects it, and its tasks."""
     orders = experiment.compare.orders
     named: dict[str, Any] = {}
     if orders is None:
@@ -91,7 +91,7 @@ def _streams(experiment: ExperimentConfig) -> dict[str, tuple[Any, list[Task]]]:
         except ConfigError as error:
             if orders is None:
                 raise
-            raise ConfigError(f"compare.orders: {name}: {error}") from error  # the file says nothing of "order"
+            raise ConfigError(f"compare.orders: {name}: {error}") from error  # the file has no setting "order"
         streams[name] = (setting, load_tasks(own))
     return streams
 
@@ -100,8 +100,8 @@ def finished(cell: Cell) -> RunResult | None:
     """The result of a finished cell, or None if it is not finished.
 
     Raises:
-        ConfigError: If the result file is there and tells of another configuration or other data.
-        LifeError: If it cannot be read, is no result file, or was changed after it was written.
+        ConfigError: If the result file exists but belongs to other settings or other data.
+        LifeError: If it cannot be read, is not a result file, or was changed after it was written.
     """
     if not cell.result.exists():
         return None
@@ -123,8 +123,8 @@ def finished(cell: Cell) -> RunResult | None:
 
 
 def _completed(settings: Any) -> Any:
-    """Settings of a result file with the defaults of what there was no setting for when it was written."""
+    """Settings of a result file, with defaults for settings that did not exist when it was written."""
     try:
         return learning_settings(LifeConfig.model_validate(settings))
     except ValidationError:
-        return settings  # of a later version, or damaged: the difference will show
+        return settings  # from a later version, or damaged: the comparison will show it

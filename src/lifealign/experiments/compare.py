@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Failure:
-    """A cell that could not be finished, and why, in words."""
+    """A cell that could not be finished, and why."""
 
     cell: Cell
     error: str
@@ -36,23 +36,23 @@ def run_comparison(
     listener: Listener | None = None,
     set_up: Callable[[], None] | None = None,
 ) -> list[Failure]:
-    """Runs every cell that is not finished; one that fails does not stop the others.
+    """Runs every cell that is not finished; a failing cell does not stop the others.
 
-    A cell of which scores could not be measured is finished, with holes: what it has learnt is what takes the time.
-    ``lifealign evaluate`` on its life fills them, and the next call takes that over into the result file.
+    A cell whose scores could not all be measured counts as finished, with holes, because training is what takes time.
+    ``lifealign evaluate`` on its life fills the holes, and the next call copies the scores into the result file.
 
     Args:
         cells: The cells.
         jobs: Cells at a time, each in a process of its own with an equal share of the processor's threads.
         say: Called with a line about each cell.
-        listener: Who is told what happens in a single job, or None.
-        set_up: Called first in every process of several jobs, such as to set up its log, or None.
+        listener: Told what happens if cells run one at a time, or None.
+        set_up: Called first in every process of several jobs, for instance to set up its log, or None.
 
     Returns:
-        The cells that could not be finished. What they have learnt is kept, and the next call goes on from there.
+        The cells that could not be finished. What they have learnt is kept, and the next call continues from there.
 
     Raises:
-        ConfigError: If a result file tells of another configuration or other data; nothing is run then.
+        ConfigError: If a result file belongs to other settings or other data; nothing is run then.
     """
     for cell in cells:
         _take_over_evaluations(cell)
@@ -65,8 +65,8 @@ def run_comparison(
             if error is None:
                 result = finished(cell)
                 missing = [] if result is None else _missing(result)
-                told = f"; missing: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}" if missing else ""
-                say(f"{cell.name}: finished ({count}){told}")
+                holes = f"; missing: {', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}" if missing else ""
+                say(f"{cell.name}: finished ({count}){holes}")
             else:
                 say(f"{cell.name}: failed ({count}): {error}")
                 failures.append(Failure(cell, error))
@@ -74,7 +74,7 @@ def run_comparison(
 
 
 def _take_over_evaluations(cell: Cell) -> None:
-    """Writes the result of a finished cell with holes anew, where its life has been evaluated since."""
+    """Rewrites the result of a finished cell with holes if its life has been evaluated since."""
     result = finished(cell)
     if result is None or not _missing(result) or not (cell.experiment.output_dir / MANIFEST).exists():
         return
@@ -84,7 +84,7 @@ def _take_over_evaluations(cell: Cell) -> None:
 
 
 def _missing(result: RunResult) -> list[str]:
-    """Scores that a result lacks, in words."""
+    """The scores that a result lacks, as text."""
     missing = [f"{metric} of {hole}" for metric in result.scores for hole in holes_of(result, metric)]
     return missing + [f"{PERPLEXITY} after {step} ({why})" for step, why in result.general_text_holes.items()]
 

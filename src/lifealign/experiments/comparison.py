@@ -1,4 +1,4 @@
-"""Many results of one comparison, brought together: means over seeds, differences between methods, costs."""
+"""The results of a comparison, summarised: means over seeds, differences between methods, costs."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from lifealign.settings.faults import nearest
 
 BASE = "base model"
 COMPARED = ("last", "backward_transfer")
-"""Statistics of which differences between methods are computed."""
+"""Statistics for which differences between methods are computed."""
 COSTS = {
     "minutes": ("seconds", 60.0),
     "state_mb": ("state_bytes", 1e6),
     "adapter_mb": ("adapter_bytes", 1e6),
     "peak_memory_gb": ("peak_memory_bytes", 1e9),
 }
-"""Costs as tables show them: what a result calls each, and how many of its units make one of the table's."""
+"""Costs as tables show them: the name in a result, and how many of its units make one unit of the table."""
 
 
 class Estimate(NamedTuple):
-    """Mean over seeds, and the sample standard deviation; None where there is one value."""
+    """Mean over seeds, and the sample standard deviation, which is None for a single value."""
 
     mean: float
     sd: float | None
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Estimate | None:
-        """Summarises what is there of some values; None where nothing is.
+        """Summarises the values that are not None; None if there are none.
 
         Example:
             >>> Estimate.of([1.0, 3.0, None]), Estimate.of([2.0]), Estimate.of([None])
@@ -51,11 +51,11 @@ class Row:
     Attributes:
         label: Display name.
         seeds: Seeds that have a result; None for the base model, which is not trained.
-        statistics: By the names of ``STATISTICS``; None where the method has no such number. The base model has
-            ``last`` only: the mean of its scores.
+        statistics: By the names of ``STATISTICS``; None if the method has no such number. The base model has only
+            ``last``: the mean of its scores.
         tasks: Score of each task after the last step.
-        differences: By the names of ``COMPARED``: this method minus the one compared against, or None where there is
-            no such difference. Empty for the base model, for the method compared against, and where there is none.
+        differences: By the names of ``COMPARED``: this method minus the one compared against; None if there is no such
+            difference. Empty for the base model, for the method compared against, and if nothing is compared.
     """
 
     label: str
@@ -74,9 +74,9 @@ class MetricTable:
         higher_is_better: Its direction.
         tasks: The tasks, in the order of the first result.
         rows: The base model and the methods.
-        examples: By task, the fewest and the most held-out examples that it was scored on, as far as that is known.
-        holes: Which scores are missing and why, a line per result that lacks some. A number that would be a mean over
-            such a score is None, over the seeds too.
+        examples: By task, the fewest and the most held-out examples that it was scored on, if known.
+        holes: Which scores are missing and why, one line per result that lacks some. A mean that would include a
+            missing score is None, including a mean over seeds.
     """
 
     metric: str
@@ -89,7 +89,7 @@ class MetricTable:
 
 @dataclass(frozen=True)
 class CostRow:
-    """What a method costs: means over seeds by the names of ``COSTS``; None where it was not measured."""
+    """What a method costs: means over seeds by the names of ``COSTS``; None if it was not measured."""
 
     label: str
     seeds: tuple[int, ...]
@@ -103,8 +103,8 @@ class GeneralRow:
     Attributes:
         label: Display name.
         seeds: Seeds that measured it; None for the base model.
-        perplexity: The figure; None where it was not measured.
-        change: Its relative change from the base model's; 0.1 is ten per cent more, which is worse.
+        perplexity: Perplexity; None if it was not measured.
+        change: Relative change from the base model; 0.1 is ten per cent more, which is worse.
     """
 
     label: str
@@ -120,10 +120,10 @@ class OrderTables:
     Attributes:
         order: Name of the order.
         metrics: A table per metric.
-        general: A row for the base model and one per method; empty where general ability was not measured.
+        general: A row for the base model and one per method; empty if general ability was not measured.
         costs: A row per method.
-        missing: By label, the seeds of the comparison for which there is no result; only labels that miss some.
-        general_holes: Where general ability could not be measured, and why, a line per result.
+        missing: By label, the seeds of the comparison without a result; only for labels that lack some.
+        general_holes: Where general ability could not be measured, and why, one line per result.
     """
 
     order: str
@@ -150,20 +150,20 @@ class Comparison:
 
 
 def compare_results(results: Sequence[RunResult], against: str | None) -> Comparison:
-    """Brings the results of a comparison together.
+    """Summarises the results of a comparison.
 
-    Every method has a row in every order, also where it has no result yet; what is missing is said, never filled in.
+    Every method has a row in every order, even without a result; missing values are reported, never filled in.
 
     Args:
         results: One per method, order and seed. Methods appear in the order of their first.
         against: Label of the method whose row the others are compared against, or None for no differences.
 
     Raises:
-        ConfigError: If there is no result, ``against`` is no label, or results do not belong together: one twice, or
-            with another base model, other metrics, tasks or numbers of held-out examples than the rest.
+        ConfigError: If there is no result, ``against`` is not a label, or results do not belong together: one occurs
+            twice, or differs from the rest in base model, metrics, tasks or numbers of held-out examples.
     """
     if not results:
-        raise ConfigError("results: found none, expected at least one; run the comparison first")
+        raise ConfigError("a comparison needs at least one result; run it first")
     _refuse_strangers(results)
     labels = list(dict.fromkeys(result.label for result in results))
     if against is not None and against not in labels:
@@ -222,7 +222,7 @@ def _metric_table(cells: Mapping[str, Sequence[RunResult]], metric: str, against
 
 
 def holes_of(result: RunResult, metric: str) -> list[str]:
-    """Scores of a metric that a result lacks, in words, with the reason where the result says it."""
+    """Scores of a metric that a result lacks, as text, with the reason if the result has one."""
     matrix = result.scores[metric]
     names = [step.name for step in result.steps]
     reasons = {(hole.step, hole.task): f" ({hole.reason})" for hole in matrix.holes}
@@ -235,7 +235,7 @@ def holes_of(result: RunResult, metric: str) -> list[str]:
 
 
 def _whole(values: Iterable[float | None]) -> Estimate | None:
-    """Mean over seeds of what every one of them has: with a hole it would be of other seeds than the one beside it."""
+    """Mean over seeds if every seed has a value; with a hole, it would cover other seeds than the mean beside it."""
     numbers = list(values)
     return None if None in numbers else Estimate.of(numbers)
 
@@ -265,7 +265,7 @@ def _general_rows(cells: Mapping[str, Sequence[RunResult]]) -> Iterator[GeneralR
 
 
 def _general(result: RunResult) -> General | None:
-    """What a result says of general text after its last step."""
+    """General ability after the last step of a result, if it was measured."""
     return result.general_text[-1] if result.general_text else None
 
 
@@ -279,7 +279,7 @@ def _cost_row(label: str, results: Sequence[RunResult]) -> CostRow:
 
 
 def _refuse_strangers(results: Sequence[RunResult]) -> None:
-    """Raises where a result cannot stand in one table with those before it."""
+    """Raises if a result cannot be in one table with those before it."""
     met: dict[tuple[str, ...], tuple[Any, str]] = {}
     cells = set()
     for result in results:
@@ -293,12 +293,12 @@ def _refuse_strangers(results: Sequence[RunResult]) -> None:
             if found != expected:
                 raise ConfigError(
                     f"{place}: found {what} {found}, expected {expected} as in {other}; "
-                    "results of one comparison have base model, data and metrics in common, so run this one again"
+                    "results of one comparison share base model, data and metrics, so run this one again"
                 )
 
 
 def _traits(result: RunResult) -> Iterator[tuple[str, str, Any]]:
-    """What results have to have in common: what it is, the order in which it has to be the same (or all), its value."""
+    """What all results must share: its name, the order within which it must be the same (empty for all), its value."""
     order = result.order
     yield "the base model", "", result.base.fingerprint
     if (general := _general(result)) is not None:

@@ -38,12 +38,12 @@ def run_cells(
     Args:
         cells: The cells.
         jobs: Cells at a time.
-        say: Called with the name of a cell that is run here.
-        listener: Who is told what happens in a cell that is run here, or None.
-        set_up: Called first in every other process, such as to set up its log; it must be picklable. None for nothing.
+        say: Called with the name of a cell that runs in this process.
+        listener: Told what happens in a cell that runs in this process, or None.
+        set_up: Called first in every other process, such as to set up its log; must be picklable. Or None.
 
     Yields:
-        Each cell that has ended, with None, or with what was wrong in words.
+        Each cell that has ended, with None or a text that says what went wrong.
     """
     if jobs == 1 or len(cells) < 2:
         for cell in cells:
@@ -51,7 +51,7 @@ def run_cells(
             yield cell, _run(cell, listener)
         return
     threads = max(1, torch.get_num_threads() // jobs)
-    # Spawned, not forked: a copied process would inherit locks that torch's threads hold.
+    # Spawned, not forked: a forked process would inherit locks held by torch's threads.
     context = multiprocessing.get_context("spawn")
     watched, held = context.Pipe(duplex=False)
     how = (threads, watched, set_up)
@@ -64,18 +64,18 @@ def run_cells(
                 try:
                     error = future.result()
                 except BrokenProcessPool:
-                    error = "its process, or another one of the comparison, was ended from outside; out of memory?"
+                    error = "its process, or another one of the comparison, was killed; out of memory?"
                 yield running[future], error
         except BaseException:
-            held.close()  # before the pool waits for cells that nobody will ask for
+            held.close()  # before the pool waits for cells whose results nobody will read
             raise
 
 
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Starts processes that never hear Ctrl-C, not even while they import: it goes to all, and the parent decides.
+    """Processes started in this context ignore Ctrl-C, even while they import: it reaches all, and the parent decides.
 
-    Here it is heard after the context, for processes inherit what is blocked.
+    A process inherits the blocked signals; here, they are delivered after the context.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -88,7 +88,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 def _start_worker(threads: int, watched: Connection, set_up: Callable[[], None] | None) -> None:
-    """Sets up a process that is ours alone."""
+    """Sets up a worker process."""
     torch.set_num_threads(threads)
     if set_up is not None:
         set_up()
@@ -104,23 +104,23 @@ def _end_with_parent(watched: Connection) -> None:
 
 
 _base: tuple[Any, Base] | None = None
-"""The last base model of this process; cells that follow each other mostly have the same."""
+"""The last base model of this process; successive cells mostly use the same."""
 
 
 def _run(cell: Cell, listener: Listener | None = None) -> str | None:
-    """Lives through one cell and writes its result file; returns what was wrong, if anything.
+    """Runs one cell and writes its result file; returns a text that says what went wrong, if anything.
 
-    In words, because an error with arguments of its own does not survive the way to another process.
+    A text, because an exception with arguments of its own cannot be sent to another process.
     """
     try:
         _live(cell, listener)
     except LifeAlignError as error:
         return str(error)
-    except Exception as error:  # a fault of ours or of a library, such as a full GPU: not the end of the other cells
+    except Exception as error:  # a bug of ours or of a library, or a full GPU: the other cells go on
         logger.exception("%s", cell.name)
         return f"{type(error).__name__}: {error}"
     finally:
-        gc.collect()  # models are full of cycles, and the next cell's peak of memory would have this one in it
+        gc.collect()  # models are full of cycles, and would count in the next cell's peak of memory
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return None
@@ -132,14 +132,14 @@ def _live(cell: Cell, listener: Listener | None) -> None:
     if _base is None or _base[0] != settings:
         _base = (settings, load_base(settings))
     shared = cell.experiment.output_dir.parent.parent / "cache"
-    with _silent("lifealign.data"):  # what was dropped was said when the cells were listed
+    with _silent("lifealign.data"):  # dropped rows were reported when the cells were listed
         life = run_experiment(cell.experiment, listener, base=_base[1], shared_cache=shared)
     write_result(cell.result, result_of(life, label=cell.variant.label, order=cell.order))
 
 
 @contextmanager
 def _silent(name: str) -> Iterator[None]:
-    """Lets a logger say errors only while the context lasts."""
+    """Lets a logger log only errors while the context lasts."""
     quiet = logging.getLogger(name)
     before = quiet.level
     quiet.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The result file of a run: what it holds, how it is written, and how it is read again without trusting it."""
+"""The result file of a run: what it holds, how it is written, and how it is read back without trusting it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lifealign.settings.faults import Fault, Faults, nearest, shown
 from lifealign.storage.files import read_json, write_json
 
 HASH = "content_hash"
-"""Key of a result file beside those of :class:`RunResult`: :func:`content_hash` of all the others."""
+"""Key of a result file in addition to those of :class:`RunResult`: :func:`content_hash` of all the others."""
 WRITERS = "`lifealign run` or `lifealign compare`, written by this version"
 
 Scores = dict[str, Number]
@@ -26,10 +26,9 @@ Scores = dict[str, Number]
 
 
 class Summary(Record):
-    """The numbers that continual learning reads from a score matrix, in the metric's unit.
+    """The statistics of continual learning, read from a score matrix, in the metric's unit.
 
-    Each is a mean, and None where there is nothing to take it over (one step has no backward transfer) or where a score
-    that belongs to it is missing.
+    Each is a mean; None if there is nothing to average (one step has no backward transfer) or a score is missing.
 
     Attributes:
         last: Over the tasks after the last step.
@@ -49,7 +48,7 @@ class Summary(Record):
 
 
 class Hole(Record):
-    """A score that is not there: after which step (from 0), of which task, and why."""
+    """A missing score: after which step (from 0), of which task, and why."""
 
     step: Count
     task: str
@@ -63,10 +62,10 @@ class Matrix(Record):
         higher_is_better: Direction of the metric.
         tasks: Tasks with any score, in the order in which they were learnt.
         learnt_at: Step (from 0) in which each of them was learnt.
-        base: Scores of the base model; a task of which none is known is absent.
-        rows: Scores after each step; a task that was not scored then is absent.
-        counts: Of each row, how many held-out examples a score is made of; none at all where it was not counted.
-        holes: Scores that are missing though their task had been learnt.
+        base: Scores of the base model; a task without a known score is absent.
+        rows: Scores after each step; a task that was not scored is absent.
+        counts: For each row, the number of held-out examples behind a score; empty if they were not counted.
+        holes: Scores that are missing although their task had been learnt.
         summary: Numbers read from the matrix.
     """
 
@@ -103,10 +102,10 @@ class Base(Record):
     Attributes:
         model_name_or_path: A hub id, or a folder or file.
         fingerprint: Content hash of its weights.
-        tokenizer: Content hash of its tokenizer; None in files of early versions, which did not take it.
-        chat_template: The same of its chat template.
-        revision: Commit of the hub; None of a folder or file.
-        exact: What was proven exact on it, in words; nothing in files of early versions.
+        tokenizer: Content hash of its tokenizer; None in files of early versions, which did not record it.
+        chat_template: The same for its chat template.
+        revision: Commit on the hub; None for a folder or file.
+        exact: What was proven exact on it, as text; empty in files of early versions.
     """
 
     model_name_or_path: str
@@ -134,13 +133,13 @@ class LearntTask(Record):
 
 
 class StageSummary(Record):
-    """A training stage in short: where it began, what it reached, what it met on the way.
+    """A summary of a training stage: its first and last optimizer step, and the means.
 
     Attributes:
         optimizer_steps: Number of optimizer steps.
-        first: Figures of the first one, such as ``loss`` and ``grad_norm``; None of a stage without any.
-        last: The same of the last one.
-        mean: Means over all of them; None also in files of early versions, which did not take them.
+        first: Figures of the first one, such as ``loss`` and ``grad_norm``; None for a stage without any.
+        last: The same for the last one.
+        mean: Means over all of them; None also in files of early versions, which did not record them.
     """
 
     optimizer_steps: Count
@@ -162,7 +161,7 @@ class StepResult(Record):
         method_state: Values of the method's state after the step, such as CPPO's classes; each method has its own.
         consolidation: Means over all LoRA factors, by the name of the update.
         consolidation_by_factor: The same means over the layers, per kind of factor (``q_proj.lora_A``).
-        seconds: Time with scoring.
+        seconds: Time, scoring included.
     """
 
     name: str
@@ -184,8 +183,8 @@ class Cost(Record):
         seconds: Time of learning, without scoring; with it in early files, which did not tell them apart.
         seconds_with_scoring: Time of learning and scoring.
         state_bytes: What the method has to keep besides the adapter: remembered pairs, its state, past updates.
-        adapter_bytes: Size of the adapter; of all adapters where every task has one of its own.
-        peak_memory_bytes: Most memory in use; None where it could not be measured.
+        adapter_bytes: Size of the adapter, or of all adapters if every task has its own.
+        peak_memory_bytes: Peak memory; None if it could not be measured.
     """
 
     seconds: Number = Field(ge=0)
@@ -199,20 +198,20 @@ class RunResult(Record):
     """One run: one method, one order of the tasks, one seed.
 
     Attributes:
-        label: Row of a comparison's tables that the run belongs to; the method's title where no comparison named it.
-        order: Name of the order of the tasks; the tasks' names, with commas, where no comparison named it.
+        label: The run's row in the tables of a comparison; the method's title if no comparison named it.
+        order: Name of the order of the tasks; the tasks' names, with commas, if no comparison named it.
         method: Key of the method.
-        settings: Every setting of the life, as :class:`~lifealign.life.settings.LifeConfig` has them. An object of any
-            keys: those of the version that wrote the file, which a comparison holds against its own.
+        settings: Every setting of the life, as in :class:`~lifealign.life.settings.LifeConfig` of the version that
+            wrote the file; other keys are allowed, and a comparison checks them against its own.
         environment: Versions of the libraries, by name.
         base: The base model.
-        one_model: False where every task has a model of its own.
+        one_model: False if every task has a model of its own.
         scores: A matrix per metric that any task has.
         outcomes: Per metric and step, by task, what every held-out example counted for (None: a mark is missing). The
-            score is their mean; a metric that is no mean over examples is absent, and all of them in early files.
-        general_text: Per step, loss and perplexity on general text; None where they were not measured.
-        general_text_holes: By the name of a step, why they are not there though they were asked for.
-        cost: What the run took; None in early files, which did not say.
+            score is their mean; a metric that is not a mean over examples is absent, and all of them in early files.
+        general_text: Per step, loss and perplexity on general text; None if they were not measured.
+        general_text_holes: By the name of a step, why they are missing although they were requested.
+        cost: What the run took; None in early files, which did not record it.
         steps: What each step took and did.
     """
 
@@ -291,7 +290,7 @@ def load_result(path: Path) -> RunResult:
     """Reads a result file.
 
     Raises:
-        LifeError: If it is missing, no result file, or not what was written: each in one line that says where.
+        LifeError: If it is missing, not a result file, or not what was written; one line that says where.
     """
     try:
         content = read_json(path)
@@ -317,9 +316,9 @@ def load_result(path: Path) -> RunResult:
 
 
 def content_hash(content: Any) -> str:
-    """SHA-256, in hexadecimal, of a JSON value written in one way: keys sorted, no spaces, only ASCII.
+    """SHA-256, in hexadecimal, of a JSON value in canonical form: keys sorted, no spaces, only ASCII.
 
-    How a file is indented does not matter, every value does. Floats are written as the shortest text that is read back
+    The indentation of a file does not matter; every value does. Floats are written as the shortest text that reads back
     as the same float.
 
     Example:

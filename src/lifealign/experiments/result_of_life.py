@@ -1,4 +1,4 @@
-"""The result of a life: what a result file says of it, gathered from the files of its steps."""
+"""The result of a life: the content of its result file, gathered from the files of its steps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lifealign.storage.files import tensor_bytes
 
 
 def result_of(life: Life, *, label: str | None = None, order: str | None = None) -> RunResult:
-    """Everything a result file says of a life: settings, scores, consolidation figures, sizes and times.
+    """The content of a life's result file: settings, scores, consolidation figures, sizes and times.
 
     Args:
         life: The life.
@@ -36,7 +36,7 @@ def result_of(life: Life, *, label: str | None = None, order: str | None = None)
         order: Name of the order of its tasks; their names by default.
 
     Raises:
-        LifeError: If one of its files is damaged, or holds something else than what a step writes.
+        LifeError: If one of its files is damaged, or is not as a step writes it.
     """
     method, manifest = life.shown.method, life.directory.manifest
     content = {
@@ -62,7 +62,7 @@ def result_of(life: Life, *, label: str | None = None, order: str | None = None)
 
 
 def save_result(life: Life, path: Path) -> None:
-    """Writes a life's result file to a place of its own, such as ``results/``."""
+    """Writes a life's result file to another place, such as ``results/``."""
     write_result(path, result_of(life))
 
 
@@ -84,10 +84,10 @@ def _step(life: Life, version: Version) -> StepResult:
 
 
 def _outcomes(life: Life) -> dict[str, list[dict[str, list[float | None]]]]:
-    """Per metric and step what every held-out example counted for, by task.
+    """Per metric and step, by task, the value of every held-out example.
 
-    A step in which no task had a metric, such as one before the first task with a check, has an empty row there. A
-    metric that is no mean over examples, such as BLEU of a corpus, is not there.
+    A step in which no task had the metric, such as one before the first task with a check, has an empty row. A metric
+    that is not a mean over examples, such as BLEU of a corpus, is absent.
     """
     rows = [record.outcomes for record in life.records]
     return {
@@ -104,7 +104,7 @@ def _outcomes(life: Life) -> dict[str, list[dict[str, list[float | None]]]]:
 
 
 def _cost(life: Life) -> Cost:
-    """What the method has taken: seconds of learning, bytes that have to be kept, most memory."""
+    """What the method took: seconds of learning, bytes it has to keep, peak memory."""
     directory, method = life.directory, life.shown.method
     times = [time_taken(directory, version.name) for version in life.steps]
     kept = [names.refined_updates(version.name) for version in life.steps] if method.keeps_updates else []
@@ -125,7 +125,7 @@ def _cost(life: Life) -> Cost:
 
 
 def _stage_summary(rows: Sequence[Mapping[str, float]]) -> StageSummary:
-    """First and last optimizer step of a stage, and the mean over all: where it began, what it reached, what it met."""
+    """The first and the last optimizer step of a stage, and the mean over all of them."""
     if not rows:
         return StageSummary(optimizer_steps=0, first=None, last=None, mean=None)
     mean = {name: round(fmean(row[name] for row in rows), 5) for name in rows[0] if all(name in row for row in rows)}
@@ -148,7 +148,7 @@ def load_run(path: Path) -> RunResult:
 
     Raises:
         ConfigError: If the path is neither.
-        LifeError: If the life or the file is damaged, or the file is no result file.
+        LifeError: If the life or the file is damaged, or the file is not a result file.
     """
     if (path / names.MANIFEST).is_file():
         return result_of(Life.open(path))

@@ -1,4 +1,4 @@
-"""Running an experiment file: its tasks, its life, and the result file that says what came out."""
+"""Running an experiment file: its tasks, its life, and its result file."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def run_experiment(
     base: Base | None = None,
     shared_cache: Path | None = None,
 ) -> Life:
-    """Lives through an experiment's stream; one that was interrupted goes on after its last finished task.
+    """Runs an experiment's stream; an interrupted one continues after its last finished task.
 
     Args:
         experiment: Settings and tasks.
-        listener: Who is told what happens, or None.
-        base: The base model, where it is loaded already; it is copied, not changed.
-        shared_cache: Folder of reference log-probabilities and answers that lives on the same base share.
+        listener: Told what happens, or None.
+        base: The base model, if it is loaded already; it is copied, not changed.
+        shared_cache: Folder with reference log-probabilities and answers, shared by lives on the same base.
 
     Returns:
-        The life, with ``result.json`` in its directory. Scores that could not be measured are holes in both; the stream
-        has gone on after them, since training is what takes the time.
+        The life, with ``result.json`` in its directory. Scores that could not be measured are holes in both; they do
+        not stop the stream, because training is what takes time.
 
     Raises:
         DataError: If a task's file cannot be used.
@@ -45,7 +45,7 @@ def run_experiment(
         TrainingError: If training went wrong; the tasks before it are kept.
     """
     tasks = load_tasks(experiment)
-    experiment.method.plan(tasks)  # before a life is made
+    experiment.method.plan(tasks)  # before a life is created
     life = open_or_create(experiment, base=base)
     if shared_cache is not None:
         life.workspace.borrow_cache(shared_cache)
@@ -57,27 +57,27 @@ def run_experiment(
 
 
 def life_settings(experiment: ExperimentConfig) -> LifeConfig:
-    """The settings of the life that an experiment makes."""
+    """The settings of an experiment's life."""
     return LifeConfig.model_validate({name: getattr(experiment, name) for name in LifeConfig.model_fields})
 
 
 def learning_settings(settings: LifeConfig) -> dict[str, Any]:
-    """Settings that decide what a life learns and how it is scored: all but who is told of it."""
+    """Settings that decide what a life learns and how it is scored: everything except ``report_to``."""
     return settings.model_dump(mode="json", exclude={"report_to"})
 
 
 def open_or_create(experiment: ExperimentConfig, *, base: Base | None = None) -> Life:
-    """The life in ``output_dir``, made if it is not there yet; ``base`` as for :func:`run_experiment`.
+    """The life in ``output_dir``, created if missing; ``base`` as for :func:`run_experiment`.
 
     Raises:
-        LifeError: If a life is there that was made with other settings; the message names the first ones that differ.
+        LifeError: If there is a life with other settings; the message names the first differences.
     """
     path = experiment.output_dir
     settings = life_settings(experiment)
     if not (path / names.MANIFEST).exists():
         return Life.create(path, settings, base=base)
     life = Life.open(path, base=base)
-    life.workspace.report_to = settings.report_to  # who is told may change; what is learnt does not
+    life.workspace.report_to = settings.report_to  # trackers may change; what is learnt may not
     differing = differences(learning_settings(life.config), learning_settings(settings))
     if differing:
         raise LifeError(

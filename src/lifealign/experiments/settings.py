@@ -48,12 +48,12 @@ def _at_least_one(values: Values) -> Values:
     return values
 
 
-# Not min_length: pydantic counts the items that are right, and says of a list of one wrong item that it is too short.
+# Not min_length: pydantic counts only valid items, and calls a list of one invalid item too short.
 NotEmpty = AfterValidator(_at_least_one)
 
 
 def _names_in(values: Any, expected: str) -> list[Fault]:
-    """What is wrong with a list of names; of a value with several forms, pydantic would report on every form."""
+    """The mistakes in a list of names; for a value with several forms, pydantic would report on every form."""
     if not isinstance(values, list | tuple) or not values:
         return [((), wrong(shown(values), expected))]
     no_names = [(number, value) for number, value in enumerate(values) if not isinstance(value, str) or not value]
@@ -66,10 +66,10 @@ class TaskConfig(Settings):
     Attributes:
         name: Letters, digits, ``.``, ``_`` and ``-``, at most 64.
         train: File of training pairs, relative to the YAML file, or ``hub:owner/name[:split]``.
-        test: The same for held-out pairs; None: the task is trained and not scored.
+        test: The same for held-out pairs; None if the task is not scored.
         check: Exact check of generated answers.
-        max_train: Only the first so many pairs.
-        max_test: Only the first so many pairs.
+        max_train: Most training pairs; the first ones of the file are taken.
+        max_test: Most held-out pairs, likewise.
     """
 
     name: str
@@ -86,13 +86,13 @@ class TaskConfig(Settings):
 
 
 class Variant(Settings):
-    """A row of a comparison: a method with its options, and what it is called.
+    """A row of a comparison: a method with its options, and a label.
 
     Attributes:
-        label: Its name in tables and, in a form fit for them, in file names; by default the method's title.
+        label: Its name in tables and, simplified, in file names; by default the method's title.
         method: The method.
-        replay: What this row remembers; by default the experiment's section for methods that replay, and nothing for
-            the others.
+        replay: What this row remembers; by default, methods that replay take the experiment's section, and the others
+            remember nothing.
     """
 
     label: str = Field(min_length=1, max_length=40)
@@ -101,14 +101,14 @@ class Variant(Settings):
 
     @property
     def slug(self) -> str:
-        """The label as a part of file names: lower case, everything else than letters and digits a hyphen."""
+        """The label for file names: lower case, with hyphens for everything but letters and digits."""
         return re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-")
 
     @model_validator(mode="before")
     @classmethod
     def _from_name_or_options(cls, value: Any) -> Any:
         if isinstance(value, Mapping) and isinstance(value.get("method"), BaseModel):
-            return value  # made in Python, by the names of the attributes
+            return value  # made in Python, with the names of the attributes
         options = dict(value) if isinstance(value, Mapping) else {"name": value}
         label, replay = options.pop("label", None), options.pop("replay", None)
         method = method_from(options if len(options) > 1 else options.get("name"))
@@ -136,7 +136,7 @@ class CompareConfig(Settings):
     """What ``lifealign compare`` runs: every method on every order with every seed.
 
     Attributes:
-        methods: Methods by name, or mappings with ``name``, options and a ``label``; by default every method there is.
+        methods: Methods by name, or mappings with ``name``, options and a ``label``; by default every method.
         orders: Names of orders of the paper's catalog, or a mapping from a name to the tasks in their order; by default
             the experiment's own order.
         seeds: Root seeds; by default the experiment's own.
@@ -186,7 +186,7 @@ class CompareConfig(Settings):
 
     @property
     def reference_label(self) -> str | None:
-        """The label that ``against`` means."""
+        """The label that ``against`` refers to."""
         return next((one.label for one in self.methods if self.against in (one.label, one.method.key)), None)
 
     def _names(self) -> list[str]:
@@ -197,17 +197,17 @@ class ExperimentConfig(LifeConfig):
     """A whole stream in one file: a life's settings, and the tasks or the suite it meets.
 
     Attributes:
-        output_dir: Folder of the life, relative to the working directory; of a comparison, folder of all its lives.
+        output_dir: Folder of the life, relative to the working directory; for a comparison, folder of all its lives.
         tasks: The tasks in the order they are met, or None with a suite.
         suite: A suite of tasks, or None with tasks: ``support-desk`` is embedded, ``paper`` is the paper's six tasks
             from the hub (``lifealign.data.suites.paper``).
         suite_pairs: Training pairs per task of the suite; None for all.
         suite_test_pairs: Held-out pairs per task of the suite; None for all.
-        suite_held_out: ``dev`` while a setting is being chosen, ``test`` for what is reported; of ``support-desk``.
-        order: Names of the tasks that are met, in their order, or the name of an order of the paper's catalog; None for
-            all in the order in which they are listed (``order1`` of the paper's).
+        suite_held_out: ``dev`` for choosing settings, ``test`` for reported results; for ``support-desk`` only.
+        order: Names of the tasks in the order in which they are met, or the name of an order of the paper's catalog;
+            None for all tasks as listed (``order1`` for the paper's).
         data_dir: Folder with ``NAME/train.jsonl`` and ``NAME/test.jsonl`` for each task, in place of the hub.
-        compare: What ``lifealign compare`` runs; ``lifealign run`` does not look at it.
+        compare: What ``lifealign compare`` runs; ``lifealign run`` ignores it.
     """
 
     output_dir: Path

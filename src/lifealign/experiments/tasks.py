@@ -19,7 +19,7 @@ def load_tasks(experiment: ExperimentConfig) -> list[Task]:
 
     Raises:
         DataError: If a file cannot be used.
-        ConfigError: If a suite has fewer pairs than asked for, or the order names a task that is not there.
+        ConfigError: If a suite has fewer pairs than requested, or the order names a task that does not exist.
     """
     if experiment.suite == "paper":
         return load_catalog_tasks(
@@ -47,7 +47,7 @@ def order_of(experiment: ExperimentConfig) -> tuple[str, ...]:
     """Names of the tasks that an experiment meets, in order.
 
     Raises:
-        ConfigError: If the order names a task twice, or one that is not there, or is no order of the catalog.
+        ConfigError: If the order names a task twice or one that does not exist, or is not an order of the catalog.
     """
     order = experiment.order
     if experiment.suite == "paper":
@@ -65,9 +65,7 @@ def order_of(experiment: ExperimentConfig) -> tuple[str, ...]:
     if order is None:
         return tuple(known)
     if isinstance(order, str):
-        raise ConfigError(
-            f"order: found {order!r}, expected a list of tasks; orders have names in the paper's suite only"
-        )
+        raise ConfigError(f"order: found {order!r}, expected a list of tasks; only the paper's suite has named orders")
     for number, name in enumerate(order):
         if name not in known or name in order[:number]:
             again = "again " if name in order[:number] else ""

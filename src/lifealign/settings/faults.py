@@ -68,7 +68,7 @@ def words_of(text: str) -> Words:
 
 
 class Faults(ValueError):
-    """Mistakes below a setting that pydantic does not look into by itself."""
+    """Mistakes below a setting that pydantic does not validate by itself."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(text for _, text in faults))
@@ -104,11 +104,11 @@ def config_error(faults: Iterable[tuple[Source, Place, str]]) -> ConfigError:
 
 
 BRANCH = re.compile(r"(bool|tuple\[.*\]|literal\[.*\])$")
-"""How pydantic marks, behind a setting's place, which of several allowed kinds a fault is about."""
+"""How pydantic marks, after a setting's place, which of several allowed kinds a fault is about."""
 
 
 def explain(error: ValidationError, kind: type[BaseModel]) -> Iterator[Fault]:
-    """What pydantic found, in the words of this package; of a value that may be of several kinds, one fault in all."""
+    """What pydantic found, in this package's words; one fault for a value that may be of several kinds."""
     merged: dict[Place, Words] = {}
     for place, text in _explained(error, kind):
         setting = tuple(key for key in place if not (isinstance(key, str) and BRANCH.match(key)))
@@ -188,7 +188,7 @@ def _nearest(word: str, known: Iterable[str]) -> list[str]:
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Every model that a type has in it, such as ``Task`` in ``tuple[Task, ...] | None``."""
+    """Every model inside a type, such as ``Task`` in ``tuple[Task, ...] | None``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
@@ -210,7 +210,7 @@ def _all_keys(kind: type[BaseModel], before: str = "") -> Iterator[str]:
 
 
 def boolean_as_number(kind: type[BaseModel], name: str, value: Any) -> str:
-    """Pydantic takes true for 1; somebody who wrote ``beta: true`` did not mean it."""
+    """The mistake of ``beta: true``, which pydantic would take for 1; empty if there is none."""
     if not isinstance(value, bool) or name not in kind.model_fields:
         return ""
     annotation = kind.model_fields[name].annotation
@@ -219,7 +219,7 @@ def boolean_as_number(kind: type[BaseModel], name: str, value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: short, and never a huge number."""
+    """A value as shown in a message: short, and never a huge number."""
     match value:
         case bool():
             return str(value).lower()
@@ -236,7 +236,7 @@ def shown(value: Any) -> str:
 
 
 def differences(old: Any, new: Any, place: str = "") -> list[str]:
-    """Every setting that differs between two mappings, in words."""
+    """Every setting that differs between two mappings, as text."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [key for key in (*old, *(key for key in new if key not in old))]
         parts = [differences(old.get(key), new.get(key), f"{place}.{key}" if place else key) for key in keys]
@@ -245,5 +245,5 @@ def differences(old: Any, new: Any, place: str = "") -> list[str]:
 
 
 def dotted(place: Place) -> str:
-    """A place as one writes it: ``tasks[0].train``."""
+    """A place in dotted form: ``tasks[0].train``."""
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place).removeprefix(".")

@@ -1,4 +1,4 @@
-"""What a section of settings is: refuses unknown keys, never changes, is read from plain values and written as YAML."""
+"""What a section of settings is: it refuses unknown keys, is immutable, read from plain values, written as YAML."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lifealign.settings.faults import Place, Source, boolean_as_number, config_e
 
 @dataclass(frozen=True)
 class RelativeToFile:
-    """Marks a setting that is a path: in a file of settings it is relative to that file.
+    """Marks a setting that is a path, relative to the file of settings it is written in.
 
     Attributes:
-        unless: A value that begins with this is no path; empty where every value is one.
+        unless: Values that begin with this are not paths; empty if every value is a path.
     """
 
     unless: str = ""
@@ -25,17 +25,17 @@ class RelativeToFile:
 
 @dataclass(frozen=True)
 class NameOrOptions:
-    """Marks a section that may be given by its name alone; an option that is set makes a mapping of it.
+    """Marks a section that may be just a name; setting an option turns it into a mapping.
 
     Attributes:
-        default: The name where none is given.
+        default: The name if none is given.
     """
 
     default: str
 
 
 class Settings(BaseModel):
-    """What all sections share: unknown keys and non-finite numbers are refused, and nothing changes afterwards."""
+    """What all sections share: unknown keys and non-finite numbers are refused, and values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -58,8 +58,8 @@ def build_config(
     Args:
         kind: The model.
         values: Nested mappings, as in YAML.
-        sources: Where single settings come from, for messages; a setting that is not in it has its parent's source.
-        source: Where the rest comes from.
+        sources: Where single settings come from, for messages; other settings have their parent's source.
+        source: Where everything else comes from.
 
     Raises:
         ConfigError: If there are mistakes; all of them at once, one line and one of its ``faults`` each.
@@ -84,5 +84,5 @@ def build_config(
 
 
 def dump_config(config: BaseModel) -> str:
-    """The settings as YAML, every default written out; reading it gives an equal object."""
+    """The settings as YAML, with every default written out; reading it back gives an equal object."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

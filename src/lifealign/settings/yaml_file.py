@@ -1,4 +1,4 @@
-"""Settings from files and command lines: YAML in with every mistake named by file, line and key, resolved YAML out."""
+"""Settings from files and command lines: YAML, with every mistake named by file, line and key."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _parse(text: str, source: str, sources: dict[Place, Source], place: Place = (), with_line: bool = True) -> Any:
-    """Parses YAML into plain values, and notes in ``sources`` where each of them stands."""
+    """Parses YAML into plain values, and records in ``sources`` where each of them is."""
 
     def source_of(node: yaml.Node) -> Source:
         return Source(source, node.start_mark.line + 1 if with_line else None)
@@ -91,7 +91,7 @@ def _parse(text: str, source: str, sources: dict[Place, Source], place: Place = 
                 return mapping_of(node, place)
             case "seq", yaml.SequenceNode():
                 return [value_of(item, (*place, number)) for number, item in enumerate(node.value)]
-            case "str" | "timestamp", yaml.ScalarNode():  # a date is a name here, like any other text
+            case "str" | "timestamp", yaml.ScalarNode():  # a date is text like any other
                 return node.value
             case "int" | "float" | "bool" | "null", yaml.ScalarNode():
                 return loader.construct_object(node)
@@ -129,7 +129,7 @@ def _parse(text: str, source: str, sources: dict[Place, Source], place: Place = 
 
 
 def _resolve_paths(values: dict[str, Any], kind: type[BaseModel], folder: Path) -> None:
-    """Makes the paths among some settings absolute: what is written in a file is relative to that file."""
+    """Makes the paths among some settings absolute: they are relative to the file they are written in."""
     for name, field in kind.model_fields.items():
         value = values.get(name)
         marks = [mark for mark in field.metadata if isinstance(mark, RelativeToFile)]
