@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from lifealign.model.settings import AdapterConfig, ModelConfig
 from lifealign.model.sharing import Sharing
 from lifealign.model.tokens import TokenizedPair
 from lifealign.settings.section import build_config
+from lifealign.storage.user_cache import CACHE_VARIABLE
 
 settings.register_profile("lifealign", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("lifealign")
@@ -36,6 +38,16 @@ MakeLife = Callable[..., Life]
 Lived = Callable[..., Life]
 NoTraining = Callable[[], AbstractContextManager[None]]
 MakeRuntime = Callable[..., Runtime]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of this test run, shared by its workers, in place of the user's own."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "user-cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

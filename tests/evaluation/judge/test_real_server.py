@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.embedded import FAST_DTYPE
 
 from lifealign.data.pair import Message
 from lifealign.evaluation.judge import AnswerPair, Item, Judge, JudgeConfig, Rubric, judge_score, load_rubric
@@ -33,7 +34,7 @@ pytestmark = [
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Address and model name of a server with the embedded model."""
     folder = tmp_path_factory.mktemp("judge-model")
-    base = load_base(ModelConfig())
+    base = load_base(ModelConfig(dtype=FAST_DTYPE))
     base.model.config.__dict__.pop("quantization_config", None)  # what is saved are plain weights
     base.model.save_pretrained(folder)
     base.tokenizer.save_pretrained(folder)
@@ -42,7 +43,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "bfloat16"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", FAST_DTYPE]
     log = folder / "server.log"
     with log.open("wb") as file:
         server = subprocess.Popen(

@@ -17,7 +17,7 @@ from lifealign.evaluation.metrics import METRICS, PERPLEXITY, examples_text, gen
 from lifealign.life.card.loading_code import life_code, peft_code
 from lifealign.life.card.markdown import fenced, grid, listed, plain, portable
 from lifealign.methods.base import Method, Paper
-from lifealign.model.base_model import EMBEDDED_HUB_ID
+from lifealign.model.embedded import EMBEDDED_HUB_ID
 
 HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w([\w.-]{0,94}\w)?/\w([\w.-]{0,94}\w)?", re.ASCII)
 """An id on the hub, with its owner."""
