@@ -615,7 +615,7 @@ def test_settings_that_cannot_be_are_one_line_and_make_nothing(
 BAD_COMPARISONS = {
     "another method's option": (
         {"methods": ["seqft", {"name": "er", "energy_kept": 1}]},
-        r"\.yaml:\d+: compare\.methods\[1\]\.energy_kept: found an option that er does not have \(it is one of",
+        r"\.yaml:\d+: compare\.methods\[1\]\.energy_kept: found an option that er does not have \(it belongs to",
     ),
     "equal folders": (
         {"methods": ["er", {"name": "seqft", "label": "er"}]},
