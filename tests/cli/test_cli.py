@@ -174,7 +174,7 @@ def test_check_reports_on_a_file_without_a_life(lifealign: Command, tiny_folder:
     assert (plain.code, plain.err) == (0, "")
     assert "1 usable pair of 2 rows" in plain.out and "1 identical answers (line 2)" in plain.out
     counted = lifealign("check", path, "--model", tiny_folder, "--max-length", 10)
-    assert counted.code == 0 and "takes all of max_length 10" in counted.out
+    assert counted.code == 0 and "takes up all of max_length 10" in counted.out
     refused = lifealign("check", path, "--max-length", 10)
     assert refused.code == 2 and "--model" in refused.err
 
@@ -182,7 +182,7 @@ def test_check_reports_on_a_file_without_a_life(lifealign: Command, tiny_folder:
 def test_status_of_a_new_life_has_no_table_to_show(lifealign: Command, tiny_folder: Path) -> None:
     lifealign("init", "bot", "--model", tiny_folder)
     shown = lifealign("status", "bot")
-    assert shown.code == 0 and "bot: 0 learnt on" in shown.out and "adapter: bot/versions/00-base" in shown.out
+    assert shown.code == 0 and "bot: 0 versions learnt on" in shown.out and "adapter: bot/versions/00-base" in shown.out
 
 
 @pytest.fixture
@@ -404,7 +404,7 @@ def test_compare_prints_tables_and_writes_files_and_the_same_command_again_train
     )
     assert sorted(path.name for path in (tmp_path / "out" / "lives").iterdir()) == cells
     status = lifealign("status", "out/lives/stream--er--seed2")
-    assert status.code == 0 and "2 learnt on" in status.out and "method ER" in status.out
+    assert status.code == 0 and "2 versions learnt on" in status.out and "method ER" in status.out
 
     before = content(tmp_path)
     monkeypatch.setattr(executors, "run_experiment", None)
