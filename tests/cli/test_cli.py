@@ -899,10 +899,10 @@ def test_a_task_is_named_after_its_file_without_the_kind(file: str, name: str) -
 @pytest.mark.parametrize(
     ("file", "found"),
     [
-        ("ä.jsonl", "ä.jsonl: found 'ä' for the name of the task, expected 1 to 64 letters"),
-        (".jsonl", ".jsonl: found '' for the name of the task"),
-        ("my tone.jsonl", "my tone.jsonl: found 'my tone' for"),
-        ("-", "-: found '-' for the name of the task"),
+        ("ä.jsonl", "ä.jsonl: found 'ä' as the name of the task, expected 1 to 64 letters"),
+        (".jsonl", ".jsonl: found '' as the name of the task"),
+        ("my tone.jsonl", "my tone.jsonl: found 'my tone' as"),
+        ("-", "-: found '-' as the name of the task"),
         ("x" * 65, "xxxx: found 'xxxx"),
         ("/dev/stdin", "/dev/stdin: data from a pipe needs a name for its task"),
         ("/dev/fd/63", "/dev/fd/63: data from a pipe needs"),

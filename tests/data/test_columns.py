@@ -131,7 +131,7 @@ PAIRS_OR_MESSAGES = "a list of [user, assistant] pairs, or of messages that end 
         ("I am Ann", ("history", "the string 'I am Ann'", PAIRS_OR_MESSAGES)),
         ([["a", "b", "c"]], ("history[0]", "a list of 3", "a pair [user, assistant]")),
         ([["a", None]], ("history[0][1]", "null", "a string")),
-        ([["a", "nan"]], ("history[0][1]", "the string 'nan'", "a text, or nothing where there is none")),
+        ([["a", "nan"]], ("history[0][1]", "the string 'nan'", "a text; leave the field empty if there is none")),
         ([USER], ("history", "roles user", "user and assistant taking turns, the assistant last")),
         ([SYSTEM], ("history", "roles system", "user and assistant taking turns, the assistant last")),
         ([["a", "b"], USER], ("history[1]", "an object with 'role', 'content'", "a pair [user, assistant]")),
@@ -182,7 +182,7 @@ def test_words_for_nothing_are_not_joined_to_a_prompt() -> None:
         assert refused(ROW | {column: "nan"}) == (
             column,
             "the string 'nan'",
-            "a text, or nothing where there is none",
+            "a text; leave the field empty if there is none",
         )
     assert refused(ROW | {"system": 7}) == ("system", "a number (7)", "a string")
 

@@ -156,7 +156,7 @@ def _text(value: object, field: str, fault: Fault) -> str:
     if not isinstance(content, str):
         raise fault(field=field, found=describe(value), expected="a string")
     if says_nothing(content):
-        raise fault(field=field, found=describe(value), expected="a text, or nothing where there is none")
+        raise fault(field=field, found=describe(value), expected="a text; leave the field empty if there is none")
     return content
 
 
