@@ -1,16 +1,17 @@
-"""The errors a person can meet; each says what was found, where, what was expected and the way out.
+"""The errors a user can meet; each says what was found, where, what was expected and how to fix it.
 
 ::
 
-    LifeAlignError                exit code 2 unless said otherwise
-    ├── DataError                 a file of preference rows that cannot be read as one
+    LifeAlignError                exit code 2 unless noted
+    ├── DataError                 a preference row or file that cannot be used
     ├── ConfigError               an unknown key, a value out of range, an unknown method
-    ├── ModelError                a model or adapter that is not there or does not fit
-    ├── LifeError                 a directory that is not a life, of another format, damaged or in use
-    │   └── Unsynced              a file is in place, and may not survive a power loss
-    ├── TrainingError             numbers that went wrong while training or consolidating (exit code 1)
+    ├── ModelError                a model or adapter that is missing or does not fit
+    ├── LifeError                 a directory that is not a life, has another format, is damaged or in use
+    │   └── Unsynced              a file that is in place but may not survive a power loss
+    ├── TrainingError             invalid numbers in training or consolidation (exit code 1)
     ├── Unscored                  scores that could not be measured; what was learnt is kept (exit code 1)
-    └── Unfinished                cells of a comparison that failed; the others are finished (exit code 1)
+    ├── Unfinished                cells of a comparison that failed; the others are finished (exit code 1)
+    └── JudgeError                a judge that cannot continue (exit code 1)
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class DataError(LifeAlignError):
 
     Args:
         path: File the row came from.
-        found: What is there, in words.
-        expected: What should be there, and where it helps, the way out.
+        found: What was found, in words.
+        expected: What was expected and, where it helps, how to fix it.
         line: Line (or record) number from 1, if the fault is in one.
         field: Name of the field, if the fault is in one.
 
@@ -53,14 +54,14 @@ class DataError(LifeAlignError):
 
 @dataclass(frozen=True)
 class SettingFault:
-    """A mistake in one setting; what does not apply is None.
+    """A mistake in one setting. Fields that do not apply are None.
 
     Attributes:
-        path: File of the setting, or where else it came from, such as ``--set seed=x``.
+        path: File of the setting, or its other source, such as ``--set seed=x``.
         line: Line of the file, from 1.
         field: The setting with its sections, dotted: ``tasks[0].train``.
-        found: What is there, in words.
-        expected: What should be there, and where it helps, the way out.
+        found: What was found, in words.
+        expected: What was expected and, where it helps, how to fix it.
     """
 
     path: str | None = None
@@ -75,8 +76,8 @@ class ConfigError(LifeAlignError):
 
     Args:
         message: One line for each mistake.
-        faults: The mistakes in parts, in the order of the lines; none where the settings did not come from a file, from
-            ``--set`` or from plain values.
+        faults: The same mistakes as structured values, in the order of the lines; empty unless the settings came from
+            a file, from ``--set`` or from plain values.
     """
 
     def __init__(self, message: str, faults: Sequence[SettingFault] = ()) -> None:
@@ -85,7 +86,7 @@ class ConfigError(LifeAlignError):
 
 
 class ModelError(LifeAlignError):
-    """A base model or adapter that is missing, or does not fit the other."""
+    """A base model or adapter that is missing, or the two do not fit together."""
 
 
 class LifeError(LifeAlignError):
@@ -93,13 +94,14 @@ class LifeError(LifeAlignError):
 
 
 class Unsynced(LifeError):
-    """A file has been replaced, but the system could not promise that its name survives a power loss."""
+    """A file has been replaced, but the system could not guarantee that its name survives a power loss."""
 
 
 class TrainingError(LifeAlignError):
     """Training or consolidation produced numbers that must not be committed.
 
-    The message always names task, stage and optimizer step; nothing of the task has been committed when it is raised.
+    The message names the task, the stage and, where there is one, the optimizer step. Nothing of the task has been
+    committed when this is raised.
     """
 
     exit_code = 1
@@ -111,7 +113,7 @@ class TrainingError(LifeAlignError):
 
 
 class Unscored(LifeAlignError):
-    """Scores that could not be measured. What was learnt is committed, and so are the scores that are there.
+    """Scores that could not be measured. What was learnt is committed, and so are all other scores.
 
     Args:
         life: Directory of the life.
@@ -131,11 +133,11 @@ class Unscored(LifeAlignError):
 
 
 class Unfinished(LifeAlignError):
-    """Cells of a comparison that could not be finished; those that could are, and the next call tries the rest.
+    """Cells of a comparison that failed. All others are finished, and the next call tries the failed ones again.
 
     Args:
         causes: Name and error of each failed cell.
-        cells: Number of cells in all.
+        cells: Total number of cells.
     """
 
     exit_code = 1
@@ -149,7 +151,7 @@ class Unfinished(LifeAlignError):
 
 
 def describe(value: Any) -> str:
-    """Names a value from a file in a few words, for ``found ...`` in a message.
+    """Describes a value from a file in a few words, for ``found ...`` in a message.
 
     Example:
         >>> describe(7), describe([1, 2]), describe(None)
@@ -173,10 +175,10 @@ def describe(value: Any) -> str:
 
 
 class JudgeError(LifeAlignError):
-    """A judge that cannot go on: no server, a refused key, an unknown model, a cache that cannot be opened.
+    """A judge that cannot continue: no server, a refused key, an unknown model, a cache that cannot be opened.
 
-    No mark is lost: what the judge said before is in the cache of verdicts, and the same call goes on from there. The
-    text never holds the key, and no exception of the client, which might hold it, is chained to this one.
+    No reply is lost: earlier ones are in the judge's cache, and the same call continues from there. The message never
+    contains the key, and no exception of the client, which might contain it, is chained to this one.
     """
 
     exit_code = 1

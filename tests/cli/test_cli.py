@@ -139,7 +139,7 @@ def test_a_life_from_init_to_rollback(lifealign: Command, tiny_folder: Path, tmp
 
     shown = lifealign("status", "bot")
     assert (shown.code, shown.err) == (0, "")
-    assert f"bot: 2 learnt on {tiny_folder}, method ER; 30 files, all as committed" in shown.out
+    assert f"bot: 2 versions learnt on {tiny_folder}, method ER; 30 files, all as committed" in shown.out
     assert "  01-one: one (8 pairs, 4 held out)" in shown.out
     for table in ("adherence", "preference accuracy", "mean margin"):
         assert table in shown.out
@@ -174,7 +174,7 @@ def test_check_reports_on_a_file_without_a_life(lifealign: Command, tiny_folder:
     assert (plain.code, plain.err) == (0, "")
     assert "1 usable pair of 2 rows" in plain.out and "1 identical answers (line 2)" in plain.out
     counted = lifealign("check", path, "--model", tiny_folder, "--max-length", 10)
-    assert counted.code == 0 and "takes all of max_length 10" in counted.out
+    assert counted.code == 0 and "takes up all of max_length 10" in counted.out
     refused = lifealign("check", path, "--max-length", 10)
     assert refused.code == 2 and "--model" in refused.err
 
@@ -182,7 +182,7 @@ def test_check_reports_on_a_file_without_a_life(lifealign: Command, tiny_folder:
 def test_status_of_a_new_life_has_no_table_to_show(lifealign: Command, tiny_folder: Path) -> None:
     lifealign("init", "bot", "--model", tiny_folder)
     shown = lifealign("status", "bot")
-    assert shown.code == 0 and "bot: 0 learnt on" in shown.out and "adapter: bot/versions/00-base" in shown.out
+    assert shown.code == 0 and "bot: 0 versions learnt on" in shown.out and "adapter: bot/versions/00-base" in shown.out
 
 
 @pytest.fixture
@@ -397,14 +397,14 @@ def test_compare_prints_tables_and_writes_files_and_the_same_command_again_train
     assert re.search(rf"ER +2(?:{difference}){{2}}", accuracy)
     assert re.search(r"method +seeds +minutes +state MB +adapter MB +peak GB", accuracy)
     names = [f"found/comparison.{ending}" for ending in ("csv", "md", "tex")]
-    assert lines[-1] == f"also as: {', '.join(names)}"
+    assert lines[-1] == f"also written to: {', '.join(names)}"
     cells = [f"stream--{slug}--seed{seed}" for slug in ("er", "seqft") for seed in (1, 2)]
     assert sorted(path.name for path in (tmp_path / "found").iterdir()) == sorted(
         [*(f"{cell}.json" for cell in cells), *(Path(name).name for name in names)]
     )
     assert sorted(path.name for path in (tmp_path / "out" / "lives").iterdir()) == cells
     status = lifealign("status", "out/lives/stream--er--seed2")
-    assert status.code == 0 and "2 learnt on" in status.out and "method ER" in status.out
+    assert status.code == 0 and "2 versions learnt on" in status.out and "method ER" in status.out
 
     before = content(tmp_path)
     monkeypatch.setattr(executors, "run_experiment", None)
@@ -459,7 +459,7 @@ def test_compare_names_every_cause_after_the_tables_of_the_rest(
     assert (
         f"ER [/a] [bold], stream, seed 42: failed (1 of 3): out/lives/stream--er-a-bold--seed42: {cause}" in result.out
     )
-    assert "SeqFT, stream, seed 42: finished (3 of 3)" in result.out and "also as: " in result.out
+    assert "SeqFT, stream, seed 42: finished (3 of 3)" in result.out and "also written to: " in result.out
     shutil.rmtree(tmp_path / "out" / "lives" / "stream--er-a-bold--seed42")
     again = lifealign("compare", path)
     assert again.code == 1 and "error: 1 of 3 cells could not be finished" in again.err
@@ -615,7 +615,7 @@ def test_settings_that_cannot_be_are_one_line_and_make_nothing(
 BAD_COMPARISONS = {
     "another method's option": (
         {"methods": ["seqft", {"name": "er", "energy_kept": 1}]},
-        r"\.yaml:\d+: compare\.methods\[1\]\.energy_kept: found an option that er does not have \(it is one of",
+        r"\.yaml:\d+: compare\.methods\[1\]\.energy_kept: found an option that er does not have \(it belongs to",
     ),
     "equal folders": (
         {"methods": ["er", {"name": "seqft", "label": "er"}]},
@@ -899,10 +899,10 @@ def test_a_task_is_named_after_its_file_without_the_kind(file: str, name: str) -
 @pytest.mark.parametrize(
     ("file", "found"),
     [
-        ("ä.jsonl", "ä.jsonl: found 'ä' for the name of the task, expected 1 to 64 letters"),
-        (".jsonl", ".jsonl: found '' for the name of the task"),
-        ("my tone.jsonl", "my tone.jsonl: found 'my tone' for"),
-        ("-", "-: found '-' for the name of the task"),
+        ("ä.jsonl", "ä.jsonl: found 'ä' as the name of the task, expected 1 to 64 letters"),
+        (".jsonl", ".jsonl: found '' as the name of the task"),
+        ("my tone.jsonl", "my tone.jsonl: found 'my tone' as"),
+        ("-", "-: found '-' as the name of the task"),
         ("x" * 65, "xxxx: found 'xxxx"),
         ("/dev/stdin", "/dev/stdin: data from a pipe needs a name for its task"),
         ("/dev/fd/63", "/dev/fd/63: data from a pipe needs"),
@@ -961,7 +961,7 @@ def test_a_name_that_is_taken_says_how_to_choose_another(lifealign: Command, bot
 )
 def test_an_empty_value_is_refused_and_not_ignored(lifealign: Command, arguments: list[str], named: str) -> None:
     result = lifealign(*arguments)
-    expected = f"{named}: found an empty value, expected one; leave it out for its default"
+    expected = f"{named}: found an empty value, expected text that is not empty; to use the default, leave it out"
     assert (result.code, result.out, one_line(result.err)) == (2, "", expected)
 
 
@@ -1004,7 +1004,9 @@ def test_brackets_and_control_characters_in_paths_are_printed_as_they_are(
     shutil.copytree(made, tmp_path / name)
     status = lifealign("status", name)
     assert (status.code, status.err) == (0, "")
-    assert f"{shown}: 1 learnt on " in status.out and status.out.endswith(f"\nadapter: {shown}/versions/01-one\n")
+    assert f"{shown}: 1 version learnt on " in status.out and status.out.endswith(
+        f"\nadapter: {shown}/versions/01-one\n"
+    )
     assert f"report: {shown}/p[/x].html\n" == lifealign("report", name, "--out", f"{name}/p[/x].html").out
     again = lifealign("learn", name, made.parent / "one.jsonl", "--test", made.parent / "one-test.jsonl")
     assert again.code == 0 and again.out.endswith(f"\nadapter: {shown}/versions/01-one\n")
@@ -1044,7 +1046,7 @@ def test_the_extra_that_a_verb_needs_is_named_in_its_help(lifealign: Command) ->
         (OSError(errno.ENOSPC, "No space left on device"), 1, "error: No space left on device"),
         (PermissionError(errno.EACCES, "Permission denied", "x\r"), 2, r"error: x\r: Permission denied"),
         (OSError("no number"), 70, "error: OSError: no number: this is a bug; run again with --debug"),
-        (KeyboardInterrupt(), 130, "interrupted; what was finished before is kept"),
+        (KeyboardInterrupt(), 130, "interrupted; everything finished so far is kept"),
         (LifeError("bot\x1b[2J\nerror: x[/y]"), 2, r"error: bot\x1b[2J\nerror: x[/y]"),
     ],
     ids=lambda value: repr(value)[:40],

@@ -123,7 +123,7 @@ def test_pairs_with_a_held_out_prompt_are_left_out_and_counted(dirty: Path, capl
     learnt, held_out = read_split(train, test)
     assert [pair.prompt[0].content for pair in learnt] == ["b", "a "]
     assert [pair.prompt[0].content for pair in held_out] == ["a", "c"]
-    message = f"{train}: left out 2 of 4 training pairs with a prompt of {test} (first {train}:1)"
+    message = f"{train}: left out 2 of 4 training pairs with a prompt held out in {test} (first {train}:1)"
     assert [record.getMessage() for record in caplog.records] == [message]
     caplog.clear()
     assert len(read_split(train)[0]) == 4 and not caplog.records
@@ -155,8 +155,8 @@ def test_a_file_held_out_from_itself_leaves_nothing(dirty: Path) -> None:
         str(dirty),
         None,
         None,
-        f"no training pair whose prompt is not in {dirty} too",
-        "other prompts to train on than the held-out ones",
+        f"only prompts that are held out in {dirty}",
+        "at least one training prompt that is not held out",
     )
 
 
@@ -298,7 +298,7 @@ def test_report_reads_verdict_first_warnings_last(dirty: Path) -> None:
   dropped   1 empty rejected (line 4)
   dropped   1 identical answers (line 5)
   dropped   2 duplicate (lines 6, 8)
-  prompts   3 different, 1 repetition; the commonest occurs 2 times
+  prompts   3 different, 1 repetition; the most common one occurs 2 times
   turns     1 to 2 in a prompt, median 1
   length    alone predicts 75.0% of the labels (longer is chosen)
 
@@ -326,8 +326,8 @@ def test_too_long_prompts_are_warned_of(tmp_path: Path) -> None:
     rows = [("a", "long", "it"), ("b" * 2000, "it", "long")]
     report = inspect(write(tmp_path / "rows.jsonl", *rows), letters(), 1000)
     assert report.warnings == (
-        "1 prompt takes all of max_length 1000 (first: line 2), so nothing of the answers is learned. "
-        "Raise it, or shorten the prompts.",
+        "1 prompt takes up all of max_length 1000 (first: line 2), leaving no room for an answer. "
+        "Raise max_length, or shorten the prompts.",
     )
     assert "   2 005\n" in report.render()  # 2000 letters, u: ; a: around them
 
@@ -354,8 +354,8 @@ def test_words_for_nothing_are_counted_wherever_a_whole_text_is_one(tmp_path: Pa
     assert len(clean.pairs) == 6
     assert clean.suspicious == {WORDS: [f"{path}:{line}" for line in (1, 2, 3, 4, 6)]}
     assert inspect(path).warnings[-1] == (
-        "5 rows have a word like nan or None for a whole text (lines 1, 2, 3, 4, 6), kept. "
-        "Delete those where a text is missing."
+        "5 rows have a text that is only a word like nan or None (lines 1, 2, 3, 4, 6), kept. "
+        "Delete the rows where a text is missing."
     )
 
 
@@ -382,11 +382,11 @@ def test_scores_that_do_not_put_chosen_first_are_counted_and_kept(
     assert len(clean.pairs) == 9
     assert clean.suspicious == {SCORES: [f"{path}:{line}" for line in (1, 2, 4, 9)]}
     assert [record.getMessage() for record in caplog.records] == [
-        f"{path}: 9 usable pairs of 9 rows; 4 chosen scored no higher than rejected (kept, first {path}:1)"
+        f"{path}: 9 usable pairs of 9 rows; 4 with chosen scored no higher than rejected (kept, first {path}:1)"
     ]
     assert inspect(path).warnings[-1] == (
         "4 rows score the chosen answer no higher than the rejected one (lines 1, 2, 4, 9), kept. "
-        "Swap or delete what is wrong."
+        "Swap the answers or delete the rows where that is wrong."
     )
 
 
@@ -397,11 +397,11 @@ def test_a_prompt_taken_as_system_message_is_said(tmp_path: Path, caplog: pytest
     assert clean.shapes == {"implicit": 1, "system prompt": 1}
     assert clean.suspicious == {SYSTEM_PROMPT: [f"{path}:2"]}
     assert caplog.messages == [
-        f"{path}: 2 usable pairs of 2 rows; 1 prompt taken as system message (kept, first {path}:2)"
+        f"{path}: 2 usable pairs of 2 rows; 1 with the prompt taken as system message (kept, first {path}:2)"
     ]
     assert inspect(path).warnings[-1] == (
-        "1 row has a prompt that is no turn of the conversation beside it (line 2), kept. "
-        "It becomes the system message; rename or drop the column if it is none."
+        "1 row has a prompt that is not a turn of the conversation beside it (line 2), kept. "
+        "It becomes the system message; rename or drop the column if it is not one."
     )
 
 

@@ -64,7 +64,7 @@ def test_system_is_the_system_message_of_any_shape(row: dict[str, Any], column: 
 
 RUDE = (
     "system",
-    "another system message (the string 'Be rude.') than in the conversation",
+    "a system message (the string 'Be rude.') that differs from the one in the conversation",
     "one system message; drop the other",
 )
 
@@ -77,7 +77,11 @@ RUDE = (
         (TRANSCRIPT | {"prompt": "System: Be kind.\n\nHuman: Hi\n\nAssistant:"}, RUDE),
         (
             ROW | {"system_prompt": "Be kind."},
-            ("system_prompt", "another system message than in system", "one; drop the other"),
+            (
+                "system_prompt",
+                "a different system message from the one in system",
+                "one system message; drop the other",
+            ),
         ),
     ],
 )
@@ -113,12 +117,12 @@ def test_a_conversation_that_holds_its_history_does_not_repeat_it() -> None:
     assert read(talk(SYSTEM, USER) | {"history": [SYSTEM, *SAID]})[::3] == [KIND, HI]
     assert refused(talk(turn("system", "Rhyme."), USER) | {"history": [SYSTEM, *SAID]}) == (
         "history[0]",
-        "another system message (the string 'Be kind.') than in the conversation",
+        "a system message (the string 'Be kind.') that differs from the one in the conversation",
         "one system message; drop the other",
     )
 
 
-PAIRS_OR_MESSAGES = "a list of [user, assistant] pairs, or of messages that end with the assistant's"
+PAIRS_OR_MESSAGES = "a list of [user, assistant] pairs, or of messages that end with one from the assistant"
 
 
 @pytest.mark.parametrize(
@@ -127,17 +131,16 @@ PAIRS_OR_MESSAGES = "a list of [user, assistant] pairs, or of messages that end 
         ("I am Ann", ("history", "the string 'I am Ann'", PAIRS_OR_MESSAGES)),
         ([["a", "b", "c"]], ("history[0]", "a list of 3", "a pair [user, assistant]")),
         ([["a", None]], ("history[0][1]", "null", "a string")),
-        ([["a", "nan"]], ("history[0][1]", "the string 'nan'", "a text; leave it empty where there is none")),
-        ([USER], ("history", "roles user", "user and assistant by turns, the assistant last")),
-        ([SYSTEM], ("history", "roles system", "user and assistant by turns, the assistant last")),
+        ([["a", "nan"]], ("history[0][1]", "the string 'nan'", "a text; leave the field empty if there is none")),
+        ([USER], ("history", "roles user", "user and assistant taking turns, the assistant last")),
+        ([SYSTEM], ("history", "roles system", "user and assistant taking turns, the assistant last")),
         ([["a", "b"], USER], ("history[1]", "an object with 'role', 'content'", "a pair [user, assistant]")),
         (
             "[['a', 'b'",
             (
                 "history",
-                "a list as text that is cut short, goes on as other text, or is no flat list: \"[['a', 'b'\"",
-                "a list that parses, as JSON or as Python writes it; a text that is meant goes into a message's "
-                "content",
+                "a list written as text that is cut short, followed by other text, or not a flat list: \"[['a', 'b'\"",
+                "a list in JSON or Python notation; if a plain text is meant, put it into a message's content",
             ),
         ),
         (7, ("history", "a number (7)", PAIRS_OR_MESSAGES)),
@@ -170,7 +173,7 @@ def test_input_beside_messages_has_to_be_in_them(row: dict[str, Any]) -> None:
     assert refused(row | {"input": "A ship."}) == (
         "input",
         "the string 'A ship.'",
-        "it in the conversation; only a prompt of plain text takes it at its end",
+        "a text that the conversation contains; input can only be appended to a prompt of plain text",
     )
 
 
@@ -179,7 +182,7 @@ def test_words_for_nothing_are_not_joined_to_a_prompt() -> None:
         assert refused(ROW | {column: "nan"}) == (
             column,
             "the string 'nan'",
-            "a text; leave it empty where there is none",
+            "a text; leave the field empty if there is none",
         )
     assert refused(ROW | {"system": 7}) == ("system", "a number (7)", "a string")
 
@@ -193,7 +196,7 @@ def test_words_for_nothing_are_not_joined_to_a_prompt() -> None:
 )
 def test_columns_that_are_no_text_are_refused_by_name_unless_they_are_empty(column: str) -> None:
     assert all(read(ROW | {column: nothing}) == [HI] for nothing in NOTHING)
-    expected = "no such column, as only text is learnt; write what matters into the prompt, or drop the column"
+    expected = "no such column: only text is learnt; write what matters into the prompt, or drop the column"
     assert refused(ROW | {column: ["x"]}) == (column, "a list of 1", expected)
     assert refused(talk(USER) | {column: "x"}) == (column, "the string 'x'", expected)
 
@@ -203,8 +206,8 @@ def test_two_prompts_have_to_agree() -> None:
     assert read(ROW | {"prompt": "", "query": "Hi"}) == [HI]
     assert refused(ROW | {"query": "Who are you?"}) == (
         "query",
-        "another prompt than in prompt",
-        "one of the two; call prompt 'system' if it is the system message, or drop one",
+        "a different prompt from the one in prompt",
+        "one prompt; rename prompt to 'system' if it is the system message, or drop one of the two",
     )
 
 
@@ -255,7 +258,7 @@ def test_a_prompt_that_is_none_of_the_turns_is_the_system_message() -> None:
 def test_a_prompt_that_may_be_something_else_is_refused(prompt: str, begin: list[dict[str, str]]) -> None:
     assert refused({"prompt": prompt, **talk(*begin)}) == (
         "prompt",
-        f"another text (the string {prompt!r}) than in the conversation",
+        f"a text (the string {prompt!r}) that differs from the conversation",
         "the user's turn, or a system message where there is none; drop the column if it is neither",
     )
 

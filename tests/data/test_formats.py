@@ -131,7 +131,7 @@ def test_transcripts_that_part_early_are_told_apart_from_broken_rows() -> None:
         "f",
         1,
         "chosen",
-        "assistant, user, assistant after the 1 turns that chosen and rejected share",
+        "assistant, user, assistant after the turn that chosen and rejected share",
         "one turn, the assistant's answer",
     )
 
@@ -179,18 +179,18 @@ TURNS = "user and assistant take turns, after at most one system message"
         ),
         (
             ROW | {"prompt": [SYSTEM]},
-            ("prompt", "no turn of the user", "a prompt that ends with the user's turn"),
+            ("prompt", "no turn from the user", "a prompt that ends with the user's turn"),
         ),
         (ROW | {"chosen": [USER]}, ("chosen", "messages from user", "one message, from the assistant")),
         (
             {"chosen": [YES], "rejected": [NO]},
-            ("chosen", "no turn of the user", "a prompt that ends with the user's turn"),
+            ("chosen", "no turn from the user", "a prompt that ends with the user's turn"),
         ),
         (
             {"chosen": [USER, YES], "rejected": [USER, NO, USER]},
             (
                 "rejected",
-                "assistant, user after the 1 turns that chosen and rejected share",
+                "assistant, user after the turn that chosen and rejected share",
                 "one turn, the assistant's answer",
             ),
         ),
@@ -308,12 +308,12 @@ def test_parquet_is_known_by_its_content(tmp_path: Path, name: str) -> None:
     assert pairs[1].source == f"{tmp_path / name}:2"
 
 
-PACKED_KINDS = "a plain file, or one packed with gzip; unpack it first"
+PACKED_KINDS = "a plain file, or one compressed once with gzip; unpack it first"
 PACKED = (None, None, "compressed data (zip, zstd or gzip in gzip)", PACKED_KINDS)
 CUT = "(the last line: the file seems cut short)"
 DEEP = "[" * 100_000
-BAD_JSON = "one object a line, or one array of objects"
-WHOLE = "a whole object on one line, or a whole array"
+BAD_JSON = "one object per line, or one array of objects"
+WHOLE = "a complete object on one line, or a complete array"
 UTF8 = "UTF-8; save the file in that encoding"
 
 
@@ -367,7 +367,11 @@ UTF8 = "UTF-8; save the file in that encoding"
         ("rows.csv", CSV.encode("utf-16"), (None, None, "UTF-16 text", UTF8)),
         ("rows.jsonl", b"\x28\xb5\x2f\xfddata", PACKED),
         ("rows.csv", b"PK\x03\x04data", PACKED),
-        ("rows.parquet", LINE, (None, None, "a file that does not start as Parquet does", "Parquet, as it is named")),
+        (
+            "rows.parquet",
+            LINE,
+            (None, None, "content that is not Parquet", "Parquet, because the file name ends in .parquet"),
+        ),
         ("rows.csv", "a,b,a\n1,2,3\n", (1, "a", "the column twice", "each column once")),
         ("rows.csv", "a,b\n1,2\n1,2,3\n", (3, None, "3 cells", "2, as in the header")),
         (
@@ -392,7 +396,9 @@ def test_a_number_too_long_to_parse_is_a_data_error(tmp_path: Path) -> None:
 
 def test_broken_parquet(tmp_path: Path) -> None:
     path = write(tmp_path, "rows.parquet", b"PAR1" + b"x" * 100)
-    with pytest.raises(DataError, match=r"rows.parquet: found broken Parquet \(.+\), expected a whole file; write it"):
+    with pytest.raises(
+        DataError, match=r"rows.parquet: found broken Parquet \(.+\), expected a complete file; write it"
+    ):
         list(read_rows(path))
 
 
@@ -403,7 +409,7 @@ def test_a_line_above_the_limit_is_refused_before_it_is_read_whole(
     assert len(list(read_rows(write(tmp_path, "fits.jsonl", f"{LINE}\n{LINE}\n")))) == 2
     path = write(tmp_path, "rows.jsonl", f"{LINE}\n{LINE} \n")
     found = f"a line of more than {len(LINE) + 1} bytes"
-    assert refusal(lambda: list(read_rows(path))) == (str(path), 2, None, found, "one row a line")
+    assert refusal(lambda: list(read_rows(path))) == (str(path), 2, None, found, "one row per line")
 
 
 def test_missing_file_directory_and_forbidden_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,7 +417,7 @@ def test_missing_file_directory_and_forbidden_file(tmp_path: Path, monkeypatch: 
     for path, found in (
         (tmp_path / "no.jsonl", "no such file"),
         (tmp_path, "a directory"),
-        ("a\0b", "a file that does not open (embedded null byte)"),
+        ("a\0b", "a file that cannot be opened (embedded null byte)"),
     ):
         assert refusal(partial(read_pairs, path)) == (str(path), None, None, found, expected)
 
@@ -448,7 +454,7 @@ def test_any_bytes_are_pairs_or_a_data_error(
 
 # ----------------------------------------------------------------------------------------------------------------- hub
 
-PUBLIC = "hub:owner/name or hub:owner/name:split of a public dataset, online or downloaded once before"
+PUBLIC = "hub:owner/name or hub:owner/name:split of a public dataset, online or downloaded before"
 
 
 @pytest.mark.parametrize(
@@ -477,7 +483,7 @@ def test_any_failure_of_the_hub_is_one_data_error(monkeypatch: pytest.MonkeyPatc
         raise ConnectionError("Couldn't reach the hub\nmany more lines")
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    found = "no dataset that loads (ConnectionError: Couldn't reach the hub)"
+    found = "a dataset that does not load (ConnectionError: Couldn't reach the hub)"
     assert refusal(lambda: read_pairs("hub:owner/name")) == ("hub:owner/name", None, None, found, PUBLIC)
 
 
@@ -488,5 +494,5 @@ def test_a_row_of_the_hub_that_does_not_load_is_one_data_error(monkeypatch: pyte
             raise ImportError("To support decoding images, please install 'Pillow'.")
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=lambda *_, **__: Images()))
-    found = "no dataset that loads (ImportError: To support decoding images, please install 'Pillow'.)"
+    found = "a dataset that does not load (ImportError: To support decoding images, please install 'Pillow'.)"
     assert refusal(lambda: read_pairs("hub:owner/name")) == ("hub:owner/name", None, None, found, PUBLIC)

@@ -74,9 +74,9 @@ def test_the_content_of_a_message_is_never_parsed() -> None:
     assert content_of([turn("assistant", text)], "chosen", fault) == (Message("assistant", text),)
 
 
-LIST = "a list that parses, as JSON or as Python writes it; a text that is meant goes into a message's content"
-CUT = "a list as text that is cut short, goes on as other text, or is no flat list"
-BROKEN = "a list as text that does not parse"
+LIST = "a list in JSON or Python notation; if a plain text is meant, put it into a message's content"
+CUT = "a list written as text that is cut short, followed by other text, or not a flat list"
+BROKEN = "a list written as text that does not parse"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_written_list_of_other_messages_is_refused_as_such_a_list_is() -> None
 def test_a_written_list_has_a_longest_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "LONGEST_WRITTEN", 100)
     row = ROW | {"chosen": json.dumps([turn("user", "x" * 100)])}
-    fault = ("f", 7, "chosen", "a list as text of more than 100 characters", LIST)
+    fault = ("f", 7, "chosen", "a list written as text, of more than 100 characters", LIST)
     assert refusal(lambda: parse_row(row, "f", 7)) == fault
 
 
@@ -136,7 +136,7 @@ def test_content_in_parts_of_text_is_joined_as_it_is() -> None:
 )
 def test_a_part_that_is_not_text_is_refused(part: Any, found: str) -> None:
     message = turn("user", [{"type": "text", "text": "a"}, part])
-    expected = "{'type': 'text', 'text': a string} and nothing else, as only text is learnt"
+    expected = "{'type': 'text', 'text': a string} and nothing else: only text is learnt"
     place = ("f", 1, "prompt[0].content[1]")
     assert refusal(lambda: content_of([message], "prompt", fault)) == (*place, found, expected)
 
@@ -156,6 +156,6 @@ def test_keys_of_a_message_that_say_something_are_refused_and_empty_ones_are_not
     for nothing in (None, "", [], {}):
         assert content_of([turn("user", "a", **{key: nothing})], "prompt", fault) == (Message("user", "a"),)
     message = turn("assistant", None, **{key: value})
-    expected = "role and content only, as only text is learnt; write what matters into the content"
+    expected = "role and content only: only text is learnt; write what matters into the content"
     place = ("f", 1, f"chosen[0].{key}")
     assert refusal(lambda: content_of([message], "chosen", fault)) == (*place, found, expected)

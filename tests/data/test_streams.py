@@ -150,7 +150,7 @@ def test_a_gzip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatc
         None,
         None,
         "gzip data that unpack to more than 200 times their size",
-        "rows; unpack the file first if they are",
+        "rows, which compress less; if it holds rows, unpack it first",
     )
     monkeypatch.setattr(streams, "GREATEST_RATIO", 5000)  # the data are rows after all
     assert len(list(read_rows(path))) == 1
@@ -165,11 +165,11 @@ def test_parquet_has_to_be_a_file(tmp_path: Path) -> None:
     os.write(write, plain.read_bytes())
     os.close(write)
     for path in (packed, f"/dev/fd/{read}"):
-        found, expected = "Parquet in gzip or through a pipe", "a file by its own name: it is read from its end"
+        found, expected = "Parquet in gzip or through a pipe", "a plain Parquet file, which can be read from its end"
         assert refusal(partial(list, read_rows(path))) == (str(path), None, None, found, expected)
     os.close(read)
     twice = gzipped(tmp_path, gzip.compress(packed.read_bytes()))
-    found, expected = "compressed data (zip, zstd or gzip in gzip)", "a plain file, or one packed with gzip"
+    found, expected = "compressed data (zip, zstd or gzip in gzip)", "a plain file, or one compressed once with gzip"
     assert refusal(lambda: list(read_rows(twice))) == (str(twice), None, None, found, f"{expected}; unpack it first")
 
 
@@ -208,4 +208,4 @@ def test_a_disk_that_fails_while_reading_is_a_data_error(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(Path, "open", Failing)
     found = "a file that cannot be read ([Errno 5] Input/output error)"
-    assert refusal(lambda: list(read_rows(path))) == (str(path), None, None, found, "a whole file; write it again")
+    assert refusal(lambda: list(read_rows(path))) == (str(path), None, None, found, "a complete file; write it again")

@@ -157,7 +157,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     [
         ("empty.txt", b" \n\n ", r"empty\.txt: found no passage, expected at least one"),
         ("bad.txt", b"ab\xff", r"bad\.txt: found a byte that is not UTF-8 at offset 2"),
-        ("bad.jsonl", b'{"text": "a"}\n{"text"', r"bad\.jsonl:2: found no valid JSON"),
+        ("bad.jsonl", b'{"text": "a"}\n{"text"', r"bad\.jsonl:2: found invalid JSON"),
         ("no.jsonl", b'{"text": 7}', r"no\.jsonl:1: text: found a number \(7\), expected a string"),
         ("list.jsonl", b"[1]", r"list\.jsonl:1: text: found a list of 1, expected a string"),
         ("half.jsonl", b'{"text": "\\ud800"}', r"half\.jsonl:1: text: found half of a surrogate pair"),

@@ -237,7 +237,7 @@ def test_the_section_is_read_written_and_read_again(experiment: Experiment) -> N
 WRONG = {
     "another method's option": (
         {"methods": [{"name": "er", "energy_kept": 0.5}]},
-        r"compare\.methods\[0\]\.energy_kept: found an option that er does not have \(it is one of lifealign\), exp",
+        r"compare\.methods\[0\]\.energy_kept: found an option that er does not have \(it belongs to lifealign\), exp",
     ),
     "an option out of range": (
         {"methods": ["er", {"name": "lifealign", "energy_kept": 2}]},
@@ -544,7 +544,7 @@ def test_more_data_or_another_option_is_something_else_too(
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("[]", "found a list of 0, expected a result file"), ("{", "no valid JSON")]
+    ("text", "message"), [("[]", "found a list of 0, expected a result file"), ("{", "invalid JSON")]
 )
 def test_a_result_file_that_is_none_is_refused(
     experiment: Experiment, steps: list[str], text: str, message: str
@@ -583,7 +583,7 @@ def test_a_life_that_another_process_holds_is_not_written_to(experiment: Experim
     life = open_or_create(cells[0].experiment)
     before = content(life.directory.path)
     with life.workspace.writing():
-        only_the_broken_one_fails(cells, rf"{life.directory.path}: found in use by process {os.getpid()} on")
+        only_the_broken_one_fails(cells, rf"{life.directory.path}: found it in use by process {os.getpid()} on")
         assert content(life.directory.path) == before
     assert run(cells) == (
         ["2 cells, 1 of them finished", BROKEN, f"{BROKEN}: finished (1 of 1)"],

@@ -218,7 +218,7 @@ def test_a_file_cut_anywhere_is_told(cells: list[Cell], tmp_path: Path) -> None:
     text, path = cells[0].result.read_text(), tmp_path / "result.json"
     for cut in [0, 1, *(found.start() for found in re.finditer(r'"[^"]+":', text))]:
         path.write_text(text[:cut])
-        with pytest.raises(LifeError, match="found no valid JSON"):
+        with pytest.raises(LifeError, match="found invalid JSON"):
             load_result(path)
 
 

@@ -401,7 +401,7 @@ def test_a_folder_stands_in_for_the_papers_datasets(experiment: Experiment, data
     tasks = load_tasks(experiment(**suite, order=["hc3", "capybara"]))
     assert [(task.name, len(task.train), len(task.test)) for task in tasks] == [("hc3", 5, 2), ("capybara", 5, 2)]
     with pytest.raises(
-        DataError, match=r"hh-harmless/train\.jsonl: found no such file.*whole tasks in .*: capybara, hc3"
+        DataError, match=r"hh-harmless/train\.jsonl: found no such file.*complete tasks in .*: capybara, hc3"
     ):
         load_tasks(experiment(**suite, order="order1"))
 

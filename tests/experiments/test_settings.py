@@ -31,7 +31,7 @@ SMALL = "output_dir: out\nsuite: support-desk\n"
 KEYS_OF_A_FILE = ", ".join(ExperimentConfig.model_fields)
 METRICS_OF_A_STEP = "adherence, preference_accuracy, margin, bleu, rouge_l, paper_bleu, paper_rouge_l, perplexity"
 OPTIONS_OF_LIFEALIGN = "focal_exponent, energy_kept, overlap_kept, consolidate_at"
-OR_A_MAPPING = ", or a mapping with that as name and its options"
+OR_A_MAPPING = ", or a mapping with one of them as name and its options"
 TASKS = "output_dir: out\ntasks:\n  - {name: tone, train: tone.jsonl, test: tone-test.jsonl}\n"
 
 
@@ -115,7 +115,7 @@ MISTAKES: dict[str, tuple[str, Fault]] = {
     "value for a section": ("sft: 3\n", (3, "sft", "3", "a section of settings")),
     "unknown method, near": (
         "method: lifealing\n",
-        (3, "method", "'lifealing'", f"one of {', '.join(METHODS)}; did you mean lifealign?{OR_A_MAPPING}"),
+        (3, "method", "'lifealing'", f"one of {', '.join(METHODS)}{OR_A_MAPPING}; did you mean lifealign?"),
     ),
     "method without name": (
         "method: {energy_kept: 0.9}\n",
@@ -127,7 +127,7 @@ MISTAKES: dict[str, tuple[str, Fault]] = {
         (
             5,
             "method.focal_exponent",
-            "an option that er does not have (it is one of lifealign)",
+            "an option that er does not have (it belongs to lifealign)",
             "one of its own: none",
         ),
     ),
@@ -136,8 +136,8 @@ MISTAKES: dict[str, tuple[str, Fault]] = {
         (
             3,
             "method.overlap_keep",
-            "an option that lifealign does not have; did you mean overlap_kept?",
-            f"one of its own: {OPTIONS_OF_LIFEALIGN}",
+            "an option that lifealign does not have",
+            f"one of its own: {OPTIONS_OF_LIFEALIGN}; did you mean overlap_kept?",
         ),
     ),
     "duplicate key": ("seed: 1\nseed: 2\n", (4, None, "the key seed again", "it once (first in line 3)")),
@@ -219,7 +219,7 @@ def test_a_mistake_is_named_with_its_place(write: Write, text: str, fault: Fault
         ("sft: {\n", 4, ":4:1: expected the node content, but found '<stream end>'"),
         ("sft:\n\tbeta: 1\n", 4, ":4:1: found character '\\t' that cannot start any token"),
         ("---\nseed: 1\n", 3, ":3:1: but found another document"),
-        ("seed: \x07\n", None, ": found no valid YAML (unacceptable character #x0007: special characters are not"),
+        ("seed: \x07\n", None, ": found invalid YAML (unacceptable character #x0007: special characters are not"),
     ],
 )
 def test_a_file_that_is_no_yaml_is_refused(write: Write, text: str, line: int | None, message: str) -> None:

@@ -296,17 +296,17 @@ def test_open_refuses_another_format_version_and_says_which(copied: Path) -> Non
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda text: text[: len(text) // 2], r"life.json:\d+:\d+: found no valid JSON"),
+        (lambda text: text[: len(text) // 2], r"life.json:\d+:\d+: found invalid JSON"),
         (lambda text: "[]", "format_version: found None"),
         (lambda text: text.replace('"versions"', '"virsions"'), "does not match its own sha256"),
         (lambda text: text.replace("\n", "\r\n"), "does not match its own sha256"),
         (lambda text: "\n".join(line for line in text.splitlines() if '  "sha256": ' not in line[:14]), "own sha256"),
-        (lambda text: text.replace('"base": {', '"base": {}, "base": {', 1), "the key 'base' is there twice"),
-        (lambda text: "[" * 100_000, "nested more than 64 deep"),
-        (lambda text: text[:2] + '"deep": ' + "[" * 65 + "]" * 65 + "," + text[2:], "nested more than 64 deep"),
-        (lambda text: text.replace('"seed": 42', '"seed": NaN'), "NaN is no number in JSON"),
+        (lambda text: text.replace('"base": {', '"base": {}, "base": {', 1), "the key 'base' occurs twice"),
+        (lambda text: "[" * 100_000, "nested more than 64 levels deep"),
+        (lambda text: text[:2] + '"deep": ' + "[" * 65 + "]" * 65 + "," + text[2:], "nested more than 64 levels deep"),
+        (lambda text: text.replace('"seed": 42', '"seed": NaN'), "NaN is not a number in JSON"),
         (lambda text: text.replace('"seed": 42', '"seed": 1e999'), "the number 1e999 is too large"),
-        (lambda text: text.replace('"seed": 42', '"seed": ' + "9" * 5000), "no valid JSON .*digits"),
+        (lambda text: text.replace('"seed": 42', '"seed": ' + "9" * 5000), "invalid JSON .*digits"),
     ],
     ids=[
         "cut short",

@@ -1,4 +1,4 @@
-"""The demonstration: one stream of house rules, learnt with and without LifeAlign, and what each model still does."""
+"""The demo: one stream of house rules, learnt with and without LifeAlign, and which rules each model still keeps."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ SHOWN_ANSWERS = 3
 
 
 def run_demo(console: Console, out: Path, *, full: bool, seed: int) -> dict[str, Life]:
-    """Runs the demo, prints what came of it and writes a page per life; what is already done is not run again.
+    """Runs the demo, prints its results and writes a page per life; finished parts are not run again.
 
     Args:
         console: Where to print.
         out: Folder for one life per method.
-        full: Also experience replay alone.
+        full: Also run experience replay alone.
         seed: Root seed of every life.
 
     Returns:
         The lives, by the method's display name.
     """
-    say(console, "A help desk teaches its model four rules, one after the other, over the same messages:", style="bold")
+    say(console, "A help desk teaches its model four rules, one after another, on the same messages:", style="bold")
     for number, rule in enumerate(RULES, start=1):
         say(console, f"  {number}. {rule.name:<13} {rule.sentence}")
     lives: dict[str, Life] = {}
@@ -63,7 +63,7 @@ def demo_experiment(method: str, out: Path, seed: int) -> ExperimentConfig:
 
 
 def _show(console: Console, lives: Mapping[str, Life]) -> None:
-    console.rule("what each model does after every rule")
+    console.rule("which rules each model keeps after each step")
     for title, life in lives.items():
         say(console, "", plain(title, "bold"))
         show(console, matrix_table(life.scores["adherence"], [version.name for version in life.steps]))
@@ -80,12 +80,12 @@ def _show(console: Console, lives: Mapping[str, Life]) -> None:
     life = lives["LifeAlign"]
     adapter = life.directory.path / names.version_folder(life.versions[-1].name)
     say(console, f"the aligned adapter: {adapter}")
-    command = sys.argv[0] if Path(sys.argv[0]).name == "lifealign" else "lifealign"  # as it was called just now
+    command = sys.argv[0] if Path(sys.argv[0]).name == "lifealign" else "lifealign"  # as it was called this time
     say(console, f"look closer:         {command} status {life.directory.path}")
 
 
 def _last_answers(life: Life) -> dict[str, tuple[str, dict[str, bool]]]:
-    """Answers of the last version by prompt text, with what each rule says of them."""
+    """Answers of the last version by prompt text, and whether each keeps each rule."""
     rows: list[dict[str, Any]] = life.directory.rows(names.answers(life.steps[-1].name))
     return {
         row["prompt"][-1]["content"]: (row["answer"], {rule.name: row["holds"][rule.name] for rule in RULES})
@@ -94,7 +94,7 @@ def _last_answers(life: Life) -> dict[str, tuple[str, dict[str, bool]]]:
 
 
 def _spaced(answers: Mapping[str, Mapping[str, tuple[str, Mapping[str, bool]]]]) -> list[str]:
-    """Evenly spaced prompts of the suite: not picked for what the answers say."""
+    """Evenly spaced prompts of the suite, so that they are not picked by what the answers say."""
     prompts = list(next(iter(answers.values())))
     stride = max(1, len(prompts) // SHOWN_ANSWERS)
     return prompts[::stride][:SHOWN_ANSWERS]

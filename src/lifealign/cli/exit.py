@@ -1,12 +1,12 @@
-"""How the command line ends: what a person reads of whatever went wrong, and the exit code.
+"""How the command line ends: the message shown for an error, and the exit code.
 
 ====  =================================================================================================
 0     done
-1     not all of it could be done: training went wrong, a judge did not answer, a full disk, no memory
-2     what was asked for cannot be: data, settings, a life, a file or an option
-70    a fault of this package; ``--debug`` shows its traceback
+1     not everything could be done: training failed, a judge did not answer, the disk or the memory is full
+2     the request is invalid: data, settings, a life, a file or an option
+70    a bug in this package; ``--debug`` shows its traceback
 130   Ctrl-C
-141   nobody reads on, as in ``lifealign status bot | head -1``
+141   the reader of the output has gone, as in ``lifealign status bot | head -1``
 ====  =================================================================================================
 """
 
@@ -37,22 +37,22 @@ from lifealign.report.printing import (
 
 BUG, INTERRUPTED = 70, 130
 LONGEST = 400
-"""Characters of a foreign error's message that are shown."""
+"""Maximum characters shown of an error message that is not this package's own."""
 PATHS = {errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP}
-"""What the system says of a path that cannot be used; anything else it says is of the machine, such as a full disk."""
+"""System errors that mean a path cannot be used; all others are about the machine, such as a full disk."""
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer's own, or click's in earlier versions
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> NoReturn:
-    """Runs the command line in a process that is its own, and ends it.
+    """Runs the command line and ends the process, which must have no other work to do.
 
     Args:
-        app: The verbs.
-        arguments: What stands behind the program's name. ``--debug`` may stand anywhere.
+        app: The commands.
+        arguments: What follows the program's name. ``--debug`` may be anywhere before a ``--``.
 
     Raises:
-        SystemExit: Always, but for an error with ``--debug``, which is raised itself.
+        SystemExit: Always, except that with ``--debug`` an error is raised as it is.
     """
     options, rest = _split_at_double_dash(arguments)
     debug = "--debug" in options
@@ -85,31 +85,33 @@ def _code(app: typer.Typer, arguments: list[str], debug: bool) -> int:
         lines, code = explained(error)
         _print_error(lines)
         return code
-    if code == INTERRUPTED:  # typer's word for Ctrl-C
-        say(Terminal(stderr=True), "interrupted; what was finished before is kept")
+    if code == INTERRUPTED:  # typer returns this code for Ctrl-C, too
+        say(Terminal(stderr=True), "interrupted; everything finished so far is kept")
         return code
     return code if arguments else 2
 
 
 def refuse_empty(arguments: Sequence[str]) -> None:
-    """Refuses an empty argument: mostly a variable of a script that is not set, and never a value.
+    """Refuses empty arguments: no option takes one, and it is usually an unset variable in a script.
 
     Raises:
-        ConfigError: It names the option.
+        ConfigError: If an argument is empty; the message names its option or position.
     """
     for place, argument in enumerate(arguments):
         option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "=", argument)
         if equals and not value.strip():
             before = arguments[place - 1] if place and arguments[place - 1].startswith("--") else ""
             named = option or before or f"argument {place + 1}"
-            raise ConfigError(f"{named}: found an empty value, expected one; leave it out for its default")
+            raise ConfigError(
+                f"{named}: found an empty value, expected text that is not empty; to use the default, leave it out"
+            )
 
 
 def explained(error: Exception) -> tuple[list[str], int]:
-    """What a person reads of an error, line by line, and the exit code."""
+    """The lines to show for an error, and the exit code."""
     text = str(error).strip()
     if isinstance(error, LifeAlignError):
-        several = isinstance(error, ConfigError | Unfinished)  # settings are checked all at once
+        several = isinstance(error, ConfigError | Unfinished)  # their messages have a line for each fault
         return (text.split("\n") if several else [text]), error.exit_code
     if isinstance(error, UsageError):
         return [_usage(error)], 2
@@ -123,7 +125,7 @@ def explained(error: Exception) -> tuple[list[str], int]:
 
 
 def cut(text: str) -> str:
-    r"""The text in one line of a sensible length.
+    r"""Puts a text on one line of at most ``LONGEST`` characters.
 
     Example:
         >>> cut("two\nlines"), len(cut(1000 * "x"))
@@ -134,13 +136,13 @@ def cut(text: str) -> str:
 
 
 def _split_at_double_dash(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What may be options, and what stands from ``--`` on and may not."""
+    """Splits arguments into those before ``--``, where options may be, and the rest, where they may not."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     return [*arguments[:end]], [*arguments[end:]]
 
 
 def _usage(error: Exception) -> str:
-    """What typer says of a wrong option or argument, and how to see the right ones."""
+    """Typer's message about a wrong option or argument, and the command that lists the right ones."""
     message = getattr(error, "format_message", error.__str__)()
     context = getattr(error, "ctx", None)
     return f"{message}{'' if context is None else f' See `{context.command_path} --help`.'}"

@@ -1,4 +1,4 @@
-"""Verbs of one life: make it, look at data, teach it, see what it knows, take something back."""
+"""Commands for one life: create it, check data, teach it, see what it knows, roll it back."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import typer
 from lifealign.cli.options import LifePath, Settings, console, require_scored, say_lines, show_life
 from lifealign.errors import ConfigError
 
-# Each verb imports what it needs: `lifealign check` should not wait for torch.
+# Each command imports what it needs: `lifealign check` should not wait for torch.
 
 
 def init(
     life: LifePath,
     model: Annotated[str | None, typer.Option(help="smollm2-135m, a folder, a .gguf file or a hub id.")] = None,
-    method: Annotated[str | None, typer.Option(help="lifealign, er, ewc, ...; a wrong word lists all.")] = None,
+    method: Annotated[str | None, typer.Option(help="lifealign, er, ewc, ...; an unknown name lists all.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
     set_: Settings = None,
 ) -> None:
@@ -42,7 +42,7 @@ def check(
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSONL, JSON, CSV or Parquet, or hub:owner/name.")],
     model: Annotated[str | None, typer.Option(help="Count tokens with this model's tokenizer.")] = None,
     max_length: Annotated[
-        int | None, typer.Option(min=2, help="Most tokens of prompt and answer; needs --model.")
+        int | None, typer.Option(min=2, help="Maximum tokens of prompt and answer together; needs --model.")
     ] = None,
 ) -> None:
     """Is this data any good? Rows, shapes, lengths, duplicates, conflicts, what is dropped and why."""
@@ -55,22 +55,24 @@ def check(
 
         tokenizer = ModelTokens(load_tokenizer(model))
     elif max_length is not None:
-        raise ConfigError("--max-length needs --model, whose tokenizer counts the tokens")
+        raise ConfigError("--max-length needs --model to count tokens with; add --model")
     say_lines(*inspect(file, tokenizer, max_length).render().split("\n"))
 
 
 def learn(
     life: LifePath,
     file: Annotated[str, typer.Argument(metavar="FILE", help="Training pairs of the task.")],
-    test: Annotated[str | None, typer.Option(help="Held-out pairs, to score the task on from now on.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the task; by default the file's.")] = None,
-    max_words: Annotated[int | None, typer.Option(min=1, help="Exact check: most words of an answer.")] = None,
-    matches: Annotated[list[str] | None, typer.Option(help="Exact check: a pattern every answer contains.")] = None,
-    lacks: Annotated[list[str] | None, typer.Option(help="Exact check: a pattern no answer contains.")] = None,
+    test: Annotated[str | None, typer.Option(help="Held-out pairs to score the task on from now on.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the task; by default that of the file.")] = None,
+    max_words: Annotated[int | None, typer.Option(min=1, help="Exact check: maximum words in an answer.")] = None,
+    matches: Annotated[
+        list[str] | None, typer.Option(help="Exact check: a pattern that every answer must contain.")
+    ] = None,
+    lacks: Annotated[list[str] | None, typer.Option(help="Exact check: a pattern that no answer may contain.")] = None,
 ) -> None:
     """Teach one more task and keep the others.
 
-    Exit code 1 with a version learnt means that some of its scores could not be measured; `lifealign evaluate` does it.
+    Exit code 1 although a version was learnt: some scores could not be measured; `lifealign evaluate` measures them.
     """
     from lifealign.data.answer_check import AnswerCheck
     from lifealign.data.task import Task, name_of_task
@@ -99,8 +101,9 @@ def status(life: LifePath) -> None:
     opened = Life.open(life)
     files = opened.directory.verify(opened.versions)
     base = opened.directory.manifest.base
+    learnt = f"{len(opened.steps)} {'version' if len(opened.steps) == 1 else 'versions'} learnt"
     say_lines(
-        f"{life}: {len(opened.steps)} learnt on {base.model_name_or_path}, method {opened.shown.method.title}; "
+        f"{life}: {learnt} on {base.model_name_or_path}, method {opened.shown.method.title}; "
         f"{files} files, all as committed"
     )
     for version in opened.steps:
@@ -112,7 +115,7 @@ def status(life: LifePath) -> None:
 
 
 def rollback(
-    life: LifePath, to: Annotated[str, typer.Option(help="Version that becomes the last one; 00-base forgets all.")]
+    life: LifePath, to: Annotated[str, typer.Option(help="Version to go back to; 00-base forgets everything.")]
 ) -> None:
     """Undo everything learnt after a version."""
     from lifealign.life.life import Life

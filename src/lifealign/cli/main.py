@@ -1,4 +1,4 @@
-"""The command line: each verb parses, calls one function, prints."""
+"""The command line: each command parses its arguments, calls one function and prints the result."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (init, check, learn, run, compare, status, evaluate, report, rollback, demo):
-    app.command()(verb)
+for command in (init, check, learn, run, compare, status, evaluate, report, rollback, demo):
+    app.command()(command)
 
 
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
 ) -> None:
-    """Options of every verb."""
+    """Options of every command."""
 
 
 def main() -> None:
-    """Runs the command line and ends the process; see :mod:`lifealign.cli.exit` for what it says and returns."""
+    """Runs the command line and ends the process; :mod:`lifealign.cli.exit` describes messages and exit codes."""
     run_and_exit(app, sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Verbs that measure a life and show it."""
+"""Commands that measure a life and show it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def evaluate(
     life: LifePath,
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="bleu, rouge_l, judge, ...; may repeat; a wrong word lists all. By default the life's own."),
+        typer.Option(help="bleu, rouge_l, judge, ...; repeatable; an unknown name lists all. Default: the life's own."),
     ] = None,
     as_of: Annotated[str | None, typer.Option("--as-of", help="Only this version; by default all of them.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the evaluation, such as max_new_tokens=256."),
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Forget what was measured under other settings.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Discard what was measured under other settings.")] = False,
     against: Annotated[
         str | None,
         typer.Option(
-            metavar="VERSION", help="Have the judge prefer answers: ours or this version's; 00-base is the base."
+            metavar="VERSION", help="Have the judge compare answers with this version's; 00-base is the base model."
         ),
     ] = None,
     judge_model: Annotated[str | None, typer.Option(help="The judge's model, as its endpoint names it.")] = None,
@@ -41,17 +41,15 @@ def evaluate(
             help="Environment variable that holds the key, by default OPENAI_API_KEY; never the key itself.",
         ),
     ] = None,
-    rubric: Annotated[
-        Path | None, typer.Option(help="Rubric of every task, in place of those that come along.")
-    ] = None,
+    rubric: Annotated[Path | None, typer.Option(help="Rubric for every task, in place of the built-in ones.")] = None,
     max_requests: Annotated[
-        int | None, typer.Option(min=0, help="Most requests to the judge now; what is left is asked next time.")
+        int | None, typer.Option(min=0, help="Maximum requests to the judge now; the same command later asks the rest.")
     ] = None,
     max_parallel: Annotated[
-        int | None, typer.Option(min=1, help="Requests to the judge at a time; 8 by default.")
+        int | None, typer.Option(min=1, help="Maximum requests to the judge at a time; 8 by default.")
     ] = None,
 ) -> None:
-    """Measure what a life has learnt, at any version, without training; what is measured already is not repeated."""
+    """Measure what a life has learnt, at any version, without training; existing measurements are not repeated."""
     from lifealign.evaluation.judge import JudgeConfig
     from lifealign.life.life import Life
     from lifealign.life.measure import measure
@@ -99,14 +97,14 @@ def evaluate(
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="LIFE | RUN...", help="A life; or several lives and result files.")
+        list[Path], typer.Argument(metavar="LIFE | RUN...", help="One life, or several lives and result files.")
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where the page goes; by default report.html, in the life if it is one."),
+        typer.Option(metavar="FILE", help="File of the page; by default report.html, for one life in its directory."),
     ] = None,
     against: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="Of several runs: the method the others are compared with.")
+        str | None, typer.Option(metavar="LABEL", help="For several runs: the method to compare the others with.")
     ] = None,
     figures: Annotated[
         Path | None,

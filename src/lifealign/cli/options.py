@@ -1,4 +1,4 @@
-"""What the verbs share: the terminal, arguments that several have, and how a life is shown."""
+"""Shared by the commands: the terminal, common arguments, and how a life is shown."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def say_lines(*lines: str) -> None:
 
 
 def show_life(life: Life) -> None:
-    """Prints what a life's tasks score now and did before, what is missing, and where the adapter is."""
+    """Prints the current and earlier scores of a life's tasks, what is missing, and where the adapter is."""
     from lifealign.evaluation.metrics import METRICS, PERPLEXITY, general_line
     from lifealign.life.disk import names
     from lifealign.report.terminal import holes_text, matrix_table, summary_line
@@ -49,10 +49,10 @@ def show_life(life: Life) -> None:
 
 
 def require_scored(life: Life, versions: Collection[str]) -> None:
-    """Ends the command with exit code 1 where versions that it has learnt lack scores.
+    """Ends the command with exit code 1 if any of the given versions lacks scores.
 
     Raises:
-        Unscored: It names what is missing, and why.
+        Unscored: If any does; the message names what is missing, and why.
     """
     holes = [
         f"{version.name}: {what} ({why})"

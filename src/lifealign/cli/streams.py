@@ -1,4 +1,4 @@
-"""Verbs of a whole stream of tasks: run it, compare methods on it, and the demonstration."""
+"""Commands for a whole stream of tasks: run it, compare methods on it, run the demo."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(
 ) -> None:
     """Live through a whole stream; the same command again finishes an interrupted one.
 
-    Exit code 1 with all of it learnt means that some scores could not be measured; `lifealign evaluate` does it.
+    Exit code 1 although all was learnt: some scores could not be measured; `lifealign evaluate` measures them.
     """
     from lifealign.experiments.result_of_life import save_result
     from lifealign.experiments.run import run_experiment
@@ -50,13 +50,13 @@ def compare(
     experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="A stream and a section 'compare'.")],
     set_: Settings = None,
     data: DataFolder = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Cells at a time, each in a process of its own.")] = 1,
-    results: Annotated[Path | None, typer.Option(help="Folder of result files and tables.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Cells to run at a time, each in its own process.")] = 1,
+    results: Annotated[Path | None, typer.Option(help="Folder for result files and tables.")] = None,
     only_tables: Annotated[
-        bool, typer.Option("--only-tables", help="Run nothing; tables of what is finished.")
+        bool, typer.Option("--only-tables", help="Run nothing; make the tables of what is finished.")
     ] = False,
 ) -> None:
-    """Compare methods x orders x seeds on one stream; the same command again goes on, cell by cell."""
+    """Compare methods x orders x seeds on one stream; the same command again runs the cells that are left."""
     from lifealign.experiments.cells import cells_of
     from lifealign.experiments.compare import comparison_of, run_comparison
     from lifealign.experiments.settings import load_experiment
@@ -78,7 +78,7 @@ def compare(
         show(console, *terminal(comparison))
         if comparison.against != against:
             say_lines(f"no result of {against} yet, so nothing is compared with it")
-        say_lines(f"also as: {', '.join(str(path) for path in write_tables(comparison, folder))}")
+        say_lines(f"also written to: {', '.join(str(path) for path in write_tables(comparison, folder))}")
     if failures:
         raise Unfinished([f"{failure.cell.name}: {failure.error}" for failure in failures], len(cells))
     if comparison is None:
@@ -87,15 +87,15 @@ def compare(
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the demo's lives.")] = Path("lifealign-demo"),
-    full: Annotated[bool, typer.Option("--full", help="Also experience replay (ER) alone.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Also run experience replay (ER) alone.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Root seed.")] = 42,
 ) -> None:
-    """Teach an embedded model four house rules, one after the other, with and without LifeAlign."""
+    """Teach an embedded model four house rules, one after another, with and without LifeAlign."""
     from lifealign.cli.demo import run_demo
 
     run_demo(console, out, full=full, seed=seed)
 
 
 def _data_setting(folder: Path | None) -> list[str]:
-    """The setting that ``--data`` is short for."""
+    """The setting that ``--data`` stands for."""
     return [] if folder is None else [f"data_dir={json.dumps(str(folder.absolute()))}"]

@@ -1,4 +1,4 @@
-"""Preference data: reading any accepted shape, cleaning it, and looking it over."""
+"""Preference data: reading any accepted shape, cleaning it, and inspecting it."""
 
 from lifealign.data.clean import CleanPairs as CleanPairs
 from lifealign.data.clean import read_clean as read_clean

@@ -10,24 +10,24 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from lifealign.settings.faults import needs, wrong
 
 MAX_CHARACTERS = 20_000
-"""An answer is judged on its first so many characters."""
+"""Maximum characters of an answer that are checked; the rest is ignored."""
 
 
 class AnswerCheck(BaseModel):
-    r"""Conditions that an answer has to meet, all of them, to count as keeping a rule.
+    r"""Conditions that an answer must all meet to count as keeping a rule.
 
-    Words are what whitespace separates. Patterns are Python regular expressions, searched anywhere in the answer
-    without regard to case; outer whitespace is stripped first, so ``^`` is the answer's first visible character.
+    Words are separated by whitespace. Patterns are Python regular expressions, searched anywhere in the answer and
+    ignoring case; outer whitespace is stripped first, so ``^`` matches at the answer's first visible character.
 
     Attributes:
-        max_words: Most words the answer may have, or None for no limit.
-        min_words: Fewest words the answer may have. At least 1: an empty answer keeps no rule.
+        max_words: Maximum words in the answer, or None for no limit.
+        min_words: Minimum words in the answer. At least 1: an empty answer keeps no rule.
         matches: Patterns that must all be found.
         lacks: Patterns none of which may be found.
 
     Raises:
-        pydantic.ValidationError: If a field is unknown or out of range, a pattern does not compile, or nothing at all
-            is asked of the answer. It is a ``ValueError``.
+        pydantic.ValidationError: If a field is unknown or out of range, a pattern does not compile, or there is no
+            condition at all. It is a ``ValueError``.
 
     Example:
         >>> check = AnswerCheck(max_words=5, matches=(r"^(hi|hello)\b",), lacks=("refund",))
@@ -59,14 +59,15 @@ class AnswerCheck(BaseModel):
         if self.max_words is None and self.min_words == 1 and not self.matches and not self.lacks:
             raise ValueError(needs("a condition", "add at least one of max_words, min_words, matches, lacks"))
         if self.max_words is not None and self.min_words > self.max_words:
-            raise ValueError(wrong(f"min_words {self.min_words} above max_words {self.max_words}", "at most that"))
+            found = f"min_words {self.min_words} above max_words {self.max_words}"
+            raise ValueError(wrong(found, f"min_words of at most {self.max_words}"))
         return self
 
     def holds(self, answer: str) -> bool:
-        """Says whether the answer meets every condition.
+        """Whether an answer meets every condition.
 
         Args:
-            answer: One generated answer; only the first ``MAX_CHARACTERS`` characters are looked at.
+            answer: One generated answer; only its first ``MAX_CHARACTERS`` characters are checked.
 
         Returns:
             True if all conditions are met; always False for an empty or blank answer.

@@ -1,4 +1,4 @@
-"""Cleaning of preference rows: what cannot be learnt from is dropped, counted and said."""
+"""Cleaning of preference rows: rows that nothing can be learnt from are dropped, counted and reported."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from lifealign.errors import DataError
 
 log = logging.getLogger(__name__)
 
-SCORES = "chosen scored no higher than rejected"
-WORDS = "word for nothing as a whole text"
-SYSTEM_PROMPT = "prompt taken as system message"
+SCORES = "with chosen scored no higher than rejected"
+WORDS = "with a text that is only a word like nan"
+SYSTEM_PROMPT = "with the prompt taken as system message"
 
 
 @dataclass(frozen=True)
 class CleanPairs:
-    """The usable pairs of a file, and what became of the other rows.
+    """The usable pairs of a file, and what happened to the other rows.
 
     Attributes:
         pairs: Usable pairs, in file order.
-        rows: Rows in the file; ``len(pairs)`` plus everything dropped.
-        shapes: Rows of each shape (see :mod:`lifealign.data.formats`).
-        dropped: Places ``file:line`` under each reason: ``empty prompt``, ``empty chosen``, ``empty rejected``,
-            ``identical answers``, ``duplicate``, ``unclear transcript``.
-        conflicts: Places of two usable pairs that prefer opposite answers to one prompt. Both are kept: nothing in the
-            file says which is right, and dropping either would decide a preference on its author's behalf.
-        suspicious: Places of usable pairs under each ground for doubt: :data:`SCORES`, :data:`WORDS`,
+        rows: Number of rows in the file: ``len(pairs)`` plus all dropped rows.
+        shapes: Number of rows of each shape (see :mod:`lifealign.data.formats`).
+        dropped: Places ``file:line`` of dropped rows by reason: ``empty prompt``, ``empty chosen``,
+            ``empty rejected``, ``identical answers``, ``duplicate``, ``unclear transcript``.
+        conflicts: Places of two usable pairs that prefer opposite answers to the same prompt. Both are kept: nothing
+            in the file says which is right, and dropping either would decide a preference on its author's behalf.
+        suspicious: Places of doubtful but usable pairs by reason: :data:`SCORES`, :data:`WORDS`,
             :data:`SYSTEM_PROMPT`. They are kept, for the same reason.
-        added: Rows in which each column puts something to the prompt: system message, history, input.
-        ignored: Rows in which each column holds something that is not read.
+        added: For each column that adds to the prompt (system message, history, input), the number of rows in which it
+            does.
+        ignored: For each column that is not read, the number of rows in which it holds something.
     """
 
     pairs: tuple[Pair, ...]
@@ -52,18 +53,19 @@ class CleanPairs:
 
 
 def read_clean(path: str | Path, rows: Iterable[tuple[int, Any]] | None = None) -> CleanPairs:
-    """Reads a file and drops what teaches nothing: empty texts, identical answers, exact repetitions.
+    """Reads a file and drops pairs that teach nothing: empty texts, identical answers, exact repetitions.
 
-    Whitespace alone is empty, and answers that differ only in whitespace around them are identical; kept texts are not
-    changed. Of equal pairs the first stays. A warning in the log counts what was dropped and what is kept in doubt.
+    A text of whitespace counts as empty, and answers that differ only in surrounding whitespace count as identical;
+    kept texts are not changed. The first of several equal pairs is kept. A warning in the log counts the rows that
+    were dropped and the doubtful ones that were kept.
 
     Args:
         path: A file of any accepted kind and shape, or ``hub:owner/name[:split]``.
-        rows: Numbered rows of any accepted shape, at least one, to clean in place of what ``path`` holds; ``path`` is
-            then only what they are called.
+        rows: Numbered rows of any accepted shape, at least one, to clean instead of the content of ``path``; ``path``
+            is then only their name in messages.
 
     Raises:
-        DataError: At the first malformed row, or if no pair is left; then it names the first reason and line.
+        DataError: At the first malformed row, or if no pair is left; the message then names the first reason and line.
     """
     clean = clean_rows(path, rows)
     if clean.dropped or clean.conflicts or clean.suspicious:
@@ -75,7 +77,7 @@ def read_clean(path: str | Path, rows: Iterable[tuple[int, Any]] | None = None) 
 
 
 def clean_rows(path: str | Path, rows: Iterable[tuple[int, Any]] | None = None) -> CleanPairs:
-    """As :func:`read_clean`, without saying what was dropped."""
+    """Does the same as :func:`read_clean`, without the warning in the log."""
     count = 0
     shapes: Counter[str] = Counter()
     dropped: defaultdict[str, list[str]] = defaultdict(list)
@@ -140,14 +142,15 @@ def _doubts(row: dict[str, Any], pair: Pair, shape: str) -> Iterator[str]:
 
 
 def read_split(train: str | Path, test: str | Path | None = None) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
-    """Reads and cleans a task's files, and leaves out of training what is held out.
+    """Reads and cleans a task's files, and leaves out training pairs whose prompts are held out.
 
-    A training pair whose prompt, the whole conversation, is also the prompt of a held-out pair is left out, whatever
-    its answers: the task's score would measure memory, not preference. A warning in the log counts what was left out.
+    A training pair whose prompt (the whole conversation) is also the prompt of a held-out pair is left out, whatever
+    its answers: otherwise the task's score would measure memory, not preference. A warning in the log counts the pairs
+    left out.
 
     Args:
         train: File of training pairs, of any accepted kind and shape, or a hub address.
-        test: The same of held-out pairs, or None.
+        test: File of held-out pairs, likewise, or None.
 
     Returns:
         Training pairs and held-out pairs, in the order of their files.
@@ -162,32 +165,32 @@ def read_split(train: str | Path, test: str | Path | None = None) -> tuple[tuple
     prompts = {pair.prompt for pair in held_out}
     left_out = [pair for pair in pairs if pair.prompt in prompts]
     if len(left_out) == len(pairs):
-        found = f"no training pair whose prompt is not in {test} too"
-        raise DataError(train, found=found, expected="other prompts to train on than the held-out ones")
+        found = f"only prompts that are held out in {test}"
+        raise DataError(train, found=found, expected="at least one training prompt that is not held out")
     if left_out:
         number = f"{count_text(len(left_out))} of {count_text(len(pairs), 'training pair', 'training pairs')}"
-        log.warning("%s: left out %s with a prompt of %s (first %s)", train, number, test, left_out[0].source)
+        log.warning("%s: left out %s with a prompt held out in %s (first %s)", train, number, test, left_out[0].source)
     return tuple(pair for pair in pairs if pair.prompt not in prompts), held_out
 
 
 def test_overlap(train: Iterable[Pair], test: Iterable[Pair]) -> int:
-    """Counts the distinct prompts of ``test`` that also occur in ``train``: they measure memory, not preference."""
+    """Counts the distinct prompts of ``test`` that also occur in ``train``; they measure memory, not preference."""
     return len({pair.prompt for pair in train} & {pair.prompt for pair in test})
 
 
-test_overlap.__test__ = False  # type: ignore[attr-defined]  # its name looks like a test to pytest, where imported
+test_overlap.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test, by its name
 
 
 def verdict(pairs: int, rows: int) -> str:
-    """How many of a file's rows can be used, in words."""
+    """Says in words how many of a file's rows can be used."""
     return f"{count_text(pairs, 'usable pair', 'usable pairs')} of {count_text(rows, 'row', 'rows')}"
 
 
 def count_text(number: int, one: str = "", many: str = "") -> str:
-    """Writes a count with its thousands apart, and its noun in the number that goes with it."""
+    """Formats a count with spaces between thousands, followed by its noun in the singular or plural."""
     return f"{number:,} {one if number == 1 else many}".rstrip().replace(",", " ")
 
 
 def line_of(place: str) -> str:
-    """The line in ``file:line``."""
+    """The line number in ``file:line``."""
     return place.rpartition(":")[2]

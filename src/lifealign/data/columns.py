@@ -1,16 +1,16 @@
-"""What the columns of a row mean: which one is the prompt, what belongs to it, what is refused, and what is ignored.
+"""What the columns of a row mean: which one is the prompt, what is added to it, what is refused, what is ignored.
 
 ::
 
-    prompt, query, instruction             the prompt; two of them have to agree
-    system, system_prompt, system_message  the system message; the conversation may have no other
+    prompt, query, instruction             the prompt; if there are several, they must agree
+    system, system_prompt, system_message  the system message; the conversation must not have a different one
     history                                earlier turns: [user, assistant] pairs, or messages
-    input                                  the end of a text prompt, after a blank line (Alpaca)
-    tools, images, context, ...            refused, as they say what no text of ours would carry
+    input                                  appended to a text prompt after a blank line (Alpaca)
+    tools, images, context, ...            refused, because plain text cannot carry what they say
     score_chosen, chosen_rating, ...       compared by ``check``
 
-A column that says nothing (null, an empty text or list) is as good as absent, unless it is the only prompt. Any other
-column is ignored, and named by ``check``.
+An empty column (null, an empty text or list) counts as absent, unless it is the only prompt. Any other column is
+ignored, and ``check`` names it.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ Row = dict[str, Any]
 
 
 def refuse_what_is_not_text(row: Row, fault: Fault) -> None:
-    """Refuses columns that are part of what the model was asked, and that no conversation in plain text can hold."""
+    """Refuses columns that were part of the model's input but cannot be part of a conversation in plain text."""
     for column in NOT_TEXT:
         if not is_nothing(row.get(column)):
-            expected = "no such column, as only text is learnt; write what matters into the prompt, or drop the column"
+            expected = "no such column: only text is learnt; write what matters into the prompt, or drop the column"
             raise fault(field=column, found=describe(row[column]), expected=expected)
 
 
 def prompt_of(row: Row, fault: Fault) -> tuple[str | None, str | tuple[Message, ...] | None]:
-    """The name and the content of the column that holds the prompt; None and None if there is none.
+    """The name and the content of the column that holds the prompt; None and None if there is no such column.
 
     Raises:
-        DataError: If two columns hold different prompts: which one is meant, or whether one is the system message,
-            nothing in the file says.
+        DataError: If two columns hold different prompts: nothing in the file says which one is meant, or whether one
+            of them is the system message.
     """
     names = [name for name in PROMPTS if not is_nothing(row.get(name))] or [name for name in PROMPTS if name in row]
     if not names:
@@ -62,35 +62,36 @@ def prompt_of(row: Row, fault: Fault) -> tuple[str | None, str | tuple[Message, 
     first, *others = [content_of(row[name], name, fault) for name in names]
     for name, other in zip(names[1:], others, strict=True):
         if _stripped(other) != _stripped(first):
-            expected = f"one of the two; call {names[0]} 'system' if it is the system message, or drop one"
-            raise fault(field=name, found=f"another prompt than in {names[0]}", expected=expected)
+            expected = f"one prompt; rename {names[0]} to 'system' if it is the system message, or drop one of the two"
+            raise fault(field=name, found=f"a different prompt from the one in {names[0]}", expected=expected)
     return names[0], first
 
 
 def system_of(row: Row, fault: Fault) -> tuple[str | None, str]:
-    """The name and the text of the column that holds the system message; None and "" if there is none."""
+    """The name and the text of the column that holds the system message; None and "" if there is no such column."""
     name, text = None, ""
     for column in SYSTEMS:
         if is_nothing(row.get(column)):
             continue
         other = _text(row[column], column, fault)
         if name and other.strip() != text.strip():
-            raise fault(field=column, found=f"another system message than in {name}", expected="one; drop the other")
+            found = f"a different system message from the one in {name}"
+            raise fault(field=column, found=found, expected="one system message; drop the other")
         name, text = name or column, text or other
     return name, text
 
 
 def input_of(row: Row, fault: Fault) -> str:
-    """The text of the column ``input``, or ""."""
+    """The text of the column ``input``; "" if there is none."""
     return "" if is_nothing(row.get("input")) else _text(row["input"], "input", fault)
 
 
 def history_of(row: Row, fault: Fault) -> tuple[Message, ...]:
-    """The earlier turns, user and assistant by turns and the assistant's last, after at most one system message."""
+    """The earlier turns: user and assistant alternating, the assistant last, after at most one system message."""
     value = row.get("history")
     if is_nothing(value):
         return ()
-    expected = "a list of [user, assistant] pairs, or of messages that end with the assistant's"
+    expected = "a list of [user, assistant] pairs, or of messages that end with one from the assistant"
     if isinstance(value, str) and value.lstrip().startswith("["):
         value = parse_written(value, "history", fault)
         if is_nothing(value):
@@ -111,17 +112,17 @@ def history_of(row: Row, fault: Fault) -> tuple[Message, ...]:
     begin = 1 if roles[0] == "system" else 0
     if len(roles) == begin or roles[begin:] != ["user", "assistant"] * (len(roles[begin:]) // 2):
         found = "roles " + ", ".join(roles[:6])
-        raise fault(field="history", found=found, expected="user and assistant by turns, the assistant last")
+        raise fault(field="history", found=found, expected="user and assistant taking turns, the assistant last")
     return turns
 
 
 def says_nothing(text: str) -> bool:
-    """Whether a whole text is a word that programs write where nothing is, such as ``nan``."""
+    """Whether a text consists of a word that programs write for a missing value, such as ``nan``."""
     return text.strip().lower() in NOTHING_WORDS
 
 
 def chosen_scores_no_higher(row: Row) -> bool:
-    """Whether any two score columns of a row give the chosen answer no more than the rejected one.
+    """Whether any pair of score columns in a row scores the chosen answer no higher than the rejected one.
 
     Example:
         >>> chosen_scores_no_higher({"score_chosen": 5, "score_rejected": "5.0"}), chosen_scores_no_higher({})
@@ -132,7 +133,7 @@ def chosen_scores_no_higher(row: Row) -> bool:
 
 
 def ignored_columns(row: Row) -> list[str]:
-    """Columns that hold something and are not read, and keys of messages besides, as ``chosen[].id``.
+    """Columns that hold something but are not read, and such keys of messages, written ``chosen[].id``.
 
     Example:
         >>> ignored_columns({"prompt": [{"role": "user", "content": "Hi", "id": 7}], "score_chosen": 3, "note": ""})
@@ -150,12 +151,12 @@ def ignored_columns(row: Row) -> list[str]:
 
 
 def _text(value: object, field: str, fault: Fault) -> str:
-    """A text that becomes part of the conversation; a word such as nan would be learnt as if it were said."""
+    """A text that becomes part of the conversation. A word such as nan is refused: it would be learnt as a text."""
     content = content_of(value, field, fault) if isinstance(value, str) else None
     if not isinstance(content, str):
         raise fault(field=field, found=describe(value), expected="a string")
     if says_nothing(content):
-        raise fault(field=field, found=describe(value), expected="a text; leave it empty where there is none")
+        raise fault(field=field, found=describe(value), expected="a text; leave the field empty if there is none")
     return content
 
 

@@ -1,4 +1,4 @@
-"""Conversations: whose turn it is, where two of them part, and what belongs before their first turn."""
+"""Conversations: the order of turns, the prompt that two of them share, and what goes before their first turn."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from lifealign.data.pair import Message
 from lifealign.data.transcripts import turns_of
 from lifealign.errors import describe
 
-Content = str | tuple[Message, ...]  # of a field: a text, or messages
+Content = str | tuple[Message, ...]  # content of a field: a text, or messages
 
 
 def alternating(prompt: tuple[Message, ...], field: str, fault: Fault) -> tuple[Message, ...]:
-    """Makes sure that user and assistant take turns, after at most one system message, and the user has the last."""
+    """Returns a prompt unchanged if user and assistant take turns, after at most one system message, the user last.
+
+    Raises:
+        DataError: Made by ``fault``, if they do not.
+    """
     start = 1 if prompt and prompt[0].role == "system" else 0
     for index in range(start, len(prompt)):
         role = ("user", "assistant")[(index - start) % 2]
@@ -22,7 +26,7 @@ def alternating(prompt: tuple[Message, ...], field: str, fault: Fault) -> tuple[
                 expected=f"{role!r}: user and assistant take turns, after at most one system message",
             )
     if len(prompt) == start or prompt[-1].role != "user":
-        found = "no turn of the user" if len(prompt) == start else "a last turn from the assistant"
+        found = "no turn from the user" if len(prompt) == start else "a last turn from the assistant"
         raise fault(field=field, found=found, expected="a prompt that ends with the user's turn")
     return prompt
 
@@ -30,10 +34,10 @@ def alternating(prompt: tuple[Message, ...], field: str, fault: Fault) -> tuple[
 def part(
     chosen: tuple[Message, ...], rejected: tuple[Message, ...], fault: Fault
 ) -> tuple[tuple[Message, ...], str, str]:
-    """Parts two conversations into the prompt they share and their last, differing answers.
+    """Splits two conversations into the prompt they share and the last answer of each.
 
     Raises:
-        DataError: Of ``fault``, if they part before their last answer.
+        DataError: Made by ``fault``, if they differ before their last answers.
     """
     shared = 0
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
@@ -41,13 +45,13 @@ def part(
     for field, turns in (("chosen", chosen), ("rejected", rejected)):
         if [message.role for message in turns[shared:]] != ["assistant"]:
             roles = ", ".join(message.role for message in turns[shared : shared + 6])
-            found = f"{roles} after the {shared} turns that chosen and rejected share"
+            found = f"{roles} after the {'turn' if shared == 1 else f'{shared} turns'} that chosen and rejected share"
             raise fault(field=field, found=found, expected="one turn, the assistant's answer")
     return chosen[:shared], chosen[-1].content, rejected[-1].content
 
 
 def repeats(prompt: Content, messages: tuple[Message, ...]) -> bool:
-    """Whether a prompt says again what a conversation holds anyway; whitespace does not count."""
+    """Whether a prompt repeats what a conversation contains, ignoring differences in whitespace."""
     if isinstance(prompt, tuple):
         return prompt == messages
     texts = [squeezed(message.content) for message in messages if message.role != "assistant"]
@@ -59,10 +63,11 @@ def repeats(prompt: Content, messages: tuple[Message, ...]) -> bool:
 
 
 def as_system(field: str, prompt: Content, messages: tuple[Message, ...], fault: Fault) -> Message:
-    """The system message that a prompt beside whole conversations is, where nothing speaks against that.
+    """Turns a prompt beside whole conversations into their system message, if it can only be that.
 
     Raises:
-        DataError: If they have one, or the prompt holds one of their turns, or is part of one (a prompt that was cut).
+        DataError: If the conversations have a system message, or the prompt contains one of their turns or is part of
+            one (a prompt that was cut).
     """
     if isinstance(prompt, tuple):
         found, expected = "messages that chosen and rejected do not begin with", "answers of one message each"
@@ -71,25 +76,32 @@ def as_system(field: str, prompt: Content, messages: tuple[Message, ...], fault:
     turns = [f" {squeezed(message.content)} " for message in messages]
     overlap = any(turn in text or text.strip() in turn for turn in turns)
     if overlap or messages[0].role == "system" or turns_of(prompt):
+        found = f"a text ({describe(prompt)}) that differs from the conversation"
         expected = "the user's turn, or a system message where there is none; drop the column if it is neither"
-        raise fault(field=field, found=f"another text ({describe(prompt)}) than in the conversation", expected=expected)
+        raise fault(field=field, found=found, expected=expected)
     return Message("system", prompt)
 
 
 def with_system(name: str | None, text: str, messages: tuple[Message, ...], fault: Fault) -> tuple[Message, ...]:
-    """The conversation with the system message of column ``name``, unless that is None; it may be there already."""
+    """Puts the system message of column ``name`` before a conversation that does not have it yet.
+
+    A ``name`` of None means that there is no such column; the conversation is then returned unchanged.
+
+    Raises:
+        DataError: Made by ``fault``, if the conversation has a different system message.
+    """
     if name is None:
         return messages
     if messages[0].role != "system":
         return (Message("system", text), *messages)
     if messages[0].content.strip() != text.strip():
-        found = f"another system message ({describe(text)}) than in the conversation"
+        found = f"a system message ({describe(text)}) that differs from the one in the conversation"
         raise fault(field=name, found=found, expected="one system message; drop the other")
     return messages
 
 
 def with_history(history: tuple[Message, ...], messages: tuple[Message, ...], fault: Fault) -> tuple[Message, ...]:
-    """Earlier turns, then the prompt, and one system message before both; a prompt may repeat the turns."""
+    """Puts earlier turns before a prompt, unless the prompt repeats them, and one system message before both."""
     system, turns = messages[: messages[0].role == "system"], messages[messages[0].role == "system" :]
     if not history:
         return messages
@@ -99,5 +111,5 @@ def with_history(history: tuple[Message, ...], messages: tuple[Message, ...], fa
 
 
 def squeezed(text: str) -> str:
-    """A text with one space for any whitespace, to compare it by."""
+    """A text with all runs of whitespace replaced by one space, for comparison."""
     return " ".join(text.split())

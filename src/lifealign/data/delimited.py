@@ -1,4 +1,4 @@
-"""CSV and TSV: how they are told, and their rows, without leaving a trace in the csv module's one setting."""
+"""CSV and TSV: how they are recognised, and their rows, read without a lasting change to the csv module's limit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _limit_in_use = threading.Lock()
 
 
 def header_delimiter(head: bytes) -> str | None:
-    """What parts the columns of a first line that names both answers, as a header must; pipes have no ending.
+    """The delimiter of a first line that names both answers, as a header must; None if it does not.
+
+    Data from a pipe has no file ending to recognise it by.
 
     Example:
         >>> header_delimiter(b"prompt,chosen,rejected"), header_delimiter(b"chosen and rejected")
@@ -36,15 +38,15 @@ def csv_rows(
 
     Args:
         path: File they came from, for messages.
-        lines: Its lines, with their ends.
-        delimiter: What stands between cells.
-        longest_cell: Most characters of a cell.
+        lines: Its lines, including line ends.
+        delimiter: Character between cells.
+        longest_cell: Maximum characters in a cell.
 
     Yields:
-        The line that a row starts at, from 1, and the row; all its cells are texts.
+        The line at which a row starts, from 1, and the row; all its cells are texts.
 
     Raises:
-        DataError: If a quotation is broken, a column is there twice, or a row has not a cell for each column.
+        DataError: If quotes are broken, a column occurs twice, or a row does not have one cell per column.
     """
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header: list[str] = []
@@ -69,11 +71,10 @@ def csv_rows(
 
 
 def _next_cells(reader: Iterator[list[str]], longest_cell: int) -> list[str]:
-    """The next record.
+    """Reads the next record.
 
-    The csv module has one limit of a cell for the whole process, 128 kB unless somebody changed it, which is shorter
-    than some answers. It is raised while one record is read and no longer, so that rows which nobody takes to their
-    end leave nothing behind.
+    The csv module limits the length of a cell for the whole process, by default to 128 kB, and some answers are
+    longer. The limit is raised only while one record is read, so that it is restored even if the caller stops early.
     """
     with _limit_in_use:
         before = csv.field_size_limit(longest_cell)
@@ -84,5 +85,5 @@ def _next_cells(reader: Iterator[list[str]], longest_cell: int) -> list[str]:
 
 
 def most_common(names: Iterable[str]) -> str:
-    """The name that is there most often."""
+    """The name that occurs most often."""
     return Counter(names).most_common(1)[0][0]

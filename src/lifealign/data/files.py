@@ -1,4 +1,4 @@
-"""Every accepted file kind, read row by row: JSONL, JSON (an array of objects), CSV, Parquet, datasets of the hub."""
+"""Every accepted kind of file, read row by row: JSONL, JSON (an array of objects), CSV, Parquet, hub datasets."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ HUB_ADDRESS = re.compile(r"hub:([\w.-]+/[\w.-]+)(?::([\w.-]+))?")
 def read_rows(path: str | Path) -> Iterator[tuple[int, Any]]:
     """Reads rows of a file, pipe or hub dataset, one at a time where the format allows, without judging their shape.
 
-    The kind is told by content first: gzip, in which any other kind but Parquet may be; Parquet; a JSON array; JSON
-    Lines. CSV is told by the ending ``.csv`` or ``.tsv`` in any case, before ``.gz`` too, or by a first line that names
+    Gzip (around any other kind except Parquet), Parquet, JSON arrays and JSON Lines are recognised by their content.
+    CSV is recognised by the ending ``.csv`` or ``.tsv`` in any case, also before ``.gz``, or by a first line that names
     ``chosen`` and ``rejected`` between commas or tabs. A UTF-8 byte order mark is accepted, blank lines are skipped.
 
     Args:
-        path: A file, a pipe such as ``/dev/stdin``, or ``hub:owner/name`` with ``:split`` where it is not ``train``.
+        path: A file, a pipe such as ``/dev/stdin``, or ``hub:owner/name``, followed by ``:split`` unless that is
+            ``train``.
 
     Yields:
-        Line and row; the record number from 1 in place of the line for JSON arrays, Parquet and hub datasets.
+        Line number and row; for JSON arrays, Parquet and hub datasets, the record number from 1 and the row.
 
     Raises:
-        DataError: If there is no such file, it cannot be read, is not UTF-8, is broken or cut short, unpacks to far
-            more than its size, holds an object with the same key twice, a line above 64 MB, an array above 2 GB,
-            nesting too deep to parse, or no rows at all.
+        DataError: If the file does not exist, cannot be read, is not UTF-8, is damaged or cut short, unpacks to far
+            more than its size, holds an object with a repeated key, a line above 64 MB, an array above 2 GB or nesting
+            too deep to parse, or has no rows.
     """
     yield from _hub_rows(str(path)) if str(path).startswith("hub:") else _some(path, _file_rows(path))
 
@@ -44,21 +45,21 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, Any]]:
 def read_hub(
     place: str, expected: str, dataset: str, *, file: str | None = None, **options: Any
 ) -> Iterator[tuple[int, Any]]:
-    """Reads the rows of a dataset of the hub, without judging their shape.
+    """Reads the rows of a hub dataset, without judging their shape.
 
     Args:
-        place: What they are called in messages and in ``Pair.source``.
-        expected: What should be there, and the way out, for the message if it is not to be had.
+        place: Name of the dataset in messages and in ``Pair.source``.
+        expected: What was expected and how to fix it, for the error if the dataset is not available.
         dataset: Id of the dataset, ``owner/name``.
-        file: One file of the dataset, to read it as :func:`read_rows` does, or None to read a split by ``datasets``.
-        **options: Named arguments of ``datasets.load_dataset``, ``split`` among them; for a file, of
+        file: One file of the dataset, to be read by :func:`read_rows`, or None to read a split with ``datasets``.
+        **options: Keyword arguments of ``datasets.load_dataset``, including ``split``; for a file, those of
             ``huggingface_hub.hf_hub_download``.
 
     Yields:
-        Record number from 1 (line of a file), and row.
+        Record number from 1 (for a file, the line number) and row.
 
     Raises:
-        DataError: If the dataset is not to be had, for whatever reason, or holds no rows.
+        DataError: If the dataset is not available, for whatever reason, or has no rows.
     """
     try:
         if file is None:
@@ -72,9 +73,9 @@ def read_hub(
         yield from _some(place, rows)
     except DataError:
         raise
-    except Exception as error:  # the hub client has dozens of kinds, and for the user all are: not to be had
+    except Exception as error:  # the hub client raises dozens of kinds, which to the user all mean the same
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise DataError(place, found=f"no dataset that loads ({reason})", expected=expected) from error
+        raise DataError(place, found=f"a dataset that does not load ({reason})", expected=expected) from error
 
 
 def _some(path: str | Path, rows: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
@@ -90,17 +91,17 @@ def _file_rows(path: str | Path) -> Iterator[tuple[int, Any]]:
     with stream:
         head = stream.peek()[:HEAD]
         if head.startswith((b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd")):
-            expected = "a plain file, or one packed with gzip; unpack it first"
+            expected = "a plain file, or one compressed once with gzip; unpack it first"
             raise DataError(path, found="compressed data (zip, zstd or gzip in gzip)", expected=expected)
         if head.startswith(b"PAR1"):
             if not again:
-                expected = "a file by its own name: it is read from its end"
+                expected = "a plain Parquet file, which can be read from its end"
                 raise DataError(path, found="Parquet in gzip or through a pipe", expected=expected)
             yield from _parquet_rows(path)
             return
         if head and _ending(path) == ".parquet":
             raise DataError(
-                path, found="a file that does not start as Parquet does", expected="Parquet, as it is named"
+                path, found="content that is not Parquet", expected="Parquet, because the file name ends in .parquet"
             )
         if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head[:2]:
             raise DataError(path, found="UTF-16 text", expected="UTF-8; save the file in that encoding")
@@ -118,19 +119,19 @@ def _file_rows(path: str | Path) -> Iterator[tuple[int, Any]]:
 
 
 def _ending(path: str | Path) -> str:
-    """What a file's name says of its kind, in lower case and without regard to packing."""
+    """The ending of a file's name that tells its kind, in lower case and without ``.gz``."""
     return Path(Path(path).name.lower().removesuffix(".gz")).suffix
 
 
 def _lines(path: str | Path, stream: BufferedReader, offset: int) -> Iterator[tuple[int, str]]:
-    """Decodes line by line, so that a fault has its line and the whole file is never in memory."""
+    """Decodes line by line, so that an error can name the line and the whole file is never in memory."""
     for number in count(1):
         raw = stream.readline(LONGEST_LINE + 1)
         if not raw:
             return
         if len(raw) > LONGEST_LINE:
             raise DataError(
-                path, line=number, found=f"a line of more than {LONGEST_LINE} bytes", expected="one row a line"
+                path, line=number, found=f"a line of more than {LONGEST_LINE} bytes", expected="one row per line"
             )
         yield number, _decode(raw, offset, path, number)
         offset += len(raw)
@@ -155,7 +156,7 @@ def _decode(raw: bytes, offset: int, path: str | Path, line: int | None) -> str:
 
 
 def _parse_json(text: str, path: str | Path, line: int | None) -> Any:
-    """Parses one line (``line`` given) or a whole array; every way this can fail is a fault of the file."""
+    """Parses one line (``line`` is given) or a whole array; whatever goes wrong becomes a :class:`DataError`."""
     body = text.rstrip()
     try:
         return json.loads(body, object_pairs_hook=unique_keys)
@@ -164,9 +165,10 @@ def _parse_json(text: str, path: str | Path, line: int | None) -> Any:
         line = line or error.lineno
         if error.pos >= len(body) or error.msg.startswith("Unterminated string"):
             cut = " (the last line: the file seems cut short)" if not text.endswith("\n") else ""
-            found, expected = f"JSON that breaks off at {place}{cut}", "a whole object on one line, or a whole array"
+            found = f"JSON that breaks off at {place}{cut}"
+            expected = "a complete object on one line, or a complete array"
         else:
-            found, expected = f"broken JSON at {place} ({error.msg})", "one object a line, or one array of objects"
+            found, expected = f"broken JSON at {place} ({error.msg})", "one object per line, or one array of objects"
         raise DataError(path, line=line, found=found, expected=expected) from None
     except _RepeatedKey as error:
         raise DataError(path, line=line, field=error.key, found="the key twice", expected="each key once") from None
@@ -182,7 +184,11 @@ class _RepeatedKey(ValueError):
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Makes an object of a JSON parser's keys and values; a repeated key is a ``ValueError``."""
+    """Builds an object from a JSON parser's keys and values.
+
+    Raises:
+        ValueError: If a key is repeated.
+    """
     row = dict(pairs)
     if len(row) != len(pairs):
         raise _RepeatedKey(most_common(name for name, _ in pairs))
@@ -201,11 +207,11 @@ def _parquet_rows(path: str | Path) -> Iterator[tuple[int, Any]]:
                     yield next(number), row
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
-        raise DataError(path, found=f"broken Parquet ({reason})", expected="a whole file; write it again") from None
+        raise DataError(path, found=f"broken Parquet ({reason})", expected="a complete file; write it again") from None
 
 
 def _hub_rows(address: str) -> Iterator[tuple[int, Any]]:
-    expected = "hub:owner/name or hub:owner/name:split of a public dataset, online or downloaded once before"
+    expected = "hub:owner/name or hub:owner/name:split of a public dataset, online or downloaded before"
     match = HUB_ADDRESS.fullmatch(address)
     if match is None:
         raise DataError(address, found=f"the address {address!r}", expected=expected)

@@ -1,25 +1,26 @@
-"""Every accepted row shape, understood as :class:`~lifealign.data.pair.Pair`.
+"""Every accepted row shape, converted to :class:`~lifealign.data.pair.Pair`.
 
 ::
 
     standard        prompt, chosen, rejected             strings
     query           query, chosen, rejected              strings
-    instruction     instruction, chosen, rejected        strings; ``input`` is the end of the prompt, here and above
+    instruction     instruction, chosen, rejected        strings; ``input`` is appended to the prompt, here and above
     conversational  prompt, chosen, rejected             a prompt of messages, or answers of one assistant message each
     implicit        chosen, rejected                     whole conversations; what they share is the prompt
     system prompt   prompt, chosen, rejected             whole conversations, and a prompt that is none of their turns
     transcript      any text prompt, or none as above    'Human: ... Assistant: ...' in flat text
 
-The columns ``system`` and ``history`` go before the prompt of any shape; :mod:`lifealign.data.columns` says what
-becomes of the others, :mod:`lifealign.data.messages` what a message may hold and when a text is read as a list of
+The columns ``system`` and ``history`` go before the prompt of any shape. :mod:`lifealign.data.columns` describes what
+happens to the others, :mod:`lifealign.data.messages` what a message may hold and when a text is read as a list of
 messages, :mod:`lifealign.data.transcripts` what a transcript is.
 
-A prompt beside whole conversations is compared with them. It may repeat one of their turns by the user, the system
-message, or everything up to the answer. A text that repeats nothing becomes their system message if they have none, it
-holds none of their turns and is part of none; anything else is refused, as one of the two would be lost unseen.
+A prompt beside whole conversations is compared with them. It may repeat one of their user turns, their system message,
+or everything up to the answer. A text that repeats nothing becomes their system message, provided that they have none
+and that the text neither contains one of their turns nor is part of one. Anything else is refused, because either the
+prompt or the conversation would be lost unnoticed.
 
-A row of no accepted shape is a fault of the file and raises. Only two transcripts that part before their last answer
-raise :class:`UnclearTranscript`, which cleaning counts and drops: flat text has such rows by nature.
+A row of no accepted shape raises an error. Two transcripts that differ before their last answers raise
+:class:`UnclearTranscript`, and cleaning counts and drops such rows: they are to be expected in flat text.
 """
 
 from __future__ import annotations
@@ -51,33 +52,33 @@ SHAPES = (
 
 
 class UnclearTranscript(DataError):
-    """Two transcripts that differ before their last answer, so no prompt can be told."""
+    """Two transcripts that differ before their last answers, so that it is unclear what the prompt is."""
 
 
 def read_pairs(path: str | Path) -> list[Pair]:
     """Reads every row of a file or hub dataset; drops nothing (see :func:`lifealign.data.clean.read_clean`).
 
     Raises:
-        DataError: At the first row or file fault.
+        DataError: At the first fault in the file or in a row.
     """
     return [parse_row(row, path, line)[0] for line, row in read_rows(path)]
 
 
 def parse_row(row: object, path: str | Path, line: int) -> tuple[Pair, str]:
-    """Understands one row of any accepted shape.
+    """Converts one row of any accepted shape.
 
     Args:
-        row: The row as read, an object with string keys; anything else is a fault.
+        row: The row as read: an object with string keys; anything else is refused.
         path: File it came from, for messages and for ``Pair.source``.
         line: Its line, or its record number in formats without lines, from 1.
 
     Returns:
-        The pair, and the name of its shape as in the table above. Texts may still be empty; cleaning sees to that.
+        The pair, and the name of its shape as in the table above. Texts may still be empty; cleaning drops such pairs.
 
     Raises:
-        DataError: If the row has no accepted shape, or a column that means something cannot be used; names the field,
-            what was found and what was expected.
-        UnclearTranscript: If two transcripts differ before their last answer.
+        DataError: If the row has no accepted shape, or one of its meaningful columns cannot be used; the message names
+            the field, what was found and what was expected.
+        UnclearTranscript: If two transcripts differ before their last answers.
 
     Example:
         >>> pair, shape = parse_row({"query": "Human: Hi", "chosen": "Assistant: Hello!", "rejected": "What?"}, "f", 1)
@@ -97,7 +98,7 @@ def parse_row(row: object, path: str | Path, line: int) -> tuple[Pair, str]:
 
 
 def _understand(row: Row, fault: Fault, unclear: Fault) -> tuple[tuple[Message, ...], str, str, str]:
-    """Prompt, answers and shape, without what columns of their own put before the prompt."""
+    """Prompt, both answers and shape, not including what the columns ``system`` and ``history`` add."""
     chosen, rejected = (content_of(row[name], name, fault) for name in ANSWERS)
     field, prompt = prompt_of(row, fault)
     if whole := _whole_conversations(chosen, rejected, prompt, fault, unclear):
@@ -125,9 +126,10 @@ def _understand(row: Row, fault: Fault, unclear: Fault) -> tuple[tuple[Message, 
 def _whole_conversations(
     chosen: Content, rejected: Content, prompt: Content | None, fault: Fault, unclear: Fault
 ) -> tuple[tuple[Message, ...], str, str] | None:
-    """What two answers that are whole conversations share, and how each ends; None if they are just answers.
+    """Splits answers that are whole conversations into shared prompt and last answers; None if they are just answers.
 
-    Beside a prompt, two transcripts are whole conversations only if they repeat it: people do ask for dialogues.
+    Beside a prompt, two transcripts count as whole conversations only if they repeat it: an answer may itself be a
+    dialogue, because people do ask for dialogues.
     """
     if isinstance(chosen, tuple) and isinstance(rejected, tuple) and (prompt is None or len(chosen + rejected) > 2):
         messages, *answers = part(chosen, rejected, fault)
@@ -149,7 +151,7 @@ def _whole_conversations(
 
 
 def _with_input(prompt: str, text: str) -> str:
-    """A prompt and its ``input`` as Alpaca writes them; an input that the prompt ends with is there already."""
+    """A prompt and its ``input`` joined as in Alpaca, unless the prompt already ends with the input."""
     if not text or prompt.strip() == text.strip() or prompt.rstrip().endswith("\n" + text.strip()):
         return prompt
     return f"{prompt}\n\n{text}" if prompt.strip() else text
@@ -158,7 +160,7 @@ def _with_input(prompt: str, text: str) -> str:
 def _refuse_lost_input(row: Row, messages: tuple[Message, ...], fault: Fault) -> None:
     text = input_of(row, fault)
     if text and not any(squeezed(text) == squeezed(message.content) for message in messages):
-        expected = "it in the conversation; only a prompt of plain text takes it at its end"
+        expected = "a text that the conversation contains; input can only be appended to a prompt of plain text"
         raise fault(field="input", found=describe(text), expected=expected)
 
 

@@ -1,4 +1,4 @@
-"""Is this data any good? What a file of preference rows holds, before anything is trained on it."""
+"""Is this data any good? A report on a file of preference rows, before anything is trained on it."""
 
 from __future__ import annotations
 
@@ -13,46 +13,50 @@ from lifealign.data.clean import SCORES, SYSTEM_PROMPT, WORDS, CleanPairs, clean
 from lifealign.data.pair import Pair
 from lifealign.errors import ConfigError
 
-# Control strings of the usual chat templates; in a text they are either residue of another template or an injection.
+# Control strings of common chat templates; in a text they are either left over from another template or an injection.
 SPECIAL = re.compile(
     r"<[|\uff5c][^<>|\uff5c\s]{1,40}[|\uff5c]>|</?s>|<(?:bos|eos|pad|unk)>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>"
 )
-MOST_NAMED = 30  # ignored columns; a file with more names its columns by what should be in them
-LENGTH_TELLS = 0.75  # hh and safe-rlhf lie near 0.6, TruthfulQA with joined wrong answers above 0.95
+MOST_NAMED = 30  # ignored columns to list; a file with more of them uses data as column names
+LENGTH_TELLS = 0.75  # hh and safe-rlhf are near 0.6, TruthfulQA with joined wrong answers above 0.95
 
 
-# What is kept in doubt: the finding for one row and for more, and what to do.
+# Doubtful rows that are kept: the finding for one row, the finding for several, and what to do.
 DOUBTS = {
     SCORES: (
         "row scores its chosen answer no higher than the rejected one",
         "rows score the chosen answer no higher than the rejected one",
-        "Swap or delete what is wrong.",
+        "Swap the answers or delete the rows where that is wrong.",
     ),
     WORDS: (
-        "row has a word like nan or None for a whole text",
-        "rows have a word like nan or None for a whole text",
-        "Delete those where a text is missing.",
+        "row has a text that is only a word like nan or None",
+        "rows have a text that is only a word like nan or None",
+        "Delete the rows where a text is missing.",
     ),
     SYSTEM_PROMPT: (
-        "row has a prompt that is no turn of the conversation beside it",
-        "rows have a prompt that is no turn of the conversation beside it",
-        "It becomes the system message; rename or drop the column if it is none.",
+        "row has a prompt that is not a turn of the conversation beside it",
+        "rows have a prompt that is not a turn of the conversation beside it",
+        "It becomes the system message; rename or drop the column if it is not one.",
     ),
 }
 
 
 class TokenCounter(Protocol):
-    """A model's tokenizer, as far as looking at data needs it."""
+    """The part of a model's tokenizer that inspecting data needs."""
 
     def prompts(self, pairs: Sequence[Pair]) -> list[str]:
-        """Prompts as the model will read them, up to where the answer starts; DataError for one that it refuses."""
+        """Renders the prompts as the model will read them, up to where the answer starts.
+
+        Raises:
+            DataError: If the chat template refuses a prompt.
+        """
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text."""
+        """Number of tokens in each text."""
 
 
 class Spread(NamedTuple):
-    """Least, median, 95th percentile and greatest of some counts; each is one of the counts (nearest rank)."""
+    """Minimum, median, 95th percentile and maximum of some counts; each is one of the counts (nearest rank)."""
 
     min: int
     median: int
@@ -74,21 +78,21 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class DataReport:
-    """What :func:`inspect` found in a file; ``render`` shows it, the fields hold the numbers.
+    """What :func:`inspect` found in a file: the fields hold the numbers, ``render`` formats them.
 
     Attributes:
         path: The file.
-        clean: Usable pairs, rows, shapes, what was dropped and where, conflicts.
-        turns: Messages in a prompt.
-        words: Words (between whitespace) of ``prompt`` (all its messages), ``chosen`` and ``rejected``.
-        tokens: The same in tokens, prompts with the chat template; empty without a tokenizer.
-        prompts: Distinct prompts.
-        repeated: Usable pairs whose prompt already occurred in an earlier one.
-        most_repeated: How often the commonest prompt occurs.
+        clean: Usable pairs, rows, shapes, dropped rows and their places, conflicts.
+        turns: Messages per prompt.
+        words: Words (separated by whitespace) in ``prompt`` (all its messages), ``chosen`` and ``rejected``.
+        tokens: The same in tokens, with the chat template around prompts; empty without a tokenizer.
+        prompts: Number of distinct prompts.
+        repeated: Number of usable pairs whose prompt has occurred in an earlier one.
+        most_repeated: How often the most common prompt occurs.
         longer_chosen: Share of pairs whose chosen answer has more characters; equal lengths count one half.
-        special: Control strings of chat templates found in the texts, with how often.
+        special: Control strings of chat templates found in the texts, and how often each occurs.
         too_long: Places of pairs whose prompt alone takes ``max_length`` tokens or more, leaving none for an answer.
-        max_length: The limit asked about, or None.
+        max_length: Maximum tokens of prompt and answer together, or None.
     """
 
     path: str
@@ -106,12 +110,12 @@ class DataReport:
 
     @property
     def length_only_accuracy(self) -> float:
-        """Preference accuracy of the better of two rules that do not read: longer is better, shorter is better."""
+        """Preference accuracy of the better of two rules that ignore content: prefer the longer, prefer the shorter."""
         return max(self.longer_chosen, 1 - self.longer_chosen)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to mend before training, one sentence of finding and one of advice each."""
+        """Problems to fix before training: for each, the finding and then advice."""
         found = []
         lost = self.clean.rows - len(self.clean.pairs)
         if lost > 0.05 * self.clean.rows:
@@ -140,14 +144,14 @@ class DataReport:
             )
         if self.too_long:
             found.append(
-                f"{count_text(len(self.too_long), 'prompt takes', 'prompts take')} all of max_length {self.max_length} "
-                f"(first: line {line_of(self.too_long[0])}), so nothing of the answers is learned. Raise it, or "
-                "shorten the prompts."
+                f"{count_text(len(self.too_long), 'prompt takes', 'prompts take')} up all of max_length "
+                f"{self.max_length} (first: line {line_of(self.too_long[0])}), leaving no room for an answer. Raise "
+                "max_length, or shorten the prompts."
             )
         return tuple(found)
 
     def render(self) -> str:
-        """Lays the report out as plain text, verdict first, warnings last."""
+        """Formats the report as plain text: first how many rows are usable, then the details, last the warnings."""
         clean = self.clean
         rule = "longer" if self.longer_chosen > 0.5 else "shorter"
         facts = [("shapes", ", ".join(f"{name} {count_text(number)}" for name, number in clean.shapes.items()))]
@@ -157,7 +161,7 @@ class DataReport:
             if columns:
                 facts.append((fact, _columns(columns, clean.rows)))
         repeated = f", {count_text(self.repeated, 'repetition', 'repetitions')}"
-        repeated += f"; the commonest occurs {self.most_repeated} times"
+        repeated += f"; the most common one occurs {self.most_repeated} times"
         facts += [
             ("prompts", f"{count_text(self.prompts)} different" + (repeated if self.repeated else "")),
             ("turns", f"{self.turns.min} to {self.turns.max} in a prompt, median {self.turns.median}"),
@@ -175,12 +179,12 @@ class DataReport:
 
 
 def _lines(places: Sequence[str]) -> str:
-    """The first lines of some places, as ``lines 1, 2``."""
+    """The line numbers of the first five places, as ``lines 1, 2``."""
     return f"line{'s' * (len(places) > 1)} " + ", ".join(map(line_of, places[:5])) + ", ..." * (len(places) > 5)
 
 
 def _columns(counts: dict[str, int], rows: int) -> str:
-    """Names of columns, each with the number of rows that have it unless that is all; a strange name is quoted."""
+    """Lists columns, each with its number of rows unless that is all of them; unusual names are quoted."""
     names = {column: column if re.fullmatch(r"[\w.\[\]-]{1,60}", column) else repr(column[:60]) for column in counts}
     parts = [
         names[column] + (f" (in {count_text(count)} of {count_text(rows, 'row', 'rows')})" if count < rows else "")
@@ -190,15 +194,15 @@ def _columns(counts: dict[str, int], rows: int) -> str:
 
 
 def inspect(path: str | Path, tokenizer: TokenCounter | None = None, max_length: int | None = None) -> DataReport:
-    """Looks a file over before anything is trained on it; changes nothing.
+    """Inspects a file before anything is trained on it; changes nothing.
 
     Args:
         path: A file of any accepted kind and shape, or ``hub:owner/name[:split]``.
         tokenizer: Counts tokens, such as :class:`lifealign.model.token_counter.ModelTokens`; None counts words only.
-        max_length: Tokens that prompt and answer may take together; needs ``tokenizer``.
+        max_length: Maximum tokens of prompt and answer together; needs ``tokenizer``.
 
     Raises:
-        DataError: If the file cannot be read, has no usable pair, or a prompt that the chat template refuses.
+        DataError: If the file cannot be read, has no usable pair, or has a prompt that the chat template refuses.
         ConfigError: If ``max_length`` is below 1 or has no tokenizer to count with.
     """
     if max_length is not None and tokenizer is None:

@@ -1,4 +1,4 @@
-"""One field of a row: a text, or a list of messages, which may have gone through CSV or JSON as text."""
+"""One field of a row: a text, or a list of messages, which CSV or JSON may hold as text."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lifealign.data.pair import Message
 from lifealign.errors import DataError, describe
 
 ROLES = ("system", "user", "assistant")
-NOT_READ = (  # keys of a message that say something of their own, which no text of ours would carry
+NOT_READ = (  # keys of a message whose meaning plain text cannot carry
     *("tool_calls", "tool_call_id", "function_call", "tools", "name"),
     *("reasoning_content", "reasoning", "thinking"),
     *("image", "images", "video", "videos", "audio", "audios"),
 )
-LONGEST_WRITTEN = 8 * 2**20  # characters of a list that is written as text; Python's parser takes far more memory
-DEEPEST_WRITTEN = 20  # brackets; messages with parts need three
-MOST_TOKENS = 200_000  # brackets, commas, texts; a message of role and content has ten
+LONGEST_WRITTEN = 8 * 2**20  # characters in a list written as text; parsing it takes far more memory
+DEEPEST_WRITTEN = 20  # nested brackets; messages with parts need three
+MOST_TOKENS = 200_000  # brackets, commas, texts; a message with role and content has ten
 
-# How a list of messages starts as text: in JSON or Python spelling, of numpy, with quotes around it once more; or one
-# message without a list. It has to hold a role that belongs to a conversation, too.
+# How a list of messages written as text starts: in JSON or Python notation, possibly as a numpy array or quoted once
+# more; or a single message without a list. The text must also contain a role of a conversation.
 _STARTS = re.compile(
     r"""\s*(?:array\()?\s*["']?\s*\[?\s*\{[^{}\[\]]{0,200}?["'](?:role|content|from|value)\\*["']\s*:"""
 )
@@ -41,9 +41,9 @@ Fault = Callable[..., DataError]  # DataError with path and line filled in
 
 
 def is_nothing(value: object) -> bool:
-    """Whether a field is there but says nothing: null, not a number, an empty or blank text, an empty list or object.
+    """Whether a value is empty: null, NaN, an empty or blank text, an empty list or object.
 
-    ``[]`` and ``{}`` as text are nothing, too: so does CSV write them.
+    The texts ``[]`` and ``{}`` are empty too, because CSV writes empty lists and objects that way.
     """
     if isinstance(value, str):
         return value.strip() in ("", "[]", "{}")
@@ -51,15 +51,15 @@ def is_nothing(value: object) -> bool:
 
 
 def content_of(value: object, field: str, fault: Fault) -> str | tuple[Message, ...]:
-    """Understands a text or a list of messages, whatever its place in a conversation.
+    """Converts a field that holds a text or a list of messages.
 
-    A text that starts as a list of messages does, and holds a role of a conversation, is parsed as one, in the spelling
-    of JSON or of Python. The content of a message is never parsed: there, such a text stays a text. Content in parts is
-    joined without anything between, if all of them are text.
+    A text that starts like a list of messages and contains a role of a conversation is parsed as such a list, in JSON
+    or Python notation. The content of a message is never parsed: there, such a text stays a text. If the content comes
+    in parts and all of them are text, they are joined with nothing in between.
 
     Raises:
-        DataError: If it is neither, a list as text does not parse, a role is none of :data:`ROLES`, or a message holds
-            more than text (:data:`NOT_READ`, or parts of another type).
+        DataError: If the value is neither, a list written as text does not parse, a role is not one of :data:`ROLES`,
+            or a message holds more than text (:data:`NOT_READ`, or parts of another type).
     """
     if isinstance(value, str):
         if not looks_like_messages(value):
@@ -75,7 +75,7 @@ def _message(message: Any, place: str, fault: Fault) -> Message:
         raise fault(field=place, found=describe(message), expected="a message with role and content")
     for key in NOT_READ:
         if not is_nothing(message.get(key)):
-            expected = "role and content only, as only text is learnt; write what matters into the content"
+            expected = "role and content only: only text is learnt; write what matters into the content"
             raise fault(field=f"{place}.{key}", found=describe(message[key]), expected=expected)
     for key, kinds in (("role", str), ("content", str | list)):
         if not isinstance(message.get(key), kinds):
@@ -95,13 +95,13 @@ def _joined(parts: list[Any], place: str, fault: Fault) -> str:
         if not known or not all(key in ("type", "text") or is_nothing(part[key]) for key in part):
             kind = part.get("type") if isinstance(part, dict) else None
             found = f"a part of type {kind!r:.40}" if isinstance(kind, str) and kind != "text" else describe(part)
-            expected = "{'type': 'text', 'text': a string} and nothing else, as only text is learnt"
+            expected = "{'type': 'text', 'text': a string} and nothing else: only text is learnt"
             raise fault(field=f"{place}[{index}]", found=found, expected=expected)
     return "".join(part["text"] for part in parts)
 
 
 def looks_like_messages(text: str) -> bool:
-    """Whether a text starts as a list of messages does, or one message, and holds a role of a conversation.
+    """Whether a text starts like a list of messages, or like one message, and contains a role of a conversation.
 
     Example:
         >>> looks_like_messages("[{'role': 'user', 'content': 'Hi'}]"), looks_like_messages("[sic] role: user")
@@ -111,25 +111,27 @@ def looks_like_messages(text: str) -> bool:
 
 
 def parse_written(text: str, field: str, fault: Fault) -> Any:
-    """Parses a list that is written as text, in the spelling of JSON or of Python; runs nothing.
+    """Parses a list written as text in JSON or Python notation; executes nothing.
 
     Raises:
-        DataError: If it is neither, or longer or deeper nested than any conversation.
+        DataError: If it is neither, or is longer or nested more deeply than any conversation.
     """
-    expected = "a list that parses, as JSON or as Python writes it; a text that is meant goes into a message's content"
+    expected = "a list in JSON or Python notation; if a plain text is meant, put it into a message's content"
     if len(text) > LONGEST_WRITTEN:
-        raise fault(field=field, found=f"a list as text of more than {LONGEST_WRITTEN} characters", expected=expected)
-    # Python's parser is only safe with text that is known to be flat and to hold literals alone.
+        found = f"a list written as text, of more than {LONGEST_WRITTEN} characters"
+        raise fault(field=field, found=found, expected=expected)
+    # Python's parser is only safe with text that is known to be flat and to consist of literals.
     if not _is_flat(text):
-        found = f"a list as text that is cut short, goes on as other text, or is no flat list: {text.strip()[:40]!r}"
+        found = "a list written as text that is cut short, followed by other text, or not a flat list"
+        found += f": {text.strip()[:40]!r}"
         raise fault(field=field, found=found, expected=expected)
     try:
         try:
             return json.loads(text, object_pairs_hook=unique_keys)
         except json.JSONDecodeError:
             return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):  # ValueError: a key twice, a name, a sum
-        found = f"a list as text that does not parse: {text.strip()[:40]!r}"
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # ValueError: a repeated key, a name, a sum
+        found = f"a list written as text that does not parse: {text.strip()[:40]!r}"
         raise fault(field=field, found=found, expected=expected) from None
 
 
@@ -149,12 +151,12 @@ def _is_flat(text: str) -> bool:
 
 
 def missing(row: dict[str, Any]) -> str:
-    """Says which fields there are, where another was wanted."""
+    """Says which fields a row has, when another one is missing."""
     return "no such field among " + ", ".join(repr(str(key)[:40]) for key in list(row)[:12]) if row else "no fields"
 
 
 def _clear_text(text: str, field: str, fault: Fault) -> str:
-    """Refuses what no tokenizer or file can carry faithfully."""
+    """Refuses characters that tokenizers or files cannot carry faithfully."""
     if bad := re.search("[\0\ud800-\udfff]", text):
         kind = "a NUL character" if bad[0] == "\0" else f"half a character (lone surrogate U+{ord(bad[0]):04X})"
         raise fault(field=field, found=f"{kind} at position {bad.start()}", expected="text without it")

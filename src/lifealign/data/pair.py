@@ -17,7 +17,7 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One preference: to this prompt, the chosen answer rather than the rejected one.
+    """One preference: for this prompt, the chosen answer is better than the rejected one.
 
     Attributes:
         prompt: The conversation so far; at least one message, the last of them from the user.
@@ -33,7 +33,7 @@ class Pair:
 
     @property
     def key(self) -> str:
-        """Content hash (xxh3, 128 bits, hexadecimal) of prompt, chosen and rejected; the same in every run."""
+        """Content hash (xxh3, 128 bits, hexadecimal) of prompt, chosen and rejected; stable across runs."""
         parts = [part for message in self.prompt for part in message] + [self.chosen, self.rejected]
         digest = xxhash.xxh3_128()
         for part in parts:
@@ -42,7 +42,7 @@ class Pair:
         return digest.hexdigest()
 
     def as_row(self) -> dict[str, Any]:
-        """The pair as a JSON row in the conversational form, with its source and content hash."""
+        """The pair as a JSON row in conversational form, with its source and content hash."""
         return {
             "prompt": [message._asdict() for message in self.prompt],
             "chosen": self.chosen,
@@ -53,6 +53,6 @@ class Pair:
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Pair:
-        """Takes back what :meth:`as_row` wrote."""
+        """Rebuilds a pair from what :meth:`as_row` returned."""
         prompt = tuple(Message(message["role"], message["content"]) for message in row["prompt"])
         return cls(prompt, row["chosen"], row["rejected"], row["source"])

@@ -1,4 +1,4 @@
-"""Replay: a seeded random share of every finished task, within one capacity."""
+"""Replay: a seeded random share of every finished task, within a shared capacity."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lifealign.settings.section import Settings
 
 
 def sample_for_replay(pairs: Sequence[Pair], fraction: float, seed: int) -> tuple[Pair, ...]:
-    """Draws the pairs of a finished task that are remembered, in random order.
+    """Draws the pairs of a finished task to remember, in random order.
 
     Args:
         pairs: The task's training pairs.
-        fraction: Share to remember, in [0, 1]; the number is rounded down, as in the paper's 20 %, but is at least 1
-            for a fraction above 0.
+        fraction: Share to remember, in [0, 1] (0.2 in the paper); the number of pairs is rounded down, but is at least
+            1 for a fraction above 0.
         seed: Seed of the draw; the same seed draws the same pairs.
 
     Example:
@@ -36,10 +36,10 @@ def quotas(stored: Sequence[int], capacity: int) -> list[int]:
 
     Args:
         stored: Number of remembered pairs of each task, oldest first.
-        capacity: Most pairs in all.
+        capacity: Maximum total number of pairs.
 
     Returns:
-        Pairs to keep of each task; they sum to ``min(capacity, sum(stored))``.
+        Number of pairs to keep of each task; they sum to ``min(capacity, sum(stored))``.
 
     Example:
         >>> quotas([10, 2, 10], capacity=12)
@@ -49,7 +49,7 @@ def quotas(stored: Sequence[int], capacity: int) -> list[int]:
     left = min(capacity, sum(stored))
     while left:
         open_tasks = [task for task, number in enumerate(stored) if kept[task] < number]
-        # What cannot be split evenly goes to the oldest tasks, which have been without practice for longest.
+        # What cannot be split evenly goes to the oldest tasks, which have gone without practice the longest.
         share, lucky = left // len(open_tasks) or 1, open_tasks[:left]
         for task in lucky:
             given = min(share, stored[task] - kept[task])
@@ -59,7 +59,7 @@ def quotas(stored: Sequence[int], capacity: int) -> list[int]:
 
 
 def distinct(pairs: Iterable[Pair]) -> list[Pair]:
-    """The pairs in their order, each once."""
+    """The pairs in their order, without repetitions."""
     return list({pair.key: pair for pair in pairs}.values())
 
 
@@ -67,30 +67,30 @@ def distinct(pairs: Iterable[Pair]) -> list[Pair]:
 class ReplayBuffer:
     """What is remembered of finished tasks.
 
-    Eviction is balanced: when the capacity is full, every task keeps an equal quota, and because a task's pairs were
-    drawn in random order, the first ``quota`` of them are again a random sample.
+    Eviction is balanced: when the capacity is full, every task keeps an equal quota. Because a task's pairs were drawn
+    in random order, its first ``quota`` pairs are again a random sample.
 
     Attributes:
-        capacity: Most pairs in all; 0 switches replay off.
-        tasks: Remembered pairs by step, oldest first, before quotas.
+        capacity: Maximum total number of pairs; 0 switches replay off.
+        tasks: Remembered pairs by step, oldest first, before quotas are applied.
     """
 
     capacity: int
     tasks: dict[str, tuple[Pair, ...]] = field(default_factory=dict)
 
     def by_task(self) -> dict[str, tuple[Pair, ...]]:
-        """Remembered pairs within their quotas by task, oldest task first; a task without any is absent."""
+        """Remembered pairs by task, within quotas, oldest task first; tasks with no pairs are left out."""
         kept = quotas([len(pairs) for pairs in self.tasks.values()], self.capacity)
         return {
             name: pairs[:number] for number, (name, pairs) in zip(kept, self.tasks.items(), strict=True) if number > 0
         }
 
     def pairs(self) -> list[Pair]:
-        """All pairs within their quotas, oldest task first."""
+        """All remembered pairs within quotas, oldest task first."""
         return [pair for pairs in self.by_task().values() for pair in pairs]
 
     def mix(self, current: Iterable[Pair]) -> list[Pair]:
-        """The current task's pairs and those remembered of earlier ones; a pair that is in both appears once."""
+        """The current task's pairs followed by the remembered ones; a pair in both occurs once."""
         return distinct([*current, *self.pairs()])
 
 
@@ -98,8 +98,8 @@ class ReplayConfig(Settings):
     """What is remembered of finished tasks.
 
     Attributes:
-        fraction: Share of each finished task's pairs, in [0, 1].
-        capacity: Most pairs in all; 0 switches replay off.
+        fraction: Share of each finished task's pairs to remember, in [0, 1].
+        capacity: Maximum total number of pairs; 0 switches replay off.
     """
 
     fraction: float = Field(0.2, ge=0, le=1)  # paper: 20 %

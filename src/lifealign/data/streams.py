@@ -1,4 +1,4 @@
-"""Opening what rows are read from: a file or a pipe, packed with gzip or not, read forwards only and within bounds."""
+"""Opening a file or pipe of rows, plain or gzip, as a stream that is read forwards only and within limits."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from lifealign.errors import DataError
 
 log = logging.getLogger(__name__)
 
-HEAD = 4096  # bytes that can be looked at before anything is read
-UNPACKED_FREELY = 8 * 2**20  # bytes that any gzip data may unpack to
-GREATEST_RATIO = 200  # beyond that; preference rows pack to about a fifth, a bomb to a thousandth
-FIFO_NOTICE, FIFO_PATIENCE = 5, 300  # seconds without a writer until that is said, and until it is an error
+HEAD = 4096  # bytes that can be peeked at before anything is read
+UNPACKED_FREELY = 8 * 2**20  # bytes that gzip data may unpack to at any ratio
+GREATEST_RATIO = 200  # maximum ratio beyond that; preference rows compress to about a fifth, a bomb to a thousandth
+FIFO_NOTICE, FIFO_PATIENCE = 5, 300  # seconds without a writer until a warning, and until an error
 
 
 def open_stream(path: str | Path) -> tuple[io.BufferedReader, bool]:
-    """Opens a file or pipe for reading from its start, unpacking gzip, which is told by its first bytes.
+    """Opens a file or pipe for reading from its start and unpacks gzip, which is recognised by its first bytes.
 
     Args:
-        path: A file, ``/dev/stdin`` or another pipe, or a named FIFO, which is waited for: out loud after 5 seconds,
-            and for 300 at most.
+        path: A file, ``/dev/stdin`` or another pipe, or a named FIFO. If nothing is written to a FIFO, a warning comes
+            after 5 seconds and an error after 300.
 
     Returns:
-        A stream, of which ``peek`` shows the first 4096 bytes, or all if there are fewer; and whether it is what the
-        file itself holds, so that the path may be opened again.
+        A stream whose ``peek`` shows the first 4096 bytes, or all if there are fewer; and whether the stream is the
+        plain content of a file, so that the path may be opened again.
 
     Raises:
-        DataError: If it cannot be opened. Reading raises it too: if it fails, the gzip data are broken or cut short,
-            or unpack to more than 200 times their size (and more than 8 MiB).
+        DataError: If it cannot be opened. Later reads raise it too: if they fail, or if the gzip data are damaged, cut
+            short, or unpack to more than 200 times their size (and more than 8 MiB).
     """
     file = _open(path)
     again = file.seekable()
@@ -48,7 +48,7 @@ def open_stream(path: str | Path) -> tuple[io.BufferedReader, bool]:
 
 
 class _Source(io.RawIOBase):
-    """What ``read`` gives, its first bytes in one piece; whatever goes wrong is a fault of the file ``path``.
+    """A raw stream over ``read`` that returns its first ``HEAD`` bytes in one piece and raises only ``DataError``.
 
     Attributes:
         count: Bytes read so far.
@@ -70,11 +70,13 @@ class _Source(io.RawIOBase):
                 part += more
         except (OSError, EOFError, zlib.error) as error:
             kind = "gzip data that are broken or cut short" if self._packed else "a file that cannot be read"
-            raise DataError(self._path, found=f"{kind} ({error})", expected="a whole file; write it again") from None
+            raise DataError(self._path, found=f"{kind} ({error})", expected="a complete file; write it again") from None
         self.count += len(part)
         if self._packed and self.count > max(UNPACKED_FREELY, GREATEST_RATIO * self._packed.count):
             found = f"gzip data that unpack to more than {GREATEST_RATIO} times their size"
-            raise DataError(self._path, found=found, expected="rows; unpack the file first if they are")
+            raise DataError(
+                self._path, found=found, expected="rows, which compress less; if it holds rows, unpack it first"
+            )
         buffer[: len(part)] = part
         return len(part)
 
@@ -95,11 +97,11 @@ def _open(path: str | Path) -> BinaryIO:
     except PermissionError:
         raise DataError(path, found="a file you may not read", expected="permission to read it") from None
     except (OSError, ValueError) as error:
-        raise DataError(path, found=f"a file that does not open ({error})", expected=expected) from None
+        raise DataError(path, found=f"a file that cannot be opened ({error})", expected=expected) from None
 
 
 def _open_fifo(path: str | Path) -> BinaryIO:
-    """Waits until a FIFO holds something; opened plainly, one that nobody writes to would hang in silence for ever."""
+    """Opens a FIFO and waits until it holds something; a plain open would block silently until a writer appears."""
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     file = os.fdopen(number, "rb")
     ready = select.poll()

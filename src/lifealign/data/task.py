@@ -1,4 +1,4 @@
-"""A task: one preference dataset, with its training and its held-out pairs."""
+"""A task: one preference dataset, split into training and held-out pairs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PIPES = ("/dev/stdin", "/dev/fd/", "/proc/")
 
 @dataclass(frozen=True)
 class Task:
-    """One preference to learn: its pairs for training, held-out pairs for scoring, and what adherence means.
+    """One preference to learn: pairs to train on, held-out pairs to score on, and a check that defines adherence.
 
     Attributes:
-        name: Letters, digits, ``.``, ``_`` and ``-``, at most 64; names the task's folders in a life.
+        name: At most 64 letters, digits, ``.``, ``_`` and ``-``; names the task's folders in a life.
         train: Pairs to learn from.
-        test: Held-out pairs; may be empty, then the task is trained but not scored.
-        check: Exact check of a generated answer, or None where no program can decide adherence.
+        test: Held-out pairs; if there are none, the task is trained but not scored.
+        check: Exact check of a generated answer, or None if no program can decide adherence.
 
     Raises:
         ConfigError: If the name has other characters or ``train`` is empty.
@@ -50,7 +50,7 @@ class Task:
 
     @property
     def data_hash(self) -> str:
-        """Content hash of the task: its pairs in order, and its check."""
+        """Content hash of the task's pairs, in order, and its check."""
         check = "" if self.check is None else self.check.model_dump_json()
         keys = [pair.key for pair in (*self.train, *self.test)]
         return xxhash.xxh3_128(" ".join([str(len(self.train)), *keys, check]).encode()).hexdigest()
@@ -59,9 +59,9 @@ class Task:
     def from_files(
         cls, name: str, train: str | Path, test: str | Path | None = None, *, check: AnswerCheck | None = None
     ) -> Task:
-        """Reads a task from files of any accepted shape (see :mod:`lifealign.data.formats`) and cleans it.
+        """Reads and cleans a task's files, of any accepted shape (see :mod:`lifealign.data.formats`).
 
-        Training pairs whose prompt is held out, too, are left out and counted out loud.
+        Training pairs whose prompt is also held out are left out, and a warning counts them.
 
         Args:
             name: Name of the task.
@@ -79,7 +79,7 @@ class Task:
 
 
 def step_name(index: int, names: Sequence[str]) -> str:
-    """Folder name of a step: its number from 1 and the task's name, ``02-tone``; joint steps join their names.
+    """Folder name of a step: its number from 1 and the task's name, such as ``02-tone``; joint steps join the names.
 
     Example:
         >>> step_name(1, ["tone"])
@@ -89,13 +89,13 @@ def step_name(index: int, names: Sequence[str]) -> str:
 
 
 def name_of_task(file: str) -> str:
-    """Name of the task that a file holds: that of the file without its kind, or of the dataset without its owner.
+    """Name of the task in a file: the file name without its endings, or the dataset's name without its owner.
 
     Args:
-        file: A path, or ``hub:owner/name`` with ``:split`` or without.
+        file: A path, or ``hub:owner/name`` with or without ``:split``.
 
     Raises:
-        ConfigError: If the file has no name, or one that a task may not have.
+        ConfigError: If the file is a pipe, or its name is not a valid name for a task.
 
     Example:
         >>> name_of_task("data/v1.2-tone.jsonl.gz"), name_of_task("Tone.CSV"), name_of_task("hub:owner/tone-v1.2:test")
@@ -106,5 +106,5 @@ def name_of_task(file: str) -> str:
     last = file.removeprefix("hub:").rsplit("/", 1)[-1]
     name = last.partition(":")[0] if file.startswith("hub:") else ENDINGS.sub("", last)
     if not TASK_NAME.fullmatch(name):
-        raise ConfigError(f"{file}: found {name!r} for the name of the task, expected {NAME_RULE}; add --name NAME")
+        raise ConfigError(f"{file}: found {name!r} as the name of the task, expected {NAME_RULE}; add --name NAME")
     return name

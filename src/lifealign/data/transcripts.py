@@ -1,9 +1,9 @@
-"""Transcripts: ``Human: ... Assistant: ...`` in flat text, as turns.
+"""Transcripts: conversations in flat text, ``Human: ... Assistant: ...``, split into turns.
 
-A text is a transcript if it starts with ``Human:``, or with ``System:`` and has a ``Human:`` at the start of a later
-line. Turns start at line starts, and neighbouring turns of one speaker are one turn. What stands after ``System:`` at
-the very beginning is the system message; further on, ``System:`` is text like any other (people paste ``System:
-Windows 11``).
+A text is a transcript if it starts with ``Human:``, or starts with ``System:`` and has a ``Human:`` at the start of a
+later line. Turns begin at the start of a line, and consecutive turns of one speaker are one turn. The text after a
+``System:`` at the very beginning is the system message; anywhere else, ``System:`` is ordinary text (people paste
+``System: Windows 11``).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 
 
 def turns_of(text: str) -> tuple[Message, ...]:
-    r"""Splits a transcript into turns, user and assistant by turns; nothing if the text is no transcript.
+    r"""Splits a transcript into alternating turns of user and assistant; empty if the text is not a transcript.
 
-    The first turn after the system message is the assistant's where the transcript has it so.
+    The first turn after the system message may be the assistant's.
 
     Example:
         >>> [tuple(turn) for turn in turns_of("System: be kind\n\nHuman: Hi\n\nAssistant:")]
@@ -40,11 +40,11 @@ def turns_of(text: str) -> tuple[Message, ...]:
 
 
 def answer_transcript(turns: tuple[Message, ...], *answers: str) -> tuple[tuple[Message, ...], str, str]:
-    """Takes speakers off two answers to a transcript.
+    """Removes the speaker's name from two answers to a transcript, and moves the start of an answer to them.
 
-    Answers lose a leading ``Assistant:``. A prompt that ends with the assistant's turn holds the beginning of an answer
-    (hh files in circulation are cut like that). That turn goes to the answers: to those that open no turn of their own
-    with ``Assistant:``, or to both if both do.
+    A leading ``Assistant:`` is removed from the answers. A prompt that ends with the assistant's turn contains the
+    beginning of an answer (hh files in circulation are cut like that). That turn is put before each answer that does
+    not start a turn of its own with ``Assistant:``, or before both answers if both do.
 
     Returns:
         The prompt, which ends with the user's turn, and the two answers.
@@ -62,5 +62,5 @@ def answer_transcript(turns: tuple[Message, ...], *answers: str) -> tuple[tuple[
 
 
 def join(*texts: str) -> str:
-    """Texts under each other, without the empty ones."""
+    """Joins texts with newlines, leaving out empty ones."""
     return "\n".join(text for text in texts if text)

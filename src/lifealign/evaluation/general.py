@@ -141,7 +141,7 @@ def _rows(path: Path, content: str) -> list[str]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            found = f"no valid JSON ({error})"
+            found = f"invalid JSON ({error})"
             raise DataError(path, found=found, expected='a row such as {"text": "..."}', line=number) from error
         text = row.get("text") if isinstance(row, dict) else None
         if not isinstance(text, str):

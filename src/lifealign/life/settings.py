@@ -42,14 +42,15 @@ def method_from(value: Any) -> Method:
     name = options.pop("name", None)
     if not isinstance(name, str) or name not in METHODS:
         near = nearest(str(name), METHODS)
-        expected = f"one of {', '.join(METHODS)}{near}, or a mapping with that as name and its options"
+        expected = f"one of {', '.join(METHODS)}, or a mapping with one of them as name and its options{near}"
         raise ValueError(f"found {shown(value if name is None else name)}, expected {expected}")
     kind = METHODS[name]
     faults: list[Fault] = []
     for option in [option for option in options if option not in kind.model_fields]:
         owners = [key for key, other in METHODS.items() if option in other.model_fields]
-        owned = f" (it is one of {', '.join(owners)})" if owners else nearest(option, kind.model_fields)
-        known = ", ".join(kind.model_fields) or "none"
+        owned = f" (it belongs to {', '.join(owners)})" if owners else ""
+        near = "" if owners else nearest(option, kind.model_fields)
+        known = (", ".join(kind.model_fields) or "none") + near
         faults.append(
             ((option,), f"found an option that {name} does not have{owned}, expected one of its own: {known}")
         )

@@ -120,10 +120,10 @@ def _parse(text: str, source: str, sources: dict[Place, Source], place: Place = 
         return None if node is None else value_of(node, place)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        problem = error.problem or error.context or "found no valid YAML"
+        problem = error.problem or error.context or "found invalid YAML"
         raise _refused(source, problem, mark=mark if with_line else None) from error
     except (yaml.YAMLError, ValueError) as error:  # control characters, numbers of impossible form
-        raise _refused(source, f"found no valid YAML ({' '.join(str(error).split())})") from error
+        raise _refused(source, f"found invalid YAML ({' '.join(str(error).split())})") from error
     except RecursionError:
         raise _refused(source, wrong("values nested too deep", "settings")) from None
 

@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, read without trusting them."""
+"""Files: written atomically, and read without trusting their content."""

@@ -1,10 +1,10 @@
-"""Files of a life: written whole or not at all, checked before use, never pickled. The only file that writes files.
+"""Files of a life: written atomically, checked before use, never pickled. No other module writes files.
 
-Every write goes the same way: a temporary file in the same directory, flush, fsync, rename over the old name, fsync of
-the directory. Whenever the process dies, a reader finds the old content or the new one. The same value gives the same
-bytes in every run, so two runs can be compared file by file.
+Every write takes the same steps: write a temporary file in the same directory, flush, fsync, rename it over the old
+name, fsync the directory. Whenever the process dies, a reader finds either the old content or the new one. The same
+value always gives the same bytes, so two runs can be compared file by file.
 
-What is read is a regular file (a pipe would be waited for) of a limited size; nothing larger is written.
+Only regular files of limited size are read (opening a pipe would block), and nothing larger is written.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from lifealign.storage.inside import below, remove
 from lifealign.storage.regular_file import limited, named, open_regular, read_bytes
 from lifealign.storage.strict_json import parse_json
 
-TEMPORARY = re.compile(r"\.tmp-\d+-[0-9a-f]{8}$")  # what write_bytes appends: the writer's process id and a random word
+TEMPORARY = re.compile(r"\.tmp-\d+-[0-9a-f]{8}$")  # suffix added by write_bytes: the process id and a random number
 SEAL = "sha256"
-"""Key under which a sealed JSON file keeps the SHA-256 of its other content."""
+"""Key under which a sealed JSON file stores the SHA-256 of the rest of its content."""
 
 LARGEST_JSON, LARGEST_ROWS = 256 * 2**20, 2**30
-"""Most bytes of a JSON file, and of one with rows; years of a life have less, and a machine can hold as much."""
+"""Maximum bytes of a JSON file and of a JSONL file: more than years of a life need, and little enough for memory."""
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Replaces a file as a whole, creating its folder if need be.
+    """Replaces the whole content of a file, creating its folder if needed.
 
     Raises:
-        LifeError: If the system refuses (disk full, no permission, ...); the old content is then still there.
-        Unsynced: If only the last step failed, the sync of the folder: the new content is there, and may not survive a
-            power loss.
+        LifeError: If the system refuses (disk full, no permission, ...); the old content is then unchanged.
+        Unsynced: If only the last step, the fsync of the folder, failed: the new content is in place but may not
+            survive a power loss.
     """
     path = Path(path)
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
@@ -52,23 +52,23 @@ def write_bytes(path: str | Path, content: bytes) -> None:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
-            with suppress(OSError):  # the first error is the one to report; remove_leftovers comes by later
+            with suppress(OSError):  # report the first error; remove_leftovers deletes the file later
                 temporary.unlink()
             raise
     sync_folder(path.parent, f"{path}: the new content is in place")
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Replaces a file by UTF-8 text; raises as :func:`write_bytes` does."""
+    """Replaces the content of a file with UTF-8 text; raises the same errors as :func:`write_bytes`."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Replaces a file by JSON that a person can read and compare: indented, keys sorted.
+    """Replaces the content of a file with JSON that is easy to read and compare: indented, with sorted keys.
 
     Raises:
-        LifeError: If the value holds NaN or infinity, which JSON has no words for, is larger than ``LARGEST_JSON``, or
-            as :func:`write_bytes` does.
+        LifeError: If the value holds NaN or infinity, which JSON cannot represent, if the JSON is larger than
+            ``LARGEST_JSON``, or for the reasons given in :func:`write_bytes`.
     """
     write_bytes(path, limited(path, _document(path, value), LARGEST_JSON))
 
@@ -77,53 +77,57 @@ def read_json(path: str | Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        LifeError: If the file is missing, not a regular file, larger than ``LARGEST_JSON``, or not JSON as
-            :func:`~lifealign.storage.strict_json.parse_json` takes it; the message has the file, and where it can, line
-            and column.
+        LifeError: If the file is missing, not a regular file, larger than ``LARGEST_JSON``, or not JSON that
+            :func:`~lifealign.storage.strict_json.parse_json` accepts; the message names the file and, where known, the
+            line and column.
     """
     return _parsed(path, read_bytes(path, LARGEST_JSON))
 
 
 def write_sealed_json(path: str | Path, value: Mapping[str, Any]) -> None:
-    """Replaces a file by a JSON object that carries a hash of itself.
+    """Replaces the content of a file with a JSON object that contains its own hash.
 
-    Under ``sha256`` stands the SHA-256 of the file as :func:`write_json` would write it without that key.
+    The key ``sha256`` holds the SHA-256 of the file that :func:`write_json` would write without that key.
 
     Args:
         path: The file.
-        value: The object; a seal that it has already is replaced.
+        value: The object; a seal it already has is replaced.
 
     Raises:
-        LifeError: As :func:`write_json`.
+        LifeError: For the reasons given in :func:`write_json`.
     """
     write_json(path, _sealed(path, value))
 
 
 def read_sealed_json(path: str | Path, check_first: Callable[[Any], None] = lambda value: None) -> dict[str, Any]:
-    """Reads what :func:`write_sealed_json` wrote, without the seal.
+    """Reads an object written by :func:`write_sealed_json`, without the seal.
 
     Args:
         path: The file.
-        check_first: Called with the value before its seal is looked at, to refuse what was written by other rules.
+        check_first: Called with the value before its seal is checked, to refuse files written in another format.
 
     Raises:
-        LifeError: If any byte is another than was written, or as :func:`read_json`.
+        LifeError: If any byte differs from what was written, or for the reasons given in :func:`read_json`.
     """
     content = read_bytes(path, LARGEST_JSON)
     value = _parsed(path, content)
     check_first(value)
     if not isinstance(value, dict):
         raise LifeError(f"{path}: found {describe(value)}, expected an object")
-    if content != _document(path, _sealed(path, value)):  # in the layout, too
+    if content != _document(path, _sealed(path, value)):  # compares whitespace and key order too
         raise LifeError(
-            f"{path}: found content that does not match its own {SEAL}, expected it as lifealign wrote it. The file "
-            "was changed or damaged; restore it from a copy"
+            f"{path}: found content that does not match its own {SEAL}, expected the file as lifealign wrote it. The "
+            "file was changed or damaged; restore it from a copy"
         )
     return {key: part for key, part in value.items() if key != SEAL}
 
 
 def write_rows(path: str | Path, rows: Iterable[Any]) -> None:
-    """Replaces a file by JSONL, one value a line; raises as :func:`write_json` does, beyond ``LARGEST_ROWS``."""
+    """Replaces the content of a file with JSONL, one value per line.
+
+    Raises:
+        LifeError: For the reasons given in :func:`write_json`, with the limit ``LARGEST_ROWS``.
+    """
     write_bytes(path, limited(path, b"".join(_json(path, row) + b"\n" for row in rows), LARGEST_ROWS))
 
 
@@ -131,20 +135,20 @@ def read_rows(path: str | Path) -> list[Any]:
     """Reads a JSONL file.
 
     Raises:
-        LifeError: If the file is missing, not a regular file, larger than ``LARGEST_ROWS``, or a line of it is not
-            JSON; the message has the line.
+        LifeError: If the file is missing, not a regular file, larger than ``LARGEST_ROWS``, or one of its lines is not
+            JSON; the message names the line.
     """
     rows = []
-    for number, line in enumerate(read_bytes(path, LARGEST_ROWS).splitlines(), start=1):  # bytes: at newlines only
+    for number, line in enumerate(read_bytes(path, LARGEST_ROWS).splitlines(), start=1):  # bytes split at newlines only
         try:
             rows.append(parse_json(line))
         except ValueError as error:
-            raise LifeError(f"{path}:{number}: found no valid JSON ({error})") from error
+            raise LifeError(f"{path}:{number}: found invalid JSON ({error})") from error
     return rows
 
 
 def tensor_bytes(path: str | Path) -> int:
-    """Bytes of all tensors in a safetensors file together; reads no more than where they begin.
+    """Total bytes of all tensors in a safetensors file; reads only the length of its header.
 
     Raises:
         LifeError: If the file is missing, unreadable or too short for its own header.
@@ -153,7 +157,7 @@ def tensor_bytes(path: str | Path) -> int:
         header = int.from_bytes(file.read(8), "little")
         size = os.fstat(file.fileno()).st_size - 8 - header
     if size < 0:
-        raise LifeError(f"{path}: found no valid safetensors file (its header is longer than the file)")
+        raise LifeError(f"{path}: found an invalid safetensors file (its header is longer than the file)")
     return size
 
 
@@ -172,7 +176,7 @@ def verify_file(path: str | Path, record: Mapping[str, Any]) -> None:
     """Compares a file with its record.
 
     Raises:
-        LifeError: If the file is missing or differs; the message has the path, what was found and what was expected.
+        LifeError: If the file is missing or differs; the message names the path, what was found and what was expected.
     """
     found = file_record(path)
     if found != dict(record):
@@ -184,9 +188,9 @@ def verify_file(path: str | Path, record: Mapping[str, Any]) -> None:
 
 
 def remove_leftovers(directory: str | Path) -> list[Path]:
-    """Deletes temporary files that a killed process left below a directory, and returns them.
+    """Deletes temporary files that a killed process left anywhere in a directory, and returns their paths.
 
-    Only for the holder of the lock: another process may be about to rename its own.
+    Only the holder of the lock may call this: another process may be about to rename its own temporary file.
 
     Raises:
         LifeError: If the system refuses.
@@ -204,7 +208,7 @@ def is_temporary(path: Path) -> bool:
 
 
 def sync_folder(folder: Path, what: str) -> None:
-    """Makes the names in a folder safe against power loss.
+    """Syncs a folder to disk, so that the names in it survive a power loss.
 
     Args:
         folder: The folder.
@@ -227,11 +231,11 @@ def _json(path: str | Path, value: Any, indent: int | None = None) -> bytes:
 
     try:
         return encode(ascii_only=False)
-    except UnicodeEncodeError:  # half of a surrogate pair in someone's data has no UTF-8, but it has an escape
+    except UnicodeEncodeError:  # a lone surrogate in someone's data cannot be encoded in UTF-8, but can be escaped
         return encode(ascii_only=True)
     except ValueError as error:
         raise LifeError(
-            f"{path}: found a number that is NaN or infinite, expected finite ones; nothing was written"
+            f"{path}: found a number that is NaN or infinite, expected finite numbers only; nothing was written"
         ) from error
 
 
@@ -248,15 +252,15 @@ def _parsed(path: str | Path, content: bytes) -> Any:
     try:
         return parse_json(content)
     except json.JSONDecodeError as error:
-        raise LifeError(f"{path}:{error.lineno}:{error.colno}: found no valid JSON ({error.msg})") from error
+        raise LifeError(f"{path}:{error.lineno}:{error.colno}: found invalid JSON ({error.msg})") from error
     except UnicodeDecodeError as error:
         raise LifeError(f"{path}: found a byte that is not UTF-8 at offset {error.start}, expected JSON") from error
     except ValueError as error:
-        raise LifeError(f"{path}: found no valid JSON ({error})") from error
+        raise LifeError(f"{path}: found invalid JSON ({error})") from error
 
 
 def _make_folder(folder: Path) -> None:
-    """Creates a folder and those above it, each of them safe against power loss like the files in it."""
+    """Creates a folder and its missing parents, each synced to disk like the files in it."""
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -264,13 +268,13 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder, and needs no such call
+    if os.name == "nt":  # Windows cannot open a folder, and needs no sync
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have no such call either
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot sync a folder either
             raise
     finally:
         os.close(descriptor)

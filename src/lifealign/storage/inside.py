@@ -1,4 +1,4 @@
-"""Staying inside a directory: no symbolic link below it is ever followed, to read, to write or to delete."""
+"""Staying inside a directory: no symbolic link in it is ever followed to read, write or delete."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from lifealign.errors import LifeError
 
 
 def inside(root: Path, name: str) -> Path:
-    """The path of a name below a directory, once it is certain that it lies there.
+    """Joins a directory and a name, after checking that the result lies inside the directory.
 
-    The directory itself may be reached through links; it is where its owner wanted it. A link below it would lead
-    wherever somebody else wanted.
+    The directory itself may be reached through links, because its owner chose its place. A link inside it could lead
+    to a place that somebody else chose.
 
     Args:
         root: The directory.
-        name: Path below it, with ``/``; need not exist.
+        name: Path inside it, with ``/`` between its parts; need not exist.
 
     Raises:
-        LifeError: If a part of it is a symbolic link, or the name leads out of the directory.
+        LifeError: If part of the path is a symbolic link, or the name leads out of the directory.
     """
     path = Path(root)
     for part in PurePosixPath(name).parts:
@@ -28,27 +28,27 @@ def inside(root: Path, name: str) -> Path:
         path /= part
         if _is_link(path):
             raise LifeError(
-                f"{path}: found a symbolic link, expected what belongs to the life itself; no link inside a life is "
-                "followed. Put what it points to in its place, or remove the link"
+                f"{path}: found a symbolic link, expected a file or folder of the life itself; links inside a life "
+                "are not followed. Replace the link with what it points to, or remove it"
             )
     return path
 
 
 def below(folder: Path) -> list[Path]:
-    """Everything below a directory, each folder before what is in it; links are listed and not followed.
+    """Lists everything inside a directory, each folder before its content; links are listed but not followed.
 
-    What may not be looked into is listed as if it were empty.
+    A folder that may not be read is listed as if it were empty.
 
     Raises:
-        LifeError: If the system refuses for another reason.
+        LifeError: If a folder cannot be read for another reason.
     """
     found: list[Path] = []
     waiting = [folder]
-    while waiting:  # not recursive: how deep it goes is not ours to decide
+    while waiting:  # not recursive: nothing limits how deeply folders are nested
         current = waiting.pop()
         try:
             entries = sorted(os.scandir(current), key=lambda entry: entry.name)
-        except (FileNotFoundError, PermissionError):  # gone meanwhile; or not ours to look into
+        except (FileNotFoundError, PermissionError):  # deleted meanwhile, or not readable
             continue
         except OSError as error:
             raise LifeError(f"{current}: could not be read: {error.strerror}") from error
@@ -61,14 +61,16 @@ def below(folder: Path) -> list[Path]:
 
 
 def remove(root: Path, path: Path) -> None:
-    """Deletes a file, a link itself, or an empty folder; what is not there, and a folder with something in it, stays.
+    """Deletes a file, a link (not its target) or an empty folder.
+
+    A folder that is not empty stays, and a path that does not exist is ignored.
 
     Args:
-        root: Directory that nothing is deleted outside of.
-        path: What is deleted, below ``root``.
+        root: Directory outside which nothing is deleted.
+        path: What to delete, inside ``root``.
 
     Raises:
-        LifeError: If a folder on the way is a symbolic link, or the system refuses.
+        LifeError: If a folder between ``root`` and ``path`` is a symbolic link, or the system refuses.
     """
     relative = path.relative_to(root)
     path = inside(root, relative.parent.as_posix()) / relative.name

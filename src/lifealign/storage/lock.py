@@ -1,4 +1,4 @@
-"""One process at a time: a directory is held by a lock that ends with its holder."""
+"""One process at a time: a directory is locked until the process that holds the lock releases it or ends."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ HOST = re.compile(r"[\w.:-]{1,255}")
 
 @contextmanager
 def exclusive_lock(directory: str | Path) -> Iterator[None]:
-    """Holds a directory for this process; a second process, or a second time in this one, is refused at once.
+    """Locks a directory; a second lock is refused at once, from another process or from this one.
 
-    The system releases the lock when its holder ends, however it ends, so there are no stale locks to clear.
+    The system releases the lock when the process ends, however it ends, so there are no stale locks to clear.
 
     Raises:
-        LifeError: If the directory is held; the message names the process that holds it, and where it runs. If the
-            lock file is a link or no file at all.
+        LifeError: If the directory is locked already (the message names the process and its host), or if the lock file
+            is a link or not a regular file.
     """
     directory = Path(directory)
     lock = FileLock(inside(directory, LOCK), timeout=0, thread_local=False)
@@ -42,11 +42,11 @@ def exclusive_lock(directory: str | Path) -> Iterator[None]:
             lock.acquire()
         except Timeout:
             raise LifeError(
-                f"{directory}: found in use by {_holder(directory)}, expected one process at a time. "
-                "Wait until it has finished, or end it; nothing else needs to be cleared"
+                f"{directory}: found it in use by {_holder(directory)}, expected one process at a time. "
+                "Wait until that process has finished, or end it; nothing else needs to be cleared"
             ) from None
     try:
-        # A file of its own, because some releases of filelock empty the lock file when they find it held.
+        # The holder has a file of its own, because some releases of filelock empty a lock file that is held.
         write_json(directory / LOCK_HOLDER, {"pid": os.getpid(), "host": socket.gethostname()})
         yield
     finally:
@@ -54,7 +54,7 @@ def exclusive_lock(directory: str | Path) -> Iterator[None]:
 
 
 def _holder(directory: Path) -> str:
-    """The process that holds a directory, in words; it may have taken it this moment and not have signed yet."""
+    """The process that holds a directory, in words; one that took the lock just now may not be on record yet."""
     with suppress(LifeError):
         match read_json(inside(directory, LOCK_HOLDER)):
             case {"pid": int(pid), "host": str(host)} if HOST.fullmatch(host):

@@ -1,4 +1,4 @@
-"""Regular files, opened for reading: anything else is refused at once, and what is too large is not read."""
+"""Opening regular files for reading: anything else is refused at once, and files that are too large are not read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a 
 
 @contextmanager
 def open_regular(path: str | Path) -> Iterator[BufferedReader]:
-    """Opens a regular file; a pipe, for which one would wait, is none.
+    """Opens a regular file for reading; anything else is refused at once (opening a pipe would block).
 
     Raises:
         LifeError: If the file is missing or unreadable, or is a directory, pipe, device or socket.
@@ -33,32 +33,32 @@ def open_regular(path: str | Path) -> Iterator[BufferedReader]:
 
 
 def read_bytes(path: str | Path, largest: int) -> bytes:
-    """Content of a regular file of at most so many bytes.
+    """Reads a regular file of at most ``largest`` bytes.
 
     Raises:
-        LifeError: If it is larger, or as :func:`open_regular`.
+        LifeError: If it is larger, or for the reasons given in :func:`open_regular`.
     """
     with open_regular(path) as file, named(path, "read"):
         size = os.fstat(file.fileno()).st_size
-        return limited(path, file.read(min(size, largest) + 1), largest)  # one more, should it be growing
+        return limited(path, file.read(min(size, largest) + 1), largest)  # one byte more, in case the file is growing
 
 
 def limited(path: str | Path, content: bytes, largest: int) -> bytes:
-    """The content, unless it is too large for a file of its kind.
+    """Returns the content unchanged.
 
     Raises:
-        LifeError: If it is.
+        LifeError: If it has more than ``largest`` bytes.
     """
     if len(content) > largest:
-        raise LifeError(f"{path}: found more than {largest} bytes, expected at most so many in a file of its kind")
+        raise LifeError(f"{path}: found more than {largest} bytes, expected at most {largest} in a file of this kind")
     return content
 
 
 def require_regular(path: str | Path, status: os.stat_result) -> None:
-    """Refuses what is not a regular file.
+    """Refuses anything that is not a regular file.
 
     Raises:
-        LifeError: It says what the path is instead.
+        LifeError: If it is something else; the message says what.
     """
     if not stat.S_ISREG(status.st_mode):
         kind = KINDS.get(stat.S_IFMT(status.st_mode), "a device")
@@ -67,12 +67,12 @@ def require_regular(path: str | Path, status: os.stat_result) -> None:
 
 @contextmanager
 def named(path: str | Path, done: str, comfort: str = "") -> Iterator[None]:
-    """Turns an error of the system into one line with the path.
+    """Turns an error of the system into a one-line message with the path.
 
     Args:
-        path: What was worked on.
-        done: What could not be done to it.
-        comfort: A sentence about what that means.
+        path: The file or folder that was used.
+        done: What could not be done to it, as a participle such as ``read``.
+        comfort: A sentence to add about the consequences.
 
     Raises:
         LifeError: In place of an ``OSError``.

@@ -1,4 +1,4 @@
-"""JSON as it is read here: UTF-8, each key once, finite numbers, no deeper than anything that this package writes."""
+"""Strict JSON: UTF-8, no repeated keys, finite numbers only, limited nesting."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import re
 from typing import Any, Never
 
 DEEPEST = 64
-"""Most objects and lists inside one another; files of a life have fewer than ten."""
+"""Maximum nesting of objects and lists; files of a life have fewer than ten levels."""
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-"""Characters that a terminal obeys instead of showing."""
+"""Control characters, which a terminal obeys instead of displaying."""
 
 
 def parse_json(content: bytes) -> Any:
@@ -21,16 +21,17 @@ def parse_json(content: bytes) -> Any:
         content: The text, in UTF-8.
 
     Raises:
-        ValueError: What is wrong, in a few words: a ``json.JSONDecodeError`` with its place if it is the syntax, a
-            ``UnicodeDecodeError`` if it is the encoding, else a key that is there twice or holds control characters, a
-            number that is not finite or has thousands of digits, or nesting of more than ``DEEPEST``.
+        ValueError: If the content is not acceptable: a ``json.JSONDecodeError`` with the position for a syntax error,
+            a ``UnicodeDecodeError`` for another encoding, and a plain ``ValueError`` for a key that is repeated or has
+            control characters, a number that is not finite or has thousands of digits, or nesting deeper than
+            ``DEEPEST``.
 
     Example:
         >>> parse_json(b'{"a": [1, 2.5, null]}')
         {'a': [1, 2.5, None]}
         >>> parse_json(b'{"a": 1, "a": 2}')
         Traceback (most recent call last):
-        ValueError: the key 'a' is there twice
+        ValueError: the key 'a' occurs twice
     """
     try:
         value = json.loads(content.decode(), object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite)
@@ -45,14 +46,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)[:80]!r} is there twice")
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)[:80]!r} occurs twice")
     if CONTROL.search("".join(value)):
-        raise ValueError(f"the key {next(key for key in value if CONTROL.search(key))[:80]!r} has control characters")
+        bad = next(key for key in value if CONTROL.search(key))
+        raise ValueError(f"the key {bad[:80]!r} contains control characters")
     return value
 
 
 def _no_number(text: str) -> Never:
-    raise ValueError(f"{text} is no number in JSON")
+    raise ValueError(f"{text} is not a number in JSON")
 
 
 def _finite(text: str) -> float:
@@ -62,7 +64,7 @@ def _finite(text: str) -> float:
 
 
 def _is_deeper(value: Any) -> bool:
-    """Whether something is nested too deep; level by level, since it must not need a deep stack itself."""
+    """Whether a value is nested too deeply; checked level by level, so that the check needs no deep stack itself."""
     level = [value]
     for _ in range(DEEPEST):
         level = [
@@ -78,4 +80,4 @@ def _is_deeper(value: Any) -> bool:
 
 
 def _too_deep() -> ValueError:
-    return ValueError(f"lists and objects are nested more than {DEEPEST} deep")
+    return ValueError(f"lists and objects are nested more than {DEEPEST} levels deep")

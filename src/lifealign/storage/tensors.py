@@ -1,4 +1,4 @@
-"""Tensors in safetensors files: whole or not at all, never pickled, never NaN."""
+"""Tensors in safetensors files: written atomically, never pickled, never NaN."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lifealign.storage.regular_file import named, open_regular
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
-    """Replaces a safetensors file, laid out as PEFT's.
+    """Replaces a safetensors file, with the layout that PEFT uses.
 
     Args:
         path: The file.
         tensors: Tensors by name, of any dtype and device; no two may share memory.
 
     Raises:
-        LifeError: If a tensor holds NaN or infinity, which must never become part of a memory, or as
-            :func:`write_bytes` does.
+        LifeError: If a tensor holds NaN or infinity, which must never become part of a memory, or for the reasons
+            given in :func:`write_bytes`.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     for name, tensor in plain.items():
@@ -33,7 +33,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
             raise LifeError(
                 f"{path}: tensor {name!r}: found {count} values that are NaN or infinite; nothing was written"
             )
-    # One key only: safetensors orders the keys of its header at random, and the bytes would differ from run to run.
+    # Only one key: safetensors writes several metadata keys in random order, and bytes would differ between runs.
     write_bytes(path, save(plain, {"format": "pt"}))
 
 
@@ -47,4 +47,4 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise LifeError(f"{path}: found no valid safetensors file ({error})") from error
+            raise LifeError(f"{path}: found an invalid safetensors file ({error})") from error

@@ -267,12 +267,12 @@ def test_a_folder_is_cleaned_and_what_is_held_out_is_not_trained_on(
     assert [one.prompt[0].content for one in task.test] == ["hc3 train 0", "hc3 train 1"]
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path}/hc3/test.jsonl: 2 usable pairs of 3 rows; 1 empty chosen (first {tmp_path}/hc3/test.jsonl:1)",
-        f"{tmp_path}/hc3/train.jsonl: left out 2 of 3 training pairs with a prompt of {tmp_path}/hc3/test.jsonl "
-        f"(first {tmp_path}/hc3/train.jsonl:1)",
+        f"{tmp_path}/hc3/train.jsonl: left out 2 of 3 training pairs with a prompt held out in "
+        f"{tmp_path}/hc3/test.jsonl (first {tmp_path}/hc3/train.jsonl:1)",
     ]
 
 
-LAYOUT = "NAME/train.jsonl and NAME/test.jsonl in it for every task"
+LAYOUT = "NAME/train.jsonl and NAME/test.jsonl for every task"
 
 
 @pytest.mark.parametrize("missing", ["train", "test"])
@@ -286,14 +286,14 @@ def test_a_missing_file_is_named_with_the_tasks_that_are_there(tmp_path: Path, m
         None,
         None,
         "no such file",
-        f"{LAYOUT}; whole tasks in {tmp_path}: hh-helpful, truthfulqa",
+        f"{LAYOUT}; complete tasks in {tmp_path}: hh-helpful, truthfulqa",
     )
 
 
 def test_a_missing_folder_is_told_from_an_empty_one(tmp_path: Path) -> None:
     fault = (f"{tmp_path}/data", None, None, "no such folder", f"a folder with {LAYOUT}")
     assert refusal(lambda: load_catalog_tasks(["hc3"], data_dir=tmp_path / "data")) == fault
-    expected = f"{LAYOUT}; whole tasks in {tmp_path}: none"
+    expected = f"{LAYOUT}; complete tasks in {tmp_path}: none"
     fault = (f"{tmp_path}/hc3/train.jsonl", None, None, "no such file", expected)
     assert refusal(lambda: load_catalog_tasks(["hc3"], data_dir=tmp_path)) == fault
 
@@ -454,13 +454,13 @@ def test_a_hub_that_is_not_to_be_had_names_the_dataset_and_the_way_out(
         f"hub:{place}",
         None,
         None,
-        "no dataset that loads (ConnectionError: Couldn't reach the hub)",
-        "the dataset, online or downloaded once before; or --data DIR, a folder with NAME/train.jsonl and "
+        "a dataset that does not load (ConnectionError: Couldn't reach the hub)",
+        "the dataset, online or downloaded before; or --data DIR, a folder with NAME/train.jsonl and "
         "NAME/test.jsonl for every task",
     )
 
 
-HAD = "when the catalog was written; revisions names an earlier one"
+HAD = "when the catalog was written; load an earlier one with revisions"
 
 
 @pytest.mark.parametrize(
@@ -524,7 +524,7 @@ def test_an_empty_split_has_no_rows(hub: tuple[dict[str, list[Row]], Asked]) -> 
     [
         (["hc3", "capibara"], {}, f"task: found 'capibara', expected one of {NAMES}; did you mean capybara?"),
         (["mmlu"], {}, f"task: found 'mmlu', expected one of {NAMES}"),
-        ([], {}, f"tasks: found none, expected some of {NAMES}"),
+        ([], {}, f"tasks: found none, expected at least one of {NAMES}"),
         (["hc3", "capybara", "hc3"], {}, "task: found 'hc3' twice, expected each task once"),
         (["hc3"], {"train_pairs": 0}, "train_pairs: found 0, expected at least 1, or None for all"),
         (["hc3"], {"test_pairs": -1}, "test_pairs: found -1, expected at least 0, or None for all"),

@@ -286,7 +286,7 @@ def test_damage_anywhere_in_the_cache_sets_it_aside(
         cache.put("key", "m", StoredReply("1", "1"))
         assert cache.get("key") == StoredReply("1", "1") and cache.get(f"{5:064d}") is None
     assert (tmp_path / "v.sqlite.damaged").read_bytes() == harmed
-    assert "found a damaged cache of verdicts" in caplog.text
+    assert "found the judge's cache damaged" in caplog.text
     path.write_bytes(harmed)
     VerdictCache(path).close()
     assert (tmp_path / "v.sqlite.damaged-2").exists()

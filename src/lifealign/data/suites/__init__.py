@@ -1,1 +1,1 @@
-"""Suites of tasks: the paper's six, and the support desk that comes with the package."""
+"""Suites of tasks: the paper's six, and the support desk, which comes with the package."""

@@ -1,8 +1,8 @@
 """The six tasks of the paper and its three orders: where the rows come from, and which of them are drawn.
 
-The authors published their subsets in part only: no file of Capybara, none of HC3's training rows, and no seed of any
-draw. So every task is drawn anew from its publisher's dataset, by one rule that is written down here. Where their
-files (or files laid out like them) are at hand, ``data_dir`` takes those as they are.
+The authors published only some of their subsets: no file of Capybara, none of HC3's training rows, and no seed of any
+draw. So every task is drawn anew from its publisher's dataset, by the one rule in this module. If their files (or files
+with the same layout) are available, ``data_dir`` uses those as they are.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
-# Paper, experiments on task orders, and released scripts. By the paper's names, HC3 and hh-helpful are human preference
-# alignment, Capybara is instruction following, hh-harmless and safe-rlhf are value, TruthfulQA is objective facts.
+# From the paper's experiments on task orders and the released scripts. In the paper's terms, HC3 and hh-helpful are
+# human preference alignment, Capybara is instruction following, hh-harmless and safe-rlhf are value, and TruthfulQA is
+# objective facts.
 _ORDER1 = ("capybara", "hc3", "hh-harmless", "hh-helpful", "safe-rlhf", "truthfulqa")
 ORDERS: dict[str, tuple[str, ...]] = {
     "order1": _ORDER1,  # the order of the main table
@@ -36,12 +37,12 @@ ORDERS: dict[str, tuple[str, ...]] = {
 }
 """The paper's orders, by name."""
 
-DRAW_SEED = 42  # ours: how the authors drew is not recorded; 42 is the seed of their training scripts
+DRAW_SEED = 42  # our choice: the authors' draw is not documented; 42 is the seed of their training scripts
 SPLITS = ("train", "test")
 
 
 def conversations(row: Row) -> Row:
-    """A row of Capybara-Preferences or hh-rlhf: two conversations that part at their last answer, as they are.
+    """Converts a row of Capybara-Preferences or hh-rlhf: two conversations that differ in their last answer, unchanged.
 
     Example:
         >>> conversations({"chosen": "Human: Hi Assistant: Hello", "rejected": "Human: Hi Assistant: No", "rating": 5})
@@ -51,11 +52,11 @@ def conversations(row: Row) -> Row:
 
 
 def human_before_chatgpt(row: Row) -> Row:
-    """A row of HC3: the human answer before the one of ChatGPT.
+    """Converts a row of HC3: the human answer is chosen, ChatGPT's rejected.
 
-    Of several answers, the first; the paper does not say which it took. A missing one becomes an empty text, which
-    cleaning drops and counts (released test file: 14 of 1000 rows). The spacing of the human texts ("it 's , say") is
-    HC3's own and stays.
+    Of several answers the first is taken; the paper does not say which it took. A missing answer becomes an empty text,
+    and cleaning drops and counts the row (14 of 1000 rows in the released test file). The spacing of the human texts
+    ("it 's , say") is HC3's own and is kept.
 
     Example:
         >>> human_before_chatgpt({"question": "Why?", "human_answers": ["So .", "No ."], "chatgpt_answers": ["Since"]})
@@ -66,12 +67,12 @@ def human_before_chatgpt(row: Row) -> Row:
 
 
 def safer(row: Row) -> Row:
-    """A row of PKU-SafeRLHF: the safer answer before the other.
+    """Converts a row of PKU-SafeRLHF: the safer answer is chosen, the other rejected.
 
     The dataset has two labels, ``better_response_id`` (helpfulness) and ``safer_response_id``. Neither the paper nor
-    its released files say which was taken. We take the safer one, because the paper names the task as one of values;
-    in the released file, words of refusal stand in 30 % of the chosen answers and 10 % of the rejected, which fits.
-    Safer is not safe: where both answers do harm, the lesser harm is chosen.
+    its released files say which was used. We use the safer one, because the paper counts the task among those on
+    values; this fits the released file, in which 30 % of the chosen and 10 % of the rejected answers contain words of
+    refusal. Safer does not mean safe: where both answers are harmful, the less harmful one is chosen.
 
     Example:
         >>> safer({"prompt": "How?", "response_0": "Like so.", "response_1": "Better not.", "safer_response_id": 1})
@@ -82,10 +83,10 @@ def safer(row: Row) -> Row:
 
 
 def best_before_wrong(row: Row) -> Row:
-    """A row of TruthfulQA: the best answer before all wrong ones, joined with ``"; "`` as in the released files.
+    """Converts a row of TruthfulQA: the best answer is chosen; rejected are all wrong ones, joined with ``"; "``.
 
-    Length or the semicolon alone nearly tells the two apart (``lifealign check`` says so); it is kept so that scores
-    can be compared with the paper's.
+    The released files join them in this way, and it is kept so that scores can be compared with the paper's, although
+    the length or the semicolon alone almost tells the two apart (``lifealign check`` reports that for length).
 
     Example:
         >>> best_before_wrong({"question": "Flat?", "best_answer": "Round", "incorrect_answers": ["Flat", "Hollow"]})
@@ -97,23 +98,23 @@ def best_before_wrong(row: Row) -> Row:
 
 def _texts(row: Row, column: str) -> list[str]:
     texts = row[column] or []
-    if not isinstance(texts, list):  # of a string, join and [0] would silently make something else
+    if not isinstance(texts, list):  # join and [0] also work on a string, with wrong results
         raise TypeError(column)
     return texts
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a task's rows are, what a row of them means, and how many are drawn.
+    """Where a task's rows are, how they are converted, and how many are drawn.
 
     Attributes:
         hub: Id of the dataset on the hub.
-        convert: Turns its row into one of a shape that :mod:`lifealign.data.formats` knows.
+        convert: Converts one of its rows to a shape that :mod:`lifealign.data.formats` accepts.
         train_split: Split to draw training pairs from.
-        test_split: Split to draw held-out pairs from; None: ``train_split`` serves both.
-        config: Configuration of the dataset, where it has several.
-        data_dir: Folder of the dataset, where one is meant.
-        file: The one file of the dataset to read, where it has no splits.
+        test_split: Split to draw held-out pairs from; None if both are drawn from ``train_split``.
+        config: Configuration of the dataset, if it has several.
+        data_dir: Folder of the dataset, if only one is used.
+        file: The only file of the dataset to read, if it has no splits.
         train_pairs: Training pairs to draw.
         test_pairs: Held-out pairs to draw.
     """
@@ -134,7 +135,7 @@ class Source:
         return f"hub:{'/'.join(parts)}:{split}" if self.file is None else f"hub:{self.hub}/{self.file}"
 
     def request(self, split: str, revision: str | None = None) -> dict[str, str]:
-        """What to ask of :func:`lifealign.data.files.read_hub` for one split."""
+        """Arguments of :func:`lifealign.data.files.read_hub` for one split."""
         arguments = {
             "dataset": self.hub,
             "name": self.config,
@@ -146,20 +147,21 @@ class Source:
         return {name: value for name, value in arguments.items() if value is not None}
 
 
-# Revisions are not pinned: commits of the hub could not be looked up where this was written. load_catalog_tasks takes
-# them; without, the newest is read, and the content hash of the pairs, which every life keeps, says whether it changed.
+# Revisions are not pinned, because commits of the hub could not be looked up when this was written. Pass them to
+# load_catalog_tasks; otherwise the newest is read, and the content hash of the pairs in every life shows any change.
 CATALOG: dict[str, Source] = {
-    # 15 404 rows, train only; a conversation of several turns each.
+    # 15 404 rows, train only, each a conversation of several turns.
     "capybara": Source("argilla/Capybara-Preferences", conversations, test_split=None),
-    # 24 322 questions in one file. The dataset is a loading script, which datasets >= 4 refuses, data_files or not, and
-    # its json reader stops where a column is null for long and then a number; our own reader of JSON lines does not.
+    # 24 322 questions in one file. The dataset has a loading script, which datasets >= 4 refuses even with data_files,
+    # and its json reader fails where a column is null for many rows and then a number; our own JSON Lines reader works.
     "hc3": Source("Hello-SimpleAI/HC3", human_before_chatgpt, test_split=None, file="all.jsonl"),
     "hh-harmless": Source("Anthropic/hh-rlhf", conversations, data_dir="harmless-base"),  # 42 537 and 2 312 rows
     "hh-helpful": Source("Anthropic/hh-rlhf", conversations, data_dir="helpful-base"),  # 43 835 and 2 354 rows
-    # 74 000 and 8 200 rows or so, many to a prompt. Released: 2985 and 348, for reasons that are not stated; 1000
-    # held-out pairs cost little and narrow the intervals.
+    # About 74 000 and 8 200 rows, many per prompt. The released files have 2985 and 348 for unstated reasons; 1000
+    # held-out pairs cost little more and narrow the intervals.
     "safe-rlhf": Source("PKU-Alignment/PKU-SafeRLHF", safer),
-    # 817 questions. 653 and 83 are the sizes of the released files: what 80, 10 and 10 % make of 817, less the middle.
+    # 817 questions. 653 and 83 are the sizes of the released files: a split of 817 into 80, 10 and 10 % without the
+    # middle part.
     "truthfulqa": Source(
         "truthfulqa/truthful_qa",
         best_before_wrong,
@@ -178,19 +180,20 @@ def draw(
 ) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
     """Draws a task's pairs at random: distinct prompts, none of them in both parts.
 
-    Of a prompt with several pairs, the first stands for it, so that every prompt is equally likely. Held-out prompts
-    are taken first, and no prompt of ``test`` is trained on, drawn or not. The rank of a prompt is a hash of it and the
-    seed: the draw is then the same for every version of Python, and a row more or less moves no other.
+    If a prompt has several pairs, only the first can be drawn, so that every prompt is equally likely. Held-out prompts
+    are drawn first, and no prompt of ``test`` is trained on, whether drawn or not. Prompts are ranked by a hash of the
+    prompt and the seed: the draw is thus the same in every version of Python, and adding or removing a row does not
+    change the rank of the others.
 
     Args:
         train: Clean pairs to train on.
-        test: Clean pairs to hold out, or None where ``train`` serves both.
-        train_pairs: Training pairs to draw; fewer where there are no more.
-        test_pairs: Held-out pairs to draw; fewer where there are no more.
+        test: Clean pairs to hold out, or None to draw both from ``train``.
+        train_pairs: Number of training pairs to draw; fewer are returned if there are not enough.
+        test_pairs: Number of held-out pairs to draw; fewer are returned if there are not enough.
         seed: Seed of the draw.
 
     Returns:
-        Training pairs and held-out pairs, in random order, so that the first so many are a random sample again.
+        Training pairs and held-out pairs, both in random order, so that the first few are again a random sample.
 
     Example:
         >>> from lifealign.data.clean import test_overlap
@@ -226,17 +229,17 @@ def load_catalog_tasks(
     """Loads tasks of the paper, from their publishers' datasets on the hub or from a folder.
 
     Args:
-        names: Tasks to load, in this order; :data:`ORDERS` has the paper's.
+        names: Tasks to load, in this order; :data:`ORDERS` has the paper's orders.
         data_dir: Folder with ``NAME/train.jsonl`` and ``NAME/test.jsonl`` for each task, in any accepted shape. They
-            are cleaned, training pairs whose prompt is held out are left out, and the rest is taken as it is, without a
-            draw, because somebody has already drawn them. None for the hub.
-        train_pairs: Only the first so many training pairs of each task; None for all that are drawn.
-        test_pairs: Only the first so many held-out pairs of each task; None for all that are drawn.
-        revisions: Commit, tag or branch of a task's dataset on the hub, by the task's name; the newest without.
+            are cleaned, training pairs whose prompt is held out are left out, and the rest is used without a draw,
+            because the files have been drawn already. None for the hub.
+        train_pairs: Maximum training pairs of each task, taken from the first; None for all that are drawn.
+        test_pairs: Maximum held-out pairs of each task, taken from the first; None for all that are drawn.
+        revisions: Commit, tag or branch of a task's dataset on the hub, by the task's name; by default the newest.
 
     Raises:
-        ConfigError: If a task is not in the catalog or named twice, or a number or revision makes no sense.
-        DataError: If a file of ``data_dir`` is missing, a dataset is not to be had, or a row of either is malformed.
+        ConfigError: If a task is not in the catalog or is named twice, or a number or revision is invalid.
+        DataError: If a file of ``data_dir`` is missing, a dataset is not available, or a row is malformed.
     """
     revisions = revisions or {}
     _check_names(names, revisions)
@@ -259,7 +262,7 @@ def load_catalog_tasks(
 
 def _check_names(names: Sequence[str], revisions: Mapping[str, str]) -> None:
     if not names:
-        raise ConfigError(f"tasks: found none, expected some of {', '.join(CATALOG)}")
+        raise ConfigError(f"tasks: found none, expected at least one of {', '.join(CATALOG)}")
     for place, name in [("task", name) for name in names] + [("revisions", name) for name in revisions]:
         if name not in CATALOG:
             near = nearest(name, CATALOG)
@@ -269,8 +272,8 @@ def _check_names(names: Sequence[str], revisions: Mapping[str, str]) -> None:
 
 
 def _check_folder(folder: Path, names: Sequence[str]) -> None:
-    """Says what is missing before any file is read: reading takes a while, and the last task may be the one."""
-    expected = "NAME/train.jsonl and NAME/test.jsonl in it for every task"
+    """Reports missing files before any is read: reading takes a while, and the missing one may be the last."""
+    expected = "NAME/train.jsonl and NAME/test.jsonl for every task"
     if not folder.is_dir():
         raise DataError(folder, found="no such folder", expected=f"a folder with {expected}")
     there = [name for name in CATALOG if all((folder / name / f"{split}.jsonl").is_file() for split in SPLITS)]
@@ -278,7 +281,7 @@ def _check_folder(folder: Path, names: Sequence[str]) -> None:
         for path in (folder / name / f"{split}.jsonl" for split in SPLITS):
             if not path.is_file():
                 tasks = ", ".join(there) or "none"
-                raise DataError(path, found="no such file", expected=f"{expected}; whole tasks in {folder}: {tasks}")
+                raise DataError(path, found="no such file", expected=f"{expected}; complete tasks in {folder}: {tasks}")
 
 
 def _from_hub(name: str, revision: str | None) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
@@ -294,7 +297,7 @@ def _from_hub(name: str, revision: str | None) -> tuple[tuple[Pair, ...], tuple[
 def _clean_split(source: Source, split: str, revision: str | None) -> tuple[Pair, ...]:
     place = source.place(split)
     expected = (
-        "the dataset, online or downloaded once before; or --data DIR, a folder with NAME/train.jsonl and "
+        "the dataset, online or downloaded before; or --data DIR, a folder with NAME/train.jsonl and "
         "NAME/test.jsonl for every task"
     )
     rows = read_hub(place, expected, **source.request(split, revision))
@@ -309,7 +312,7 @@ def _converted(source: Source, place: str, rows: Iterator[tuple[int, Row]]) -> I
             field = str(error.args[0])
             found = describe(row[field]) if field in row else describe(row)
             expected = (
-                f"that column as {source.hub} had it when the catalog was written; revisions names an earlier one"
+                f"that column as {source.hub} had it when the catalog was written; load an earlier one with revisions"
             )
             raise DataError(place, line=line, field=field, found=found, expected=expected) from error
         yield line, converted

@@ -1,8 +1,8 @@
-"""The support-desk suite: four house rules of a help desk, learned one after the other over the same customers.
+"""The support-desk suite: four house rules of a help desk, learnt one after another from the same customer messages.
 
-Each rule is a task whose pairs differ in that rule alone, and each is decided exactly by a program, so that forgetting
-can be measured without a judge. All four can be kept at once: "Hi, thanks for writing! What is your order number? I'll
-pass this on to our billing team." The data is written by ``experiments/support_desk/generate.py``.
+Each rule is a task whose pairs differ in that rule alone, and a program decides exactly whether an answer keeps it, so
+that forgetting can be measured without a judge. One answer can keep all four: "Hi, thanks for writing! What is your
+order number? I'll pass this on to our billing team." ``experiments/support_desk/generate.py`` writes the data.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lifealign.data.task import Task
 
 @dataclass(frozen=True)
 class Rule:
-    """One house rule: its name, the rule as one would tell it to a new colleague, and its exact check."""
+    """One house rule: its name, the rule in the words one would use to a new colleague, and its exact check."""
 
     name: str
     sentence: str
@@ -107,10 +107,10 @@ RULES = (
         AnswerCheck(matches=(_HANDOVER,), lacks=(*_REFUND_PROMISES, _NO_HANDOVER)),
     ),
 )
-"""The four rules, in the order in which they are learned."""
+"""The four rules, in the order in which they are learnt."""
 
 PAIRS = {"train": 160, "dev": 48, "test": 48}
-"""Pairs of each rule, by split. Row i of dev (and of test) is the same customer message under all four rules."""
+"""Pairs of each rule, by split. Row i of dev, and of test, is the same customer message for all four rules."""
 
 
 def load_suite(
@@ -119,15 +119,15 @@ def load_suite(
     """Reads the four tasks that come with the package, in order, each with its exact check.
 
     Args:
-        pairs_per_task: Take the first so many training pairs of each task, 1 to 160; all of them by default.
-        test_pairs: Take the first so many held-out pairs of each task, 0 to 48; all of them by default.
-        held_out: Which pairs to hold out: ``dev`` while a setting is being chosen, ``test`` for what is reported.
+        pairs_per_task: Training pairs to take of each task, 1 to 160, from the first; all of them by default.
+        test_pairs: Held-out pairs to take of each task, 0 to 48, from the first; all of them by default.
+        held_out: Which pairs to hold out: ``dev`` while settings are being chosen, ``test`` for reported results.
 
     Returns:
         One task per rule of :data:`RULES`, named after it.
 
     Raises:
-        ValueError: If more pairs are asked for than there are, or too few.
+        ValueError: If ``pairs_per_task`` or ``test_pairs`` is out of range.
     """
     for name, number, least, most in (
         ("pairs_per_task", pairs_per_task, 1, PAIRS["train"]),

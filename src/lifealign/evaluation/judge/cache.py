@@ -116,7 +116,7 @@ def _opened(path: Path | None) -> sqlite3.Connection:
                     raise
                 aside = _moved_aside(path)
                 logger.warning(
-                    "%s: found a damaged cache of verdicts (%s); it is now %s, and a new one is made",
+                    "%s: found the judge's cache damaged (%s); it was moved to %s, and a new one is created",
                     path,
                     error,
                     aside,
@@ -152,7 +152,7 @@ def _connected_once(name: str) -> sqlite3.Connection:
         if (state := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise _Damaged(state)
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")  # with WAL, a power cut loses the last verdicts at most
+        connection.execute("PRAGMA synchronous = NORMAL")  # with WAL, a power cut loses the last replies at most
         if not owner:
             connection.execute(f"PRAGMA application_id = {APPLICATION}")
         connection.execute(TABLE)
