@@ -651,7 +651,7 @@ def test_compare_refuses_no_jobs(lifealign: Command, experiment: Callable[..., P
 def test_a_target_that_the_model_does_not_have_is_one_line(lifealign: Command, tiny_folder: Path) -> None:
     result = lifealign("init", "bot", "--model", tiny_folder, "--set", "lora.lora_target_modules=[qproj]")
     assert result.code == 2
-    assert "lora_target_modules: found 'qproj', expected linear modules" in one_line(result.err)
+    assert "lora_target_modules: found 'qproj', expected the name of a linear module" in one_line(result.err)
 
 
 def test_init_can_be_repeated_after_a_target_that_the_model_does_not_have(
