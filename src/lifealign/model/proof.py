@@ -101,11 +101,11 @@ def prove(model: PeftModel, vocabulary: Sequence[int], max_length: int, pad_toke
         proof = None
         if causal.dtype != torch.float32:
             if not _float32_fits(causal):
-                return _prove_or_say(model, probes, [], plain_because="memory is too short to prove it in float32")
+                return _prove_or_refuse(model, probes, [], plain_because="memory is too short to prove it in float32")
             with in_float32(causal):
-                proof = _prove_or_say(model, probes, forms)
+                proof = _prove_or_refuse(model, probes, forms)
             forms = [] if proof.sharing is None else [proof.sharing]
-        native = _prove_or_say(model, probes, forms, plain_because="" if proof is None else proof.plain_because)
+        native = _prove_or_refuse(model, probes, forms, plain_because="" if proof is None else proof.plain_because)
     finally:
         model.train(was_training)
     if proof is None or proof.padded:
@@ -113,7 +113,7 @@ def prove(model: PeftModel, vocabulary: Sequence[int], max_length: int, pad_toke
     return Proof(native.sharing, native.plain_because, False, proof.unpadded_because)
 
 
-def _prove_or_say(model: PeftModel, probes: _Probes, forms: Sequence[Sharing], plain_because: str = "") -> Proof:
+def _prove_or_refuse(model: PeftModel, probes: _Probes, forms: Sequence[Sharing], plain_because: str = "") -> Proof:
     """Makes one proof in the model's present precision; refuses a model that cannot be run at all in one line."""
     causal: Any = model.get_base_model()
     try:
