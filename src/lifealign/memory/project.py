@@ -1,4 +1,4 @@
-"""Projection: an update gives way where it overlaps what earlier tasks wrote."""
+"""Projection: reduces the part of an update that overlaps what earlier tasks wrote."""
 
 from __future__ import annotations
 

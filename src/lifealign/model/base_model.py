@@ -289,7 +289,7 @@ def _quiet(name: str) -> Iterator[None]:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        with redirect_stderr(io.StringIO()):  # the conversion of .gguf weights draws a bar that nothing else silences
+        with redirect_stderr(io.StringIO()):  # the only way to silence the bar of .gguf conversion
             yield
     except Exception as error:  # a damaged or unsupported model may raise anything
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -144,7 +144,7 @@ class ControlText:
 
 
 def _renamed_model(model: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """The model with control tokens renamed in its vocabulary, where they would be found as pieces of text too."""
+    """The model with the control tokens in its vocabulary renamed, as it would find them there as pieces of text."""
     vocabulary = model["vocab"]
     if isinstance(vocabulary, dict):
         model["vocab"] = {names.get(piece, piece): number for piece, number in vocabulary.items()}

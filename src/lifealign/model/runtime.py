@@ -55,7 +55,7 @@ class Runtime:
         share_prefix: bool | Literal["auto"] = "auto",
         reasoning: Reasoning = "strip",
     ) -> Runtime:
-        """Puts a model on the current accelerator, such as ``cuda:0``, or on the CPU where there is none.
+        """Puts a model on the current accelerator, such as ``cuda:0``, or on the CPU if there is none.
 
         Nothing is cast: the model's own dtype decides, and LoRA factors stay float32.
 
@@ -132,6 +132,6 @@ class Runtime:
 
 
 def current_device() -> torch.device:
-    """The accelerator that torch uses now, such as ``cuda:0``, or the CPU where there is none."""
+    """The accelerator that torch uses now, such as ``cuda:0``, or the CPU if there is none."""
     kind = torch.accelerator.current_accelerator(check_available=True)
     return torch.device("cpu") if kind is None else torch.device(kind.type, torch.accelerator.current_device_index())

@@ -165,7 +165,7 @@ def _require_agreement(template: ChatTemplate, tokenizer: PreTrainedTokenizerBas
 
 
 def _require_end(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuses an end of turn that is no token of the tokenizer: it could be neither learnt as one nor stopped at."""
+    """Refuses an end of turn that is not a token of the tokenizer: it could not be learnt as one, nor stopped at."""
     tail = template.shape("strip").tail
     shaped = CONTROL_SHAPED.search(tail)
     added = {str(token) for token in tokenizer.added_tokens_decoder.values()} | {str(tokenizer.eos_token)}
