@@ -271,7 +271,7 @@ def test_evaluate_measures_more_shows_it_and_does_not_repeat_it(lifealign: Comma
     assert first.code == 0 and "01-one: rouge_l" in first.out
     assert "ROUGE-L of generated against chosen answers" in first.out and "perplexity on general text" in first.out
     again = lifealign("evaluate", bot, "--metric", "rouge_l")
-    assert again.code == 0 and "nothing to do: all of it is measured" in again.out
+    assert again.code == 0 and "nothing to do: everything is already measured" in again.out
     own = lifealign("evaluate", bot)  # the life's own metrics: it has all that its only task can have
     assert own.code == 0 and "nothing to do" in own.out
     status = lifealign("status", bot)
@@ -281,11 +281,11 @@ def test_evaluate_measures_more_shows_it_and_does_not_repeat_it(lifealign: Comma
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--metric", "rouge"], "metric: found 'rouge', expected some of adherence, "),
+        (["--metric", "rouge"], "metric: found 'rouge', expected one of adherence, "),
         (["--metric", "judge"], "--metric judge needs a judge; add --judge-model NAME"),
         (["--against", "00-base"], "--against needs a judge; add --judge-model NAME"),
         (["--max-requests", "3"], "--max-requests needs a judge; add --judge-model NAME"),
-        (["--judge-model", "m", "--against", "00-base", "--replace"], "--replace: found it beside --against alone"),
+        (["--judge-model", "m", "--against", "00-base", "--replace"], "--replace needs --metric"),
         (["--as-of", "07-x"], "found no version '07-x', expected one of: 00-base, 01-one"),
         (["--set", "max_new_token=3"], "max_new_token"),
         (
@@ -452,7 +452,7 @@ def test_compare_names_every_cause_after_the_tables_of_the_rest(
     assert result.code == 1
     lines = [line for line in result.err.splitlines() if not line.startswith("loading ")]
     assert lines[0] == "error: 2 of 3 cells could not be finished; the same command tries them again:"
-    cause = "found a file or a directory with something in it, expected an empty or new one"
+    cause = "found a file or a directory that is not empty, expected an empty or new directory"
     assert lines[1:] == [
         f"  ER [/{seed}] [bold], stream, seed 42: out/lives/stream--er-{seed}-bold--seed42: {cause}" for seed in "ab"
     ]
@@ -651,7 +651,7 @@ def test_compare_refuses_no_jobs(lifealign: Command, experiment: Callable[..., P
 def test_a_target_that_the_model_does_not_have_is_one_line(lifealign: Command, tiny_folder: Path) -> None:
     result = lifealign("init", "bot", "--model", tiny_folder, "--set", "lora.lora_target_modules=[qproj]")
     assert result.code == 2
-    assert "lora_target_modules: found 'qproj', expected linear modules" in one_line(result.err)
+    assert "lora_target_modules: found 'qproj', expected the name of a linear module" in one_line(result.err)
 
 
 def test_init_can_be_repeated_after_a_target_that_the_model_does_not_have(
@@ -720,7 +720,7 @@ def test_other_mistakes_are_one_line_too(lifealign: Command, bot: Path, tmp_path
     before = content(tmp_path)
     for arguments, message in [
         (["rollback", "bot", "--to", "07-x"], "bot: found no version '07-x', expected one of: 00-base, 01-one"),
-        (["init", "bot"], "bot: found a file or a directory with something in it, expected an empty or new one"),
+        (["init", "bot"], "bot: found a file or a directory that is not empty, expected an empty or new directory"),
         (["init", "new", "--model", "/no/model"], "model '/no/model': found no config.json there"),
         (["init", "new", "--config", "no.yaml"], "no.yaml: could not be read: No such file or directory"),
         (["learn", "bot", rows, "--name", "a/b"], "task name: found 'a/b', expected 1 to 64 letters"),

@@ -265,7 +265,7 @@ WRONG = {
     ),
     "replay of no use": (
         {"methods": ["er", {"name": "mtl", "replay": {"fraction": 0.5}}]},
-        r"compare\.methods\[1\]\.replay: found settings, expected none: mtl uses nothing of earlier tasks",
+        r"compare\.methods\[1\]\.replay: found settings, expected none, because mtl uses no pairs of earlier tasks",
     ),
     "replay out of range": (
         {"methods": [{"name": "er", "replay": {"fraction": 2}}]},
@@ -609,7 +609,7 @@ def test_a_state_that_another_configuration_has_saved_is_refused(
     storage.write_sealed_json(life / "life.json", edited)
     before = content(life)
     message = (
-        r"state of step 01-one saved by another configuration \(strength: 1\.0 there, 2\.0 here\), expected that of"
+        r"state of step 01-one saved under another configuration \(strength: 1\.0 there, 2\.0 here\), expected that of"
     )
     only_the_broken_one_fails(cells, message)
     assert {key: value for key, value in content(life).items() if key != "scores.json"} == {

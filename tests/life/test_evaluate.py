@@ -233,11 +233,11 @@ def test_marks_of_another_judge_do_not_compare(life: Life) -> None:
 
 def test_what_cannot_be_measured_is_said_before_anything_is(life: Life, make_life: MakeLife) -> None:
     settings = EvaluationConfig()
-    with pytest.raises(ConfigError, match=r"found 'rouge', expected some of .*rouge_l"):
+    with pytest.raises(ConfigError, match=r"found 'rouge', expected one of .*rouge_l"):
         Evaluation(("rouge",), settings)
-    with pytest.raises(ConfigError, match="'judge' and a judge's model belong together"):
+    with pytest.raises(ConfigError, match="the metric 'judge' needs a judge"):
         Evaluation(("judge",), settings)
-    with pytest.raises(ConfigError, match="'judge' and a judge's model belong together"):
+    with pytest.raises(ConfigError, match="the metric 'judge' needs a judge"):
         Evaluation(("margin",), settings, FirstWord())
     with pytest.raises(ConfigError, match="generate: false"):
         Evaluation(("bleu",), settings.model_copy(update={"generate": False}))

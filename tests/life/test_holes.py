@@ -190,7 +190,7 @@ def test_the_step_is_committed_with_a_hole_and_evaluating_fills_it(
     assert {metric: matrix.as_dict() for metric, matrix in life.scores.items()} == smooth["matrices"]
     heard: list[str] = []
     measure(Life.open(life.directory.path).workspace, say=heard.append)
-    assert heard == ["nothing to do: all of it is measured"]
+    assert heard == ["nothing to do: everything is already measured"]
 
 
 def test_a_life_whose_first_step_could_not_be_scored_at_all_shows_holes_and_learns_on(

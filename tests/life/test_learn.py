@@ -401,6 +401,6 @@ def test_reasoning_that_is_taken_off_the_data_is_said_once_with_its_count(make_l
     make_life().learn(replace(task, train=(*thought, only, *task.train[4:])), listener=Progress(console))
     lines = [line for line in console.file.getvalue().splitlines() if "reasoning" in line]
     assert lines == [
-        "  reasoning taken off 4 of 16 answers, 1 of them nothing else, whose pairs are left out; "
+        "  reasoning removed from 4 of 16 answers, 1 of which had nothing else, so their pairs are left out; "
         "data.reasoning: keep would learn it"
     ]

@@ -123,7 +123,7 @@ def test_create_takes_a_model_and_single_sections_or_a_config_but_not_both(tiny_
     life = Life.create(tmp_path / "life", model=str(tiny_folder), method="er", lora={"lora_r": 2}, seed=7)
     opened = Life.open(tmp_path / "life")
     assert (opened.config.method.key, opened.config.lora.lora_r, opened.config.seed) == ("er", 2, 7)
-    with pytest.raises(ConfigError, match="either config or single sections"):
+    with pytest.raises(ConfigError, match="found config beside model or single sections"):
         Life.create(tmp_path / "other", life.config, seed=7)
     with pytest.raises(ConfigError, match="lora_rank"):
         Life.create(tmp_path / "other", model=str(tiny_folder), lora={"lora_rank": 2})
@@ -135,7 +135,7 @@ def test_create_refuses_a_place_that_is_taken_and_leaves_it_alone(make_life: Mak
     (tmp_path / "full" / "precious.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
     for name in ("full", "file"):
-        with pytest.raises(LifeError, match=rf"{name}: found .* expected an empty or new one"):
+        with pytest.raises(LifeError, match=rf"{name}: found .* expected an empty or new directory"):
             make_life(name=name)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["precious.txt"]
     (tmp_path / "empty").mkdir()
@@ -172,7 +172,7 @@ def test_a_create_that_was_killed_after_its_last_rename_is_finished_when_repeate
     assert everything(folder) == before
     assert again.directory.manifest == life.directory.manifest and again.steps == []
     again.learn(ONE)
-    refused = pytest.raises(LifeError, match="bot: found a file or a directory with something in it, expected an empty")
+    refused = pytest.raises(LifeError, match="bot: found a file or a directory that is not empty, expected an empty")
     with refused:
         make_life(name="bot")  # it has learnt something
 
@@ -194,7 +194,7 @@ def test_a_life_that_is_not_whole_or_not_this_one_is_not_taken_for_it(
         if not sections:
             harm(folder)
         before = everything(folder)
-        with pytest.raises(LifeError, match="bot: found a file or a directory with something in it"):
+        with pytest.raises(LifeError, match="bot: found a file or a directory that is not empty"):
             make_life(name="bot", **sections)
         assert everything(folder) == before
 
@@ -530,7 +530,7 @@ def test_a_view_that_cannot_be_replaced_is_a_warning_and_the_steps_are_gone(
     (copied / "result.json").symlink_to(copied / "config.yaml")
     Life.open(copied).rollback("01-one")
     assert "scores.json: could not be written: Is a directory" in caplog.text
-    assert "the life itself is at 01-one" in caplog.text
+    assert "the life itself is rolled back to 01-one" in caplog.text
     assert len(Life.open(copied).steps) == 1
     assert not (copied / "result.json").is_symlink() and (copied / "config.yaml").is_file()
 
@@ -670,7 +670,7 @@ def test_a_life_that_someone_else_has_changed_since_is_to_be_opened_again(copied
     first, second = Life.open(copied), Life.open(copied)
     second.learn(letter_task("four", "g", "h"))
     before = everything(copied)
-    with pytest.raises(LifeError, match="changed by another process since it was opened; open it again"):
+    with pytest.raises(LifeError, match="another process has changed this life since it was opened; open it again"):
         first.learn(letter_task("three", "e", "f"))
     assert everything(copied) == before
     Life.open(copied).learn(letter_task("three", "e", "f"))

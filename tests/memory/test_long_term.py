@@ -97,7 +97,7 @@ def test_what_goes_wrong_in_one_factor_stops_everything(monkeypatch: pytest.Monk
     memory = memory_of(good)
     with pytest.raises(ValueError, match="NaN or infinity"):
         consolidate(good | {"b": torch.tensor([[float("nan"), 0]])}, memory, energy_kept=0.9, overlap_kept=0.5)
-    with pytest.raises(ValueError, match=r"history holds matrices of shape \(1, 2\), expected .* \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"history: found matrices of shape \(1, 2\), expected .* \(1, 3\)"):
         consolidate(good | {"b": torch.ones(1, 3)}, memory, energy_kept=0.9, overlap_kept=0.5)
     with pytest.raises(TypeError, match="bfloat16"):
         consolidate({"a": torch.ones(1, 2).bfloat16()}, memory, energy_kept=1.0, overlap_kept=1.0)

@@ -135,7 +135,7 @@ def test_what_must_not_be_projected_is_refused(overlap_kept: float) -> None:
         refine_update(good * float("nan"), history, overlap_kept)
     with pytest.raises(ValueError, match="history: found NaN or infinity"):
         refine_update(good, history * float("inf"), overlap_kept)
-    with pytest.raises(ValueError, match=r"history holds matrices of shape \(2, 3\), expected .* \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"history: found matrices of shape \(2, 3\), expected .* \(2, 2\)"):
         refine_update(good, torch.ones(1, 2, 3), overlap_kept)
 
 

@@ -184,5 +184,5 @@ def test_the_learning_rate_is_multiplied(make_life) -> None:
 
 
 def test_more_cannot_be_picked_than_there_is() -> None:
-    with pytest.raises(ValueError, match="found top_k 5 above pool_size 4, expected at most that"):
+    with pytest.raises(ValueError, match="found top_k 5, expected at most pool_size, which is 4"):
         L2PMethod(pool_size=4, top_k=5)

@@ -63,5 +63,5 @@ def test_learning_one_task_after_another_is_refused_where_all_are_learnt_togethe
 
 @pytest.mark.parametrize("method", ["stl", "mtl"])
 def test_replay_settings_are_refused_where_they_would_do_nothing(method: str) -> None:
-    with pytest.raises(ConfigError, match=rf"replay: found settings, expected none: {method} uses nothing of earlier"):
+    with pytest.raises(ConfigError, match=rf"found settings, expected none, because {method} uses no pairs of earlier"):
         build_config(LifeConfig, {"method": method, "replay": {"fraction": 0.1}})

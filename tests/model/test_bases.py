@@ -70,7 +70,7 @@ def of_another_size(tensors: Tensors) -> Tensors:
         (without_head, r"1 of 21 weights are missing \(lm_head\.weight\)"),
         (of_other_names, r"21 of 21 weights are missing .*; 21 have names that the model does not know \(backbone\."),
         (with_a_third_layer, r"9 belong to layers that config\.json does not have \(model\.layers\.2\."),
-        (of_another_size, r"1 have another size \(model\.norm\.weight\)"),
+        (of_another_size, r"1 have another shape \(model\.norm\.weight\)"),
     ],
 )
 def test_a_checkpoint_that_is_not_whole_is_refused_and_its_weights_named(

@@ -64,7 +64,7 @@ FAULTS = {
     "{{ raise_exception('no chat') }}": "no chat",
     "{% for m in messages %}{{ 1 + m.content }}{% endfor %}": "unsupported operand type(s) for +: 'int' and 'str'",
     "{% if messages[0].role != 'system' %}{{ raise_exception('needs one') }}{% endif %}" + CHAT_TEMPLATE: (
-        "it requires a system message (needs one), expected it to take a question"
+        "it requires a system message (needs one), expected it to accept a question alone"
     ),
     CHAT_TEMPLATE.partition("{% if add")[0]: (
         "it has no generation prompt, expected '<|im_end|>\\n<|im_start|>assistant' where an answer is asked for"
@@ -108,7 +108,7 @@ def test_a_model_without_a_template_or_with_too_few_rows_is_refused(tokenizer) -
         require_usable_template(tokenizer, "tiny", 258)
     bare = tiny_tokenizer()
     bare.chat_template = None
-    with pytest.raises(ModelError, match="there is none; expected an instruction-tuned model"):
+    with pytest.raises(ModelError, match="found none, expected that of an instruction-tuned model"):
         require_usable_template(bare, "tiny")
 
 

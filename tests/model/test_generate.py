@@ -149,7 +149,7 @@ def test_one_letter_changed_in_the_cache_is_seen_and_the_answers_generated_again
         generated.clear(), caplog.clear()
         assert AnswerCache(path).answers(runtime, PROMPTS, "policy", **options) == first
         assert sorted(generated) == sorted(PROMPTS)
-        assert f"{path}: damaged; ignored, answers are generated again" in caplog.text
+        assert f"{path}: damaged, so it is ignored and its answers are generated again" in caplog.text
         assert path.read_bytes() == whole
     storage.write_sealed_json(path, {"answers": {key: 7}})  # as written by somebody else
     assert AnswerCache(path).answers(runtime, PROMPTS, "policy", **options) == first

@@ -63,7 +63,7 @@ def test_a_bfloat16_head_gives_float32_logps_near_those_of_float32() -> None:
 
 
 def test_a_head_that_trains_is_refused() -> None:
-    with pytest.raises(ValueError, match="the output head requires gradient, expected a frozen head"):
+    with pytest.raises(ValueError, match="found an output head that requires gradient, expected it frozen"):
         linear_logps(numbers(0, 2, 5), OutputHead(numbers(1, 11, 5).requires_grad_()), torch.tensor([1, 2]))
 
 

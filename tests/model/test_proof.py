@@ -161,7 +161,7 @@ def test_a_model_that_mixes_the_rows_of_a_batch_is_refused(tiny_folder: Path, mo
 
     base = base_of(tiny_folder)
     monkeypatch.setattr(LlamaModel, "forward", wrong)
-    with pytest.raises(ModelError, match="LlamaForCausalLM reads a row differently when a longer one stands beside it"):
+    with pytest.raises(ModelError, match="LlamaForCausalLM reads a row differently when its batch has a longer one"):
         proof_of(base)
 
 
@@ -180,7 +180,7 @@ def test_a_model_that_draws_at_random_while_it_trains_is_refused(
 
     base = base_of(tiny_folder)
     monkeypatch.setattr(LlamaModel, "forward", noisy)
-    with pytest.raises(ModelError, match="LlamaForCausalLM computes something else in training than when it is scored"):
+    with pytest.raises(ModelError, match="LlamaForCausalLM computes something else in training than in scoring"):
         proof_of(base)
 
 
@@ -202,7 +202,7 @@ def test_a_model_that_answers_otherwise_than_it_scores_is_refused(
         return output
 
     monkeypatch.setattr(LlamaForCausalLM, "forward", wrong)
-    with pytest.raises(ModelError, match="predicts other tokens when it answers than when its answer is scored"):
+    with pytest.raises(ModelError, match="has other logits when it answers than when its answer is scored"):
         proof_of(base)
 
 
@@ -252,7 +252,7 @@ def test_what_is_not_exact_runs_plain_is_said_and_stands_in_the_life(
 
 def test_shared_prompts_asked_for_by_hand_are_refused_where_they_are_not_exact(tmp_path: Path) -> None:
     families.save_family("jamba", tmp_path / "base")
-    with pytest.raises(ModelError, match=r"data\.share_prefix: found true, expected auto or false: .*Jamba"):
+    with pytest.raises(ModelError, match=r"data\.share_prefix: found true, expected auto or false, because .*Jamba"):
         life_on(tmp_path / "base", tmp_path / "life", share_prefix=True)
     assert not (tmp_path / "life").exists()
 
@@ -265,6 +265,6 @@ def test_shared_prompts_may_be_switched_off_where_they_are_exact(tiny_folder: Pa
 def test_fewer_positions_than_the_longest_row_are_refused_before_anything_is_made(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelError, match=r"has 1024 positions, expected at least data\.max_length, which is 1025"):
+    with pytest.raises(ModelError, match=r"found 1024 positions, expected at least data\.max_length \(1025\)"):
         life_on(tiny_folder, tmp_path / "life", max_length=1025)
     assert not (tmp_path / "life").exists()

@@ -120,8 +120,8 @@ def test_refused_reasoning_is_named() -> None:
     with pytest.raises(DataError) as caught:
         tokenize_pairs(tokenizer_of("llama3"), rows, 512, "refuse")
     assert str(caught.value) == (
-        "rows.jsonl:2: rejected: found an answer with reasoning (<think>), expected plain answers under "
-        "data.reasoning: refuse; strip takes it off, keep learns it"
+        "rows.jsonl:2: rejected: found an answer with reasoning (<think>), expected a plain answer, because "
+        "data.reasoning is refuse; strip removes reasoning, keep learns it"
     )
     for name in ("qwen3", "r1", "harmony"):
         with pytest.raises(ModelError, match="made for reasoning"):

@@ -93,7 +93,7 @@ def test_a_damaged_file_is_ignored_with_a_warning_and_written_anew(
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             cache = ReferenceCache(path)
-        assert "damaged; ignored" in caplog.text
+        assert "damaged, so it is ignored" in caplog.text
         assert str(path) in caplog.text
         assert cache.logps(runtime, pairs, "policy", 2) == found
         assert cache.computed == 3

@@ -83,7 +83,7 @@ def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_trained(
     life = make_life(report_to="wandb")
     with (
         train_nothing(),
-        pytest.raises(ConfigError, match="report_to: found wandb, which is not installed; `pip install wandb`"),
+        pytest.raises(ConfigError, match="found 'wandb', expected an installed tracker; `pip install wandb`"),
     ):
         life.learn(ONE)
     assert life.steps == []

@@ -1,4 +1,4 @@
-"""Writes everything that a step has made, then makes it exist."""
+"""Writes everything that a step has produced, then commits it to the life."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def commit(
 
     Args:
         work: The life, locked.
-        step: What was learnt.
+        step: The step of the lifelong loop.
         held_out: What it was scored on.
         examples: What it was trained on.
-        logs: Optimizer steps, by stage.
+        logs: Log rows of the optimizer steps, by stage.
         learnt: What was learnt.
         measured: What was measured.
         started: When the step began, on the clock of :func:`time.monotonic`.
@@ -114,10 +114,10 @@ def commit(
 def _card(
     work: Workspace, step: Step, tasks: Sequence[TaskRecord], measured: Measured, say: Callable[[str], None]
 ) -> str:
-    """The model card of the version that this step makes; a plain one where something about it breaks."""
+    """The model card of the version that this step makes; a minimal one if making it fails."""
     try:
         return _whole_card(work, step, tasks, measured)
-    except Exception as error:  # not worth what was learnt
+    except Exception as error:  # a card must not cost what was learnt
         say(f"{step.name}: the model card could not be made ({reason_of(error)}); the step is kept")
         return f"# {plain(step.name)}\n\nThe model card could not be made: {plain(reason_of(error))}\n"
 

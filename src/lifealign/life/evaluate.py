@@ -1,4 +1,4 @@
-"""Measuring a life again: any metric, of any version, without training; what is there already is not repeated."""
+"""Measures a life again: any metric, of any version, without training; numbers already there are not repeated."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class Marker(Protocol):
     """Share of a task's marks that may be missing."""
 
     def __call__(self, task: HeldOut, pairs: Sequence[Pair], answers: Sequence[str]) -> Sequence[float | None]:
-        """Marks of a task's answers to some of its pairs' prompts, in points; None where there is none."""
+        """Marks of a task's answers to some of its pairs' prompts, in points; None for an answer without a mark."""
 
     def identity(self) -> dict[str, Any]:
-        """What decides a mark: model, place and rubrics. Marks of different judges do not compare."""
+        """What decides a mark: model, place and rubrics. Marks of different judges are not comparable."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Evaluation:
 
     Attributes:
         metrics: Names of ``METRICS``, and ``perplexity``.
-        settings: Batch size, answers, number of prompts; its own ``metrics`` are not looked at.
-        judge: Who gives marks; needed for ``judge``, without a use otherwise.
-        replace: Whether what was measured under other settings is forgotten, instead of refusing to mix.
+        settings: Batch size, answers, number of prompts; its own ``metrics`` are ignored.
+        judge: The judge that gives marks; needed for the metric ``judge``, not allowed otherwise.
+        replace: Whether numbers measured under other settings are forgotten; otherwise they are an error.
     """
 
     metrics: tuple[str, ...]
@@ -69,25 +69,25 @@ class Evaluation:
     def __post_init__(self) -> None:
         _require_known(self.metrics)
         if ("judge" in self.metrics) != (self.judge is not None):
-            raise ConfigError("the metric 'judge' and a judge's model belong together; found one without the other")
+            raise ConfigError("the metric 'judge' needs a judge, and a judge needs that metric; give both or neither")
         needing = [metric for metric in self.metrics if metric != PERPLEXITY and METRICS[metric].measured_on != "pairs"]
         if needing and not self.settings.generate:
             raise ConfigError(
-                f"metric: found {needing[0]!r} with evaluation.generate: false, expected generate: true; "
-                "it is measured on generated answers"
+                f"metric: found {needing[0]!r} with evaluation.generate: false, expected generate: true, because it is "
+                "measured on generated answers"
             )
 
 
 def settings_for(work: Workspace, metrics: Sequence[str], overrides: Sequence[str] = ()) -> EvaluationConfig:
-    """A life's settings of evaluation for some metrics, with changes.
+    """A life's evaluation settings for some metrics, with overrides.
 
     Args:
         work: The life.
-        metrics: What is to be measured.
+        metrics: The metrics to measure.
         overrides: ``KEY=VALUE`` each, such as ``max_new_tokens=256``.
 
     Raises:
-        ConfigError: If there is no such metric, or a setting does not exist, is out of range, or would do nothing.
+        ConfigError: If a metric does not exist, or a setting does not exist, is out of range, or would have no effect.
     """
     _require_known(metrics)
     given = work.config.evaluation.model_dump() | {"metrics": [name for name in metrics if name != "judge"]}
@@ -101,23 +101,23 @@ def evaluate_life(
 ) -> list[str]:
     """Measures metrics of a life's versions on the held-out data of the tasks learnt by then, and keeps the numbers.
 
-    Each version is written when it is finished, so an interrupted call loses one version at most, and the next one
-    goes on from there. Answers, log-probabilities and marks that are in the caches are not made again. What breaks
-    costs its own score and no other: the rest is measured and kept.
+    Each version is written when it is finished, so an interrupted call loses one version at most, and the next call
+    continues from there. Answers, log-probabilities and marks that are in the caches are not made again. A failure
+    costs only its own score: the rest is measured and kept.
 
     Args:
         work: The life.
         evaluation: What is measured, and how.
-        as_of: Name of the one version that is measured; None for all, which fills the matrix.
+        as_of: Name of the only version to measure; None for all, which fills the matrix.
         say: Called with a line about each version.
 
     Returns:
-        Names of the versions of which something was measured.
+        Names of the versions for which something was measured.
 
     Raises:
         ConfigError: If a metric does not exist, or was measured before under other settings.
         LifeError: If the life has learnt nothing, there is no such version, or another process holds the life.
-        Unscored: At the end, if something broke; it names the scores that are missing and why.
+        Unscored: At the end, if something failed; the message names the missing scores and the reasons.
     """
     if not work.steps:
         raise LifeError(f"{work.directory.path}: found no task learnt, expected at least one; `lifealign learn` first")
@@ -125,7 +125,7 @@ def evaluate_life(
     if -1 in steps:
         learnt = ", ".join(version.name for version in work.steps)
         raise LifeError(f"{as_of}: found the untrained adapter, expected a version with a task: {learnt}")
-    if not work.method.one_model:  # a version's matrix row holds what the versions before it have scored
+    if not work.method.one_model:  # a version's matrix row includes the scores of the versions before it
         steps = range(steps[-1] + 1)
     passages = general_passages(_path(evaluation.settings.general_text)) if PERPLEXITY in evaluation.metrics else ()
     measuring = _Measuring(work, evaluation, passages)
@@ -151,16 +151,16 @@ def evaluate_life(
 
 
 class _Measuring:
-    """One call of :func:`evaluate_life`: what is comparable, what is missing, and the measuring itself."""
+    """One call of :func:`evaluate_life`: checks what is comparable, finds what is missing, and measures it."""
 
     def __init__(self, work: Workspace, evaluation: Evaluation, passages: Sequence[str]) -> None:
         self.work, self.evaluation, self.passages = work, evaluation, passages
         self.settings = {metric: self._comparable(metric) for metric in evaluation.metrics}
         self.failures: list[str] = []
-        """What broke and is missing now, in words."""
+        """Scores that failed and are now missing, in words."""
 
     def require_comparable(self) -> None:
-        """Refuses a metric that was measured under other settings, or forgets that it was."""
+        """Refuses a metric that was measured under other settings, or with ``replace`` forgets those numbers."""
         for metric, settings in self.settings.items():
             for version in self.work.steps:
                 found = self._found_under(version, metric)
@@ -170,12 +170,12 @@ class _Measuring:
                     told = "; ".join(differences(found, settings))
                     raise ConfigError(
                         f"{self.work.directory.path}: found {metric} of {version.name} measured under other settings "
-                        f"({told}), expected the same, or the numbers do not compare; --replace forgets those"
+                        f"({told}), expected the same, so that the numbers compare; --replace forgets the old ones"
                     )
                 self.work.directory.forget(version.name, [names.later_scores(version.name, metric)])
 
     def missing(self, version: Version) -> list[str]:
-        """Metrics that a version has no numbers of, or some with a hole that may close now."""
+        """Metrics that a version lacks, or has with holes that may be filled now."""
         return [
             metric
             for metric, settings in self.settings.items()
@@ -192,7 +192,7 @@ class _Measuring:
         return any(holes.get(metric) for holes in (own.holes, own.base_holes))
 
     def _applies(self, version: Version, metric: str) -> bool:
-        """Whether any task learnt by a version can have a metric."""
+        """Whether any task learnt by a version can be scored on a metric."""
         if metric == PERPLEXITY:
             return True
         tasks = [task for step in self.work.steps[: self.work.steps.index(version) + 1] for task in step.tasks]
@@ -200,7 +200,7 @@ class _Measuring:
         return any(task.test_pairs and (task.check is not None or not checked) for task in tasks)
 
     def measure(self, step: int, metrics: Sequence[str]) -> dict[str, Any]:
-        """Files of a step's version with what it has scored."""
+        """Measures the version of a step; returns its new files by path."""
         work, version = self.work, self.work.steps[step]
         install_adapter(work.runtime.model, read_adapter_of(work.directory, version.name))
         policy = adapter_fingerprint(read_adapter_of(work.directory, version.name))
@@ -236,7 +236,7 @@ class _Measuring:
         return evaluator if judge is None else replace(evaluator, judge=judge, max_missing=judge.max_missing)
 
     def _base(self, evaluator: Evaluator, metric: str, seen: Sequence[HeldOut]) -> Scores:
-        """The base model on the tasks that no other version has it of."""
+        """Scores of the base model on the tasks for which no version has any."""
         known: set[str] = set()
         for version in self.work.steps:
             if self._found_under(version, metric) == self.settings[metric]:
@@ -260,7 +260,7 @@ class _Measuring:
         }
 
     def _earlier(self, step: int, metric: str) -> dict[str, Any]:
-        """What the step before has of a metric, for a life in which each task has a model of its own."""
+        """The previous step's scores on a metric, for a life in which each task has a model of its own."""
         record = read_records(self.work.directory)[step]
         outcomes = (record.outcomes or {}).get(metric)
         return {
@@ -271,7 +271,7 @@ class _Measuring:
         }
 
     def _found_under(self, version: Version, metric: str) -> dict[str, Any] | None:
-        """Settings under which a version's valid numbers of a metric were measured; None where there are none."""
+        """Settings under which a version's valid numbers of a metric were measured; None if it has none."""
         directory = self.work.directory
         later = [evaluations(directory, step).get(metric) for step in self.work.steps]
         valid: dict[str, Any] | None = next(
@@ -284,7 +284,7 @@ class _Measuring:
         return own if valid is None or own == valid else None  # as read_records does
 
     def _comparable(self, metric: str) -> dict[str, Any]:
-        """What has to be the same for two numbers of a metric to compare."""
+        """Settings that must match for two numbers of a metric to be comparable."""
         if metric == PERPLEXITY:
             return {"text": passages_hash(self.passages)}
         judge = self.evaluation.judge if metric == "judge" else None
@@ -295,7 +295,7 @@ def _require_known(metrics: Sequence[str]) -> None:
     known = [*METRICS, PERPLEXITY]
     for metric in metrics:
         if metric not in known:
-            expected = f"some of {', '.join(known)}{nearest(metric, known)}"
+            expected = f"one of {', '.join(known)}{nearest(metric, known)}"
             raise ConfigError(f"metric: found {metric!r}, expected {expected}")
 
 

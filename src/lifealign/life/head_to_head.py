@@ -1,4 +1,4 @@
-"""Two versions of a life compared by a judge: which one's answers are better, prompt by prompt."""
+"""Two versions of a life compared by a judge: which version's answers are better, prompt by prompt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lifealign.model.generate import Prompt
 
 ALL = "all"
-"""Name of the row over the prompts of all tasks."""
+"""Name of the row for the prompts of all tasks together."""
 
 
 def compare_versions(
@@ -33,26 +33,26 @@ def compare_versions(
     against: str,
     rubric: Rubric | None = None,
 ) -> dict[str, Any]:
-    """Has a judge compare two versions' answers to the held-out prompts, and keeps what it prefers.
+    """Has a judge compare two versions' answers to the held-out prompts, and keeps its preferences.
 
-    Every prompt of the tasks learnt by ``version`` is asked in both orders of the answers. A call again under the same
-    settings asks only for what is missing.
+    The judge is asked about every prompt of the tasks learnt by ``version``, with the two answers in both orders.
+    Another call under the same settings asks only for what is missing.
 
     Args:
         work: The life.
-        judge: Who is asked.
+        judge: The judge.
         settings: Length and number of the answers, batch size.
-        version: Whose answers are ours; None for the last one.
-        against: Whose answers are theirs; ``00-base`` is the base model.
-        rubric: Rubric of every task; None takes that of each task's name, or the general one.
+        version: The version whose answers are ours; None for the last one.
+        against: The version whose answers are theirs; ``00-base`` is the base model.
+        rubric: Rubric for every task; None takes the one with the task's name, or the general one.
 
     Returns:
         ``tasks``: by task, and in ``all``, wins, ties, losses, missing, the win ``rate`` with ``low`` and ``high``, and
-        ``moved``; None where too much is missing. ``outcomes``: by task, one per prompt.
+        ``moved``; None if too much is missing. ``outcomes``: by task, one per prompt.
 
     Raises:
-        LifeError: If there is no such version, both are the same, or nothing was learnt or is held out.
-        JudgeError: If the judge cannot go on; what it has said is in its cache.
+        LifeError: If there is no such version, both are the same, nothing was learnt, or there are no held-out pairs.
+        JudgeError: If the judge cannot go on; its replies so far are in its cache.
     """
     if not work.steps:
         raise LifeError(f"{work.directory.path}: found no task learnt, expected at least one; `lifealign learn` first")
@@ -60,7 +60,7 @@ def compare_versions(
     position = work.directory.index(ours)
     work.directory.index(theirs)
     if ours == theirs or position == 0:
-        raise LifeError(f"found {ours} compared with {theirs}, expected a version with a task, and another one")
+        raise LifeError(f"found {ours} compared with {theirs}, expected a version with a task and a different version")
     tasks = [
         task
         for step in work.directory.versions[1 : position + 1]

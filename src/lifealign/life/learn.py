@@ -42,19 +42,19 @@ def learn_task(work: Workspace, task: Task, listener: Listener | None = None) ->
 
 
 def run_stream(work: Workspace, stream: Sequence[Task], listener: Listener | None = None) -> list[Version]:
-    """Teaches a life a whole stream; steps that it has already lived are not repeated.
+    """Teaches a life a whole stream; steps that it has already learnt are not repeated.
 
     Args:
-        work: A life, new or interrupted in this very stream.
+        work: A life that is new, or was interrupted in the same stream.
         stream: Tasks in the order in which they are met.
-        listener: Who is told what happens, or None.
+        listener: Follows what happens, or None.
 
     Returns:
         One version per step.
 
     Raises:
         LifeError: If what the life has learnt is not the beginning of the stream.
-        TrainingError: If training or consolidation went wrong; the steps before it are kept.
+        TrainingError: If training or consolidation went wrong; earlier steps are kept.
     """
     steps = work.method.plan(stream)
     with work.writing():
@@ -74,17 +74,18 @@ def learn_step(work: Workspace, step: Step, listener: Listener | None = None) ->
 
     Args:
         work: The life, locked.
-        step: What is learnt.
-        listener: Who is told what happens, or None.
+        step: The step to learn.
+        listener: Follows what happens, or None.
 
     Raises:
-        DataError: If a pair to learn or to score cannot be used; found before anything is trained.
-        ConfigError: If a tracker is not installed, or the general text is not the one of the steps before.
+        DataError: If a pair to learn or to score cannot be used; this is found before anything is trained.
+        ConfigError: If a tracker is not installed, or the general text differs from that of earlier steps.
         TrainingError: If a loss, gradient or consolidation went wrong. The life is as it was before the step.
-        KeyboardInterrupt: If it came while the step was scored, after the step was committed without those scores.
+        KeyboardInterrupt: If it came while the step was scored; it is raised after the step was committed without the
+            missing scores.
 
-    What goes wrong while the step is scored raises nothing: the version is committed with a hole, which its record
-    names with the reason, and :func:`~lifealign.life.evaluate.evaluate_life` fills it.
+    A failure while the step is scored raises nothing: the version is committed with a hole, its record gives the
+    reason, and :func:`~lifealign.life.evaluate.evaluate_life` fills it.
     """
     started = time.monotonic()
     reset_peak_memory()
@@ -93,9 +94,9 @@ def learn_step(work: Workspace, step: Step, listener: Listener | None = None) ->
     say = _warn if listener is None else lambda text: listener.say(f"  {text}")
     model = work.runtime.model
     try:
-        install_adapter(model, read_adapter_of(work.directory))  # whatever version was looked at last
-        held_out = hold_out(work, step, say)  # what cannot be scored afterwards is found before anything is trained
-        examples = mix(work, step, say)  # this task, and what is remembered of the others
+        install_adapter(model, read_adapter_of(work.directory))  # another version may have been loaded
+        held_out = hold_out(work, step, say)  # before training, so that what cannot be scored is found first
+        examples = mix(work, step, say)  # this task, and the remembered pairs of others
         with closing(_trackers(work, step)) as trackers:
             listeners: list[StageListener] = [trackers] if listener is None else [listener, trackers]
             context = attach(work, step, examples)
@@ -110,12 +111,12 @@ def learn_step(work: Workspace, step: Step, listener: Listener | None = None) ->
                 if refined is not None:
                     consolidated[segment.label], update = refined, refined.update
                 write_adapter(model, add(before, update))
-            install_adapter(model, plain_adapter(model))  # from here on the model is what will be saved
+            install_adapter(model, plain_adapter(model))  # from here on the model is the one that will be saved
             learnt = remember(work, context, consolidated, time.monotonic() - started)
             measured = score(work, step, held_out, learnt, say)  # one row of the matrix
             version = commit(work, step, held_out, examples, logs, learnt, measured, started, say)  # all or nothing
             trackers.finish(measured.tracked(), len(work.steps))
-        if measured.interruption is not None:  # now that hours of training are safe
+        if measured.interruption is not None:  # raised only now that the training is committed
             raise measured.interruption
         return version
     except BaseException:
@@ -134,7 +135,7 @@ def _trackers(work: Workspace, step: Step) -> Trackers:
 
 
 def _warn(text: str) -> None:
-    """Says something that a person should know where nobody listens."""
+    """Logs a line for the user when there is no listener."""
     logger.warning("%s", text)
 
 
@@ -151,5 +152,5 @@ def _require_same_data(work: Workspace, version: Version, tasks: Sequence[Task])
             raise LifeError(
                 f"{work.directory.path}: found task {name!r} learnt from other data in step {version.name}, expected "
                 "the same pairs and check; give the task another name (--name for `lifealign learn`), or roll back to "
-                "before it"
+                "the version before that step"
             )

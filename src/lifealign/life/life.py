@@ -1,4 +1,4 @@
-"""A life: everything a model has learnt so far, in one directory. Create, open, learn, load, roll back."""
+"""A life: everything a model has learnt so far, in one directory. Create it, open it, learn, load, roll back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lifealign.storage.files import TEMPORARY
 from lifealign.storage.inside import remove
 from lifealign.storage.lock import LOCK, LOCK_HOLDER
 
-# What needs the model is imported when it is asked for: to look at a life is not to wait for torch.
+# Modules that need the model are imported when they are used, so that looking at a life does not import torch.
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
@@ -62,9 +62,9 @@ class Life:
         """Makes a new life on a base model.
 
         Args:
-            path: Directory to make; must not exist, or be empty, or hold what an interrupted call has left of this very
-                life. One that is whole and has learnt nothing is taken as it is.
-            config: All settings; or give ``model`` and single sections instead.
+            path: Directory to make; it must not exist, or be empty, or hold what an interrupted call left of this same
+                life. If it holds the same life, complete and without anything learnt, that is used.
+            config: All settings; alternatively give ``model`` and single sections.
             model: The base: ``smollm2-135m``, a folder, a ``.gguf`` file or a hub id.
             base: The base, as :func:`~lifealign.model.base_model.load_base` has loaded it with the same settings, to
                 save loading it again; it is copied, not changed.
@@ -72,7 +72,7 @@ class Life:
 
         Raises:
             ConfigError: If a setting does not exist or is out of range.
-            ModelError: If the base is not there or cannot be used.
+            ModelError: If the base cannot be found or used.
             LifeError: If the directory is not empty.
         """
         from lifealign.life.workspace import Workspace
@@ -83,7 +83,7 @@ class Life:
             named = {"model": {"model_name_or_path": model}} if model else {}
             config = build_config(LifeConfig, named | sections)
         elif model or sections:
-            raise ConfigError("Life.create: give either config or single sections, not both")
+            raise ConfigError("Life.create: found config beside model or single sections, expected one or the other")
         finished = _require_free(path, config)
         base = load_base(config.model) if base is None else base.copied()
         if finished:
@@ -100,12 +100,12 @@ class Life:
         """Opens a life; the model is loaded when it is first needed, or copied from ``base``, as in :meth:`create`.
 
         Raises:
-            LifeError: If the directory is not a life, or of another format version.
+            LifeError: If the directory is not a life, or has another format version.
             ConfigError: If its settings are not those of a life.
-            ModelError: If ``base`` is another than the life was made with.
+            ModelError: If ``base`` is not the one that the life was made with.
         """
         life = cls(LifeDirectory(Path(path), Manifest.read(Path(path))))
-        assert life.shown  # settings that cannot be read are found now
+        assert life.shown  # finds settings that cannot be read now
         if base is not None:
             from lifealign.life.workspace import Workspace
 
@@ -113,18 +113,18 @@ class Life:
         return life
 
     def learn(self, task: Task, listener: Listener | None = None) -> Version:
-        """Teaches one more task and keeps the others. A task that was learnt from the same data is not repeated.
+        """Teaches one more task and keeps the others. A task already learnt from the same data is not repeated.
 
         Args:
             task: The task.
-            listener: Who is told what happens, such as a progress bar, or None.
+            listener: Follows what happens, such as a progress bar, or None.
 
         Returns:
             The version that holds the task.
 
         Raises:
             DataError: If none of its pairs can be used, or none of its held-out pairs can be scored.
-            LifeError: If the name is taken by other data, or another process holds the life.
+            LifeError: If a task of this name was learnt from other data, or another process holds the life.
             TrainingError: If training or consolidation went wrong; the life is as it was.
         """
         from lifealign.life.learn import learn_task
@@ -136,7 +136,7 @@ class Life:
 
         Raises:
             LifeError: If there is no such version, or its adapter is damaged.
-            ModelError: If the base model is another than the life was made with.
+            ModelError: If the base model is not the one that the life was made with.
         """
         from lifealign.life.disk.learnt import read_adapter_of
         from lifealign.model.adapter import install_adapter
@@ -148,8 +148,8 @@ class Life:
     def rollback(self, to: str) -> None:
         """Forgets every step after a version, with its replay rows and scores; ``00-base`` forgets all.
 
-        What goes is not read, so this is the way out of damage to it. A view that cannot be brought up to date is a
-        warning: the steps are gone all the same.
+        The forgotten files are not read, so a rollback also removes damaged ones. If a view cannot be updated
+        afterwards, that is only a warning: the steps are gone all the same.
 
         Args:
             to: Name of the version that becomes the last one.
@@ -161,16 +161,16 @@ class Life:
             self.directory.rollback(to)
             if "workspace" in self.__dict__:
                 self.workspace.forget_loaded()
-            for view in (names.RESULT, names.PAGE):  # they tell of steps that are gone
+            for view in (names.RESULT, names.PAGE):  # they describe steps that are gone
                 self._tried(partial(remove, self.directory.path, self.directory.path / view))
             self._tried(partial(write_scores, self.directory))
 
     def _tried(self, work: Callable[[], None]) -> None:
-        """Does what must not keep something else from being true: a failure is a warning."""
+        """Runs follow-up work whose failure must not undo what is done: it becomes a warning."""
         try:
             work()
         except LifeError as error:
-            logger.warning("%s; the life itself is at %s", error, self.versions[-1].name)
+            logger.warning("%s; the life itself is rolled back to %s", error, self.versions[-1].name)
 
     @property
     def versions(self) -> list[Version]:
@@ -184,7 +184,7 @@ class Life:
 
     @property
     def scores(self) -> dict[str, ScoreMatrix]:
-        """One score matrix per metric that any task has."""
+        """One score matrix per metric that any task was scored on."""
         return score_matrices(self.directory)
 
     @property
@@ -194,7 +194,7 @@ class Life:
 
     @cached_property
     def shown(self) -> ShownConfig:
-        """The settings, with the method by its name and options; reading them does not wait for torch."""
+        """The settings, with the method as name and options; reading them does not import torch."""
         return build_config(ShownConfig, self.directory.manifest.config, source=str(self.directory.path))
 
     @cached_property
@@ -215,10 +215,10 @@ class Life:
 
 
 def _require_free(path: Path, config: LifeConfig) -> bool:
-    """Refuses a place where something is, except what an interrupted ``create`` of the same life has left there.
+    """Refuses a path that is in use, except by what an interrupted ``create`` of the same life has left there.
 
     Returns:
-        Whether that is the finished life: the process ended after the last rename, before it could say so.
+        Whether the life there is finished: the process ended after the last rename, but before it returned.
     """
     try:
         found = {entry for entry in os.listdir(path) if not TEMPORARY.search(entry)}
@@ -233,11 +233,11 @@ def _require_free(path: Path, config: LifeConfig) -> bool:
         return False
     if names.MANIFEST in found and found <= {*ours, names.MANIFEST, names.CACHE} and _is_finished(path, config):
         return True
-    raise LifeError(f"{path}: found a file or a directory with something in it, expected an empty or new one")
+    raise LifeError(f"{path}: found a file or a directory that is not empty, expected an empty or new directory")
 
 
 def _is_finished(path: Path, config: LifeConfig) -> bool:
-    """Whether a life is there that has these settings, has learnt nothing, and is whole."""
+    """Whether there is a life with these settings that has learnt nothing and is complete."""
     with suppress(LifeError, ConfigError):
         life = Life.open(path)
         life.directory.verify(life.versions)

@@ -1,4 +1,4 @@
-"""What ``lifealign evaluate`` asks for: metrics of a life, with or without a judge, or a judge's preferences."""
+"""The work of ``lifealign evaluate``: metrics of a life, with or without a judge, or a judge's preferences."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ def measure(
     against: str | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any] | None:
-    """Measures metrics of a life and keeps them; with a judge also its marks, or its preferences over another version.
+    """Measures metrics of a life and keeps them; a judge adds its marks, or its preferences against another version.
 
     Args:
         work: The life.
-        metrics: Names of metrics; none means the judge if there is one, else what the life measures itself.
-        overrides: ``KEY=VALUE`` each, on top of the life's settings of evaluation.
-        as_of: The one version that is measured; None for all, or for the last one where answers are compared.
-        replace: Whether numbers under other settings are forgotten.
+        metrics: Names of metrics; if empty, the judge's marks if there is a judge, else the life's own metrics.
+        overrides: ``KEY=VALUE`` each, on top of the life's evaluation settings.
+        as_of: The only version to measure; None for all, or for the last one when answers are compared.
+        replace: Whether numbers measured under other settings are forgotten.
         judge: The judge, or None.
-        rubric: File of the rubric of every task; None takes those that come along.
-        against: Version whose answers ours are compared with; ``00-base`` is the base model.
+        rubric: File with a rubric for every task; None takes the built-in ones.
+        against: Version that ours is compared with; ``00-base`` is the base model.
         say: Called with a line about what is done.
 
     Returns:
-        What the judge prefers, as :func:`~lifealign.life.head_to_head.compare_versions` returns it; None without
+        The judge's preferences, as :func:`~lifealign.life.head_to_head.compare_versions` returns them; None without
         ``against``.
 
     Raises:
-        ConfigError: If something is asked of a judge that is not there, or as
-            :func:`~lifealign.life.evaluate.evaluate_life` does.
-        LifeError: As :func:`~lifealign.life.evaluate.evaluate_life` and ``compare_versions`` do.
-        JudgeError: If the judge cannot go on; what it has said is kept.
+        ConfigError: If the metric ``judge`` is given without a judge, ``replace`` has nothing to replace, or
+            :func:`~lifealign.life.evaluate.evaluate_life` raises it.
+        LifeError: If :func:`~lifealign.life.evaluate.evaluate_life` or ``compare_versions`` raises it.
+        JudgeError: If the judge cannot go on; its replies so far are kept.
     """
     if against is not None and replace and not metrics:
         raise ConfigError(
-            "--replace: found it beside --against alone, expected it with --metric, whose numbers it forgets"
+            "--replace needs --metric, whose earlier numbers it forgets; --against alone has nothing to replace"
         )
     if judge is None:
         wanted = tuple(metrics or work.config.evaluation.metrics)
@@ -82,4 +82,4 @@ def _measure(
 ) -> None:
     evaluation = Evaluation(metrics, settings_for(work, metrics, overrides), judge, replace)
     if not evaluate_life(work, evaluation, as_of=as_of, say=say):
-        say("nothing to do: all of it is measured")
+        say("nothing to do: everything is already measured")

@@ -1,4 +1,4 @@
-"""What a step is trained on: its own pairs, and what is remembered of earlier tasks."""
+"""What a step is trained on: its own pairs, and the remembered pairs of earlier tasks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Examples:
     Attributes:
         pairs: Every pair that is trained on, replayed ones included.
         memories: Remembered pairs of each earlier task, oldest first, within the replay capacity.
-        replayed: How many of ``pairs`` are of earlier tasks.
+        replayed: How many of ``pairs`` belong to earlier tasks.
         left_out: Places of pairs that cannot be used: no room for an answer, or no difference within the limit.
     """
 
@@ -32,12 +32,12 @@ class Examples:
 
 
 def mix(work: Workspace, step: Step, say: Callable[[str], None]) -> Examples:
-    """Tokenises a step's pairs and those that are remembered of earlier tasks, and mixes them as the method wants it.
+    """Tokenises a step's pairs and the remembered pairs of earlier tasks, and mixes them as the method prescribes.
 
     Args:
         work: The life.
-        step: What is learnt.
-        say: Called with a line about what was left out or taken off.
+        step: The step of the lifelong loop.
+        say: Called with a line about pairs that were left out, or reasoning that was removed.
 
     Raises:
         DataError: If none of the step's own pairs can be used.
@@ -59,7 +59,7 @@ def mix(work: Workspace, step: Step, say: Callable[[str], None]) -> Examples:
     if sources:
         say(
             f"{len(sources)} of {len(mixed)} pairs left out: no room for an answer in {limit} tokens, or no difference "
-            f"within them ({places(sources)})"
+            f"between the answers within them ({places(sources)})"
         )
     if work.config.data.reasoning == "strip":
         _say_stripped(work, mixed, say)
@@ -75,8 +75,8 @@ def _tokenized(work: Workspace, pairs: Sequence[Pair]) -> tuple[list[TokenizedPa
 def _say_stripped(work: Workspace, pairs: Sequence[Pair], say: Callable[[str], None]) -> None:
     stripped, empty = count_reasoning(work.runtime.tokenizer, pairs)
     if stripped:
-        nothing_left = f", {empty} of them nothing else, whose pairs are left out" if empty else ""
+        nothing_left = f", {empty} of which had nothing else, so their pairs are left out" if empty else ""
         say(
-            f"reasoning taken off {stripped} of {2 * len(pairs)} answers{nothing_left}; "
+            f"reasoning removed from {stripped} of {2 * len(pairs)} answers{nothing_left}; "
             "data.reasoning: keep would learn it"
         )

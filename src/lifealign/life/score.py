@@ -1,4 +1,4 @@
-"""One row of the score matrix: what is held out, looked at before training, and the scores afterwards."""
+"""One row of the score matrix: checks the held-out pairs before training, and scores them afterwards."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ToScore:
-    """What a step will be scored on; found to be usable before anything is trained.
+    """What a step will be scored on, checked before anything is trained.
 
     Attributes:
         new: Held-out pairs of the step's own tasks that can be scored.
-        earlier: Held-out pairs of all tasks before.
+        earlier: Held-out pairs of all earlier tasks.
         left_out: Places of the new tasks' pairs that cannot be scored, by task.
-        passages: General text; empty where it is not asked for.
+        passages: General text; empty if perplexity is not measured.
     """
 
     new: tuple[HeldOut, ...]
@@ -54,10 +54,10 @@ class Measured:
     """What a step has measured.
 
     Attributes:
-        scores: Of every task seen so far.
-        base: Of the base model on the step's own tasks.
-        general: Loss and perplexity on general text; None where they were not measured.
-        interruption: Ctrl-C while the step was scored: it is committed first, and goes on from there.
+        scores: Scores of every task seen so far.
+        base: Scores of the base model on the step's own tasks.
+        general: Loss and perplexity on general text; None if they were not measured.
+        interruption: Ctrl-C while the step was scored; it is raised again after the step is committed.
     """
 
     scores: Scores
@@ -67,35 +67,35 @@ class Measured:
 
     @property
     def record(self) -> Record:
-        """As the life will know it."""
+        """The record that the life will have of it."""
         scores, base = self.scores, self.base
         return Record(
             scores.values, base.values, scores.outcomes, scores.counts, scores.holes, base.holes, general=self.general
         )
 
     def tracked(self) -> dict[str, dict[str, float]]:
-        """Every score for a tracker."""
+        """Every score, for trackers: by metric, then task."""
         general = {} if self.general is None else {PERPLEXITY: {"general text": self.general["perplexity"]}}
         return self.scores.values | general
 
 
 def hold_out(work: Workspace, step: Step, say: Callable[[str], None]) -> ToScore:
-    """Looks at everything that scoring will need, before anything is trained: found afterwards it would cost hours.
+    """Checks everything that scoring will need before anything is trained, when a fault does not yet cost hours.
 
-    The held-out pairs of the new tasks are tokenised, and those that cannot be scored are counted and said. Those of
-    earlier tasks have been through the same under the same settings, which a life does not change, so they are read
-    and compared with their checksums, and not tokenised again.
+    The held-out pairs of the new tasks are tokenised, and those that cannot be scored are reported. Those of earlier
+    tasks were checked in the same way under the same settings, which do not change in a life, so they are only read and
+    compared with their checksums.
 
     Args:
         work: The life.
-        step: What will be learnt.
+        step: The step of the lifelong loop.
         say: Called with a line about pairs that cannot be scored.
 
     Raises:
-        DataError: If the chat template refuses a held-out prompt, a task has held-out pairs and none of them can be
+        DataError: If the chat template refuses a held-out prompt, a task has held-out pairs but none of them can be
             scored, or the general text has nothing to predict.
-        ConfigError: If a metric needs a package for the held-out answers that is not installed, or the general text is
-            not the one of the steps before.
+        ConfigError: If a metric needs a package for the held-out answers that is not installed, or the general text
+            differs from that of earlier steps.
         LifeError: If held-out pairs of an earlier task are damaged, or the disk has no room for the step.
     """
     passages = _general_passages(work)
@@ -123,12 +123,12 @@ def hold_out(work: Workspace, step: Step, say: Callable[[str], None]) -> ToScore
 def score(work: Workspace, step: Step, held_out: ToScore, learnt: Learnt, say: Callable[[str], None]) -> Measured:
     """Scores every task seen so far and the base model on the new ones, and measures general ability.
 
-    Nothing that goes wrong here loses the step: what could not be measured is a hole with its reason, and
-    ``lifealign evaluate`` fills it.
+    No failure here loses the step: what could not be measured becomes a hole with a reason, and ``lifealign evaluate``
+    fills it.
 
     Args:
-        work: The life, its model as it was learnt.
-        step: What was learnt.
+        work: The life, with its model as learnt.
+        step: The step of the lifelong loop.
         held_out: What it is scored on.
         learnt: What was learnt.
         say: Called with a line about scores that are missing.
@@ -146,7 +146,7 @@ def score(work: Workspace, step: Step, held_out: ToScore, learnt: Learnt, say: C
         policy = adapter_fingerprint(learnt.adapter)
         evaluator.score((*held_out.earlier, *held_out.new) if one_model else held_out.new, policy, scores)
         general = _general(work, evaluator, held_out.passages, policy, scores)
-    except (Exception, KeyboardInterrupt) as error:  # whatever it is, hours of training are worth more
+    except (Exception, KeyboardInterrupt) as error:  # no failure here may cost hours of training
         logger.debug("scoring of %s ended early", step.name, exc_info=True)
         evaluator.fail(held_out.new, base, error)
         evaluator.fail((*held_out.earlier, *held_out.new), scores, error)
@@ -178,7 +178,7 @@ def _general(
 
 
 def _general_passages(work: Workspace) -> tuple[str, ...]:
-    """General text, before anything is trained: what is not there, or another text than before, costs no time."""
+    """Reads the general text before anything is trained, so that a missing or different one costs no time."""
     settings = work.config.evaluation
     if PERPLEXITY not in settings.metrics:
         return ()
@@ -187,7 +187,7 @@ def _general_passages(work: Workspace) -> tuple[str, ...]:
     if known is not None and known["text"] != passages_hash(passages):
         raise ConfigError(
             f"{settings.general_text or 'general text'}: found another text than at the last step, expected the "
-            "same: perplexities of two texts do not compare; `lifealign evaluate LIFE --metric perplexity "
+            "same, because perplexities on two texts are not comparable; `lifealign evaluate LIFE --metric perplexity "
             "--replace` measures every version on this one"
         )
     return passages
@@ -199,16 +199,16 @@ def _text_file(work: Workspace) -> Path | None:
 
 
 def _known_general(work: Workspace) -> dict[str, Any] | None:
-    """Figures on general text of the last step that has some."""
+    """Figures on general text, from the last step that has any."""
     records = read_records(work.directory)
     return next((record.general for record in reversed(records) if record.general is not None), None)
 
 
 def _require_room_on_disk(work: Workspace) -> None:
-    """Refuses to train for hours what the disk could not take; an estimate, in favour of training."""
+    """Refuses to train for hours if the disk has no room for the result; an estimate that leaves out small files."""
     path = work.directory.path
     adapter = sum(factor.nbytes for factor in read_adapter(work.runtime.model).values())
-    needed = adapter * (1 + len(work.method.segments))  # the adapter, and what each segment has added
+    needed = adapter * (1 + len(work.method.segments))  # the adapter, and the refined update of each segment
     free = shutil.disk_usage(path).free
     if free < needed:
         raise LifeError(

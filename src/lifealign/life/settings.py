@@ -1,6 +1,6 @@
-"""Settings of a life: the sections of all rooms, the method and the root seed.
+"""Settings of a life: the sections of its parts, the method and the root seed.
 
-Option names are those of TRL, PEFT and transformers, where they have the option.
+Options have the names that TRL, PEFT and transformers use, if these have the option.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from lifealign.training.settings import PreferenceConfig, SFTConfig
 if TYPE_CHECKING:
     from lifealign.methods.base import Method
 else:
-    Method = Any  # the methods are imported when one is named: reading a file of settings should not wait for torch
+    Method = Any  # methods are imported when one is named, so that reading a settings file does not import torch
 
 DEFAULT_METHOD = "lifealign"
 
 
 def method_from(value: Any) -> Method:
-    """The method that a setting means: its name, or a mapping with its name and options.
+    """The method that a setting stands for: its name, or a mapping with its name and options.
 
     Raises:
-        ValueError: If there is no such method or option, or a value is out of range; it says what there is.
+        ValueError: If there is no such method or option, or a value is out of range; the message lists those there are.
     """
     from lifealign.methods.base import Method as MethodBase
 
@@ -66,13 +66,13 @@ def method_from(value: Any) -> Method:
 
 
 def method_settings(method: Method) -> dict[str, Any]:
-    """The mapping that :func:`method_from` takes back."""
+    """The mapping from which :func:`method_from` restores the method."""
     return {"name": method.key, **method.model_dump(mode="json")}
 
 
 @dataclass(frozen=True)
 class ShownMethod:
-    """A method as it is shown: its name, its options, and what is known of it without its code."""
+    """A method for display: its name, its options, and what is known about it without importing it."""
 
     key: str
     options: Mapping[str, Any]
@@ -95,15 +95,15 @@ class ShownMethod:
 
 
 def shown_method(value: Any) -> ShownMethod:
-    """The method that a life's settings name, as it is shown.
+    """The method that a life's settings name, for display.
 
     Raises:
-        ValueError: If it is not written as :func:`method_settings` writes it.
+        ValueError: If the value is not in the form that :func:`method_settings` returns.
     """
     name = value.get("name") if isinstance(value, Mapping) else None
     if not isinstance(name, str) or name not in METHODS:
         raise ValueError(f"found {shown(value)}, expected the name of a method, one of {', '.join(METHODS)}")
-    # Sorted as in life.json, so that a life just made, with the order of the class, shows the same as one just opened.
+    # Sorted as in life.json, so that a life just made (in the order of the class) shows the same as one just opened.
     options = {key: value[key] for key in sorted(value) if key != "name"}
     method = ShownMethod(name, options, facts_of(name))
     try:
@@ -117,10 +117,10 @@ class LifeConfig(Settings):
     """Everything that decides what a life learns, apart from its tasks.
 
     Attributes:
-        replay: None takes the method's own default: on for those that replay, else off.
+        replay: None takes the method's own default: on for methods that replay, else off.
         method: The method, with its options; in YAML its name, or a mapping with ``name`` and options.
-        seed: The one root seed; every other is derived from it.
-        report_to: Trackers that are told what happens while a task is learnt.
+        seed: The root seed; every other seed is derived from it.
+        report_to: Trackers that receive the figures while a task is learnt.
         license: Licence of the adapters, as the Hugging Face hub names them (``apache-2.0``), for their model cards.
     """
 
@@ -158,7 +158,7 @@ class LifeConfig(Settings):
 
 
 class ShownConfig(LifeConfig):
-    """Settings of a life as they are shown: the method by its name and options, so that nobody waits for its code."""
+    """Settings of a life for display: the method as name and options, so that its code need not be imported."""
 
     method: Annotated[  # type: ignore[assignment]
         ShownMethod,
@@ -168,25 +168,25 @@ class ShownConfig(LifeConfig):
 
     @model_validator(mode="after")
     def _has_a_use_for_replay(self) -> Self:
-        return self  # it had one when the life was made
+        return self  # this was checked when the life was made
 
 
 def refuse_idle_replay(method: Method, replay: ReplayConfig | None) -> None:
-    """Refuses settings of replay beside a method that would do nothing with them.
+    """Refuses replay settings for a method that would not use them.
 
     Raises:
-        Faults: If there are some, and the method uses nothing of earlier tasks.
+        Faults: If there are replay settings, and the method uses no pairs of earlier tasks.
     """
     if replay is not None and method.memory_use == "none":
-        fault = f"found settings, expected none: {method.key} uses nothing of earlier tasks"
+        fault = f"found settings, expected none, because {method.key} uses no pairs of earlier tasks"
         raise Faults([(("replay",), fault)])
 
 
 def derive_seed(root: int, purpose: str) -> int:
-    """A seed for one purpose, from the root seed: independent of what else was seeded, and the same in every run.
+    """A seed for one purpose, derived from the root seed and the purpose alone, so that it is the same in every run.
 
     Example:
         >>> derive_seed(42, "01-tone") == derive_seed(42, "01-tone") != derive_seed(42, "02-tone")
         True
     """
-    return xxhash.xxh64(f"{root} {purpose}".encode()).intdigest() >> 1  # torch takes 63 bits and a sign
+    return xxhash.xxh64(f"{root} {purpose}".encode()).intdigest() >> 1  # torch takes a signed 64-bit number

@@ -1,4 +1,4 @@
-"""What a step does to the model: attach, train, consolidate, and take off what was learnt."""
+"""What a step does to the model: attach, train, consolidate, and read what was learnt."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from lifealign.training.stage import LogRow, train_stage
 
 @dataclass(frozen=True)
 class Learnt:
-    """What a step has learnt, on the CPU: whatever happens afterwards, this is what will be committed.
+    """What a step has learnt, on the CPU: this is committed, whatever happens afterwards.
 
     Attributes:
         adapter: The adapter.
         tensors: Tensors of the method's state.
         values: Values of the method's state.
-        refined: Refined updates, as the memory keeps them.
-        consolidated: What consolidation made of each update, by the label of its segment.
-        seconds: Time from the beginning of the step until now.
+        refined: Refined updates, in the form in which they are stored.
+        consolidated: The result of consolidating each update, by the label of its segment.
+        seconds: Time from the beginning of the step to the end of learning.
     """
 
     adapter: Adapter
@@ -46,16 +46,16 @@ class Learnt:
 
 
 def step_seed(work: Workspace, step: Step, purpose: str = "") -> int:
-    """The seed of a step, or of one purpose in it."""
+    """The seed of a step, or of one purpose within it."""
     seed = derive_seed(work.config.seed, step.name)
     return derive_seed(seed, purpose) if purpose else seed
 
 
 def attach(work: Workspace, step: Step, examples: Examples) -> StepContext:
-    """Lets the method prepare the model, and looks up the reference of every pair it may take a loss of.
+    """Lets the method prepare the model, and looks up the reference for every pair whose loss it may compute.
 
     Returns:
-        What the method may ask of the step, with the objective of each stage that is switched on.
+        The step's context for the method, with the objective of each stage that is switched on.
     """
     context = StepContext(
         step,
@@ -79,7 +79,7 @@ def attach(work: Workspace, step: Step, examples: Examples) -> StepContext:
 
 
 def train(work: Workspace, context: StepContext, stage: StageName, listeners: Sequence[StageListener]) -> list[LogRow]:
-    """Runs one stage; one that is switched off leaves an empty log."""
+    """Runs one stage and returns its log, which is empty if the stage is switched off."""
     if stage not in context.objectives:
         return []
     return train_stage(
@@ -97,17 +97,17 @@ def train(work: Workspace, context: StepContext, stage: StageName, listeners: Se
 def consolidate(
     work: Workspace, step: Step, segment: Segment, update: Adapter, logs: Mapping[StageName, Sequence[LogRow]]
 ) -> Consolidation | None:
-    """Consolidates a short-term update and remembers it; never goes on with the raw one if that fails.
+    """Consolidates a short-term update and remembers it; if that fails, the raw update is not used either.
 
     Args:
         work: The life.
-        step: What is learnt.
-        segment: The stages that have made the update.
+        step: The step of the lifelong loop.
+        segment: The stages that produced the update.
         update: The short-term update.
-        logs: Optimizer steps so far, by stage.
+        logs: Log rows of the optimizer steps so far, by stage.
 
     Returns:
-        The refined update with its figures, or None where the method keeps this segment's update as it is.
+        The refined update with its figures, or None if the method keeps this segment's update as it is.
 
     Raises:
         TrainingError: If consolidation fails.
@@ -135,8 +135,8 @@ def remember(
 
     Args:
         work: The life.
-        context: What the method may ask of the step.
-        consolidated: What consolidation made of each update.
+        context: The step's context for the method.
+        consolidated: The result of consolidating each update.
         seconds: Time since the step began.
     """
     work.method.remember(context)

@@ -43,23 +43,23 @@ IDENTITY_WORDS = {
 
 
 class Workspace:
-    """What the main path works with.
+    """Everything that learning and evaluating work with.
 
     Args:
         directory: The life's files.
         config: The life's settings.
-        base: The base, as :func:`~lifealign.model.base_model.load_base` has loaded it; it is used as it is. None loads
-            it when it is first needed.
+        base: The base, as :func:`~lifealign.model.base_model.load_base` has loaded it; it is used, not copied. None
+            loads it when it is first needed.
 
     Raises:
-        ModelError: If ``base`` is another than the life was made with.
+        ModelError: If ``base`` is not the one that the life was made with.
     """
 
     def __init__(self, directory: LifeDirectory, config: LifeConfig, base: Base | None = None) -> None:
         self.directory = directory
         self.config = config
         self.report_to: tuple[str, ...] = config.report_to
-        """Trackers of this process; at first those of the settings. They change nothing of what is learnt."""
+        """Trackers of this process, by default those of the settings. They do not affect what is learnt."""
         if base is not None:
             self.__dict__["base"] = self._checked(base)
 
@@ -95,7 +95,7 @@ class Workspace:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Holds the life for writing; brings up to date what an interrupted run may have left behind its commit.
+        """Holds the life for writing, and updates ``scores.json``, which an interrupted run may have left out of date.
 
         Raises:
             LifeError: If another process holds the life, or has changed it since it was opened.
@@ -113,7 +113,7 @@ class Workspace:
         return self._checked(load_base(self.config.model))
 
     def _checked(self, base: Base) -> Base:
-        """A base, once it is found to be the one that the life was made with."""
+        """The base, once checked to be the one that the life was made with."""
         expected = self.directory.manifest.base
         for part, found in asdict(base.identity).items():
             if found != (made_with := getattr(expected, part)):
@@ -125,12 +125,12 @@ class Workspace:
 
     @property
     def base_fingerprint(self) -> str:
-        """Content hash of the frozen base: the policy under which reference log-probabilities are kept."""
+        """Content hash of the frozen base, under which its reference log-probabilities are cached."""
         return self.directory.manifest.base.fingerprint
 
     @cached_property
     def runtime(self) -> Runtime:
-        """The model on its device, with the life's last adapter."""
+        """The model on its device, with the adapter of the life's last version."""
         settings = self.config
         model = attach_lora(self.base, settings.lora, settings.seed).to(current_device())
         proof = self.base.proven(model, settings.data.max_length)
@@ -141,7 +141,7 @@ class Workspace:
             install_adapter(model, read_adapter_of(self.directory))
             known = self.directory.manifest.base.exact
             if known != (found := proof.as_record()):
-                logger.warning("%s: %s, other than when the life was made: %s", self.base.name, found, known)
+                logger.warning("%s: found %s, expected what the life recorded: %s", self.base.name, found, known)
         data = settings.data
         return Runtime.prepare(
             model, self.base.tokenizer, proof, share_prefix=data.share_prefix, reasoning=data.reasoning
@@ -152,7 +152,7 @@ class Workspace:
     @cached_property
     def method(self) -> Method:
         """The life's method, with the state it had after the last step."""
-        method = type(self.config.method)(**self.config.method.model_dump())  # without what a failed step left in it
+        method = type(self.config.method)(**self.config.method.model_dump())  # new, without what a failed step left
         if self.steps:
             step = self.steps[-1].name
             state = read_method_state(self.directory, step, self.config.model_dump(mode="json")["method"])
@@ -160,7 +160,7 @@ class Workspace:
                 method.load_state(state)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise LifeError(
-                    f"{self.directory.path}: found no state of {method.title} that it can take back in "
+                    f"{self.directory.path}: found no state that {method.title} can restore in "
                     f"{names.method_values(step)} and {names.method_tensors(step)} ({type(error).__name__}: {error}), "
                     "expected what a step writes; roll back to a version before it"
                 ) from error
@@ -173,11 +173,11 @@ class Workspace:
 
     @cached_property
     def replay(self) -> ReplayBuffer:
-        """What is remembered of finished tasks."""
+        """The remembered pairs of finished tasks."""
         return read_replay(self.directory, self.config.replay_or_default.capacity)
 
     def forget_loaded(self) -> None:
-        """Drops what was loaded from disk, so that it is read again: after a rollback, or a step that failed."""
+        """Drops what was loaded from disk, so that it is read again after a rollback or a failed step."""
         for name in ("method", "memory", "replay"):
             self.__dict__.pop(name, None)
         if "runtime" in self.__dict__:
@@ -187,16 +187,16 @@ class Workspace:
 
     @cached_property
     def reference(self) -> ReferenceCache:
-        """Reference log-probabilities, kept for the life."""
+        """Reference log-probabilities, cached in the life."""
         return ReferenceCache(self.directory.inside(names.REFERENCE_CACHE))
 
     @cached_property
     def answers(self) -> AnswerCache:
-        """Generated answers, kept for the life."""
+        """Generated answers, cached in the life."""
         return AnswerCache(self.directory.inside(names.ANSWER_CACHE))
 
     def evaluator(self, settings: EvaluationConfig | None = None) -> Evaluator:
-        """Scores the life's model as it is now; by default under the life's own settings."""
+        """An evaluator of the life's model as it is now; by default under the life's own settings."""
         return Evaluator(
             self.runtime,
             self.reference,
@@ -209,13 +209,13 @@ class Workspace:
         )
 
     def borrow_cache(self, folder: Path) -> None:
-        """Takes over what other lives have computed and lent; keys name base and content, so nothing wrong is found."""
+        """Adds what other lives have computed and lent; keys include base and content, so no wrong entry can match."""
         reference, answers = _caches(folder)
         self.reference.update(reference)
         self.answers.update(answers)
 
     def lend_cache(self, folder: Path) -> None:
-        """Adds what this life has computed to a folder that others borrow from; not while another life does it."""
+        """Adds what this life has computed to a folder that others borrow from; skipped while another life does so."""
         with suppress(LifeError), exclusive_lock(folder):
             reference, answers = _caches(folder)
             reference.update(self.reference)

@@ -18,10 +18,10 @@ class Denoised(NamedTuple):
 
 
 def denoise_update(update: Float[Tensor, "rows cols"], energy_kept: float) -> Denoised:
-    r"""Truncates an update to the least rank that keeps a given share of its energy.
+    r"""Truncates an update to the lowest rank that keeps a given share of its energy.
 
-    With :math:`U = \sum_i s_i u_i v_i^\top` the singular value decomposition, returns the sum of the first k terms, k
-    the least number with
+    With the singular value decomposition :math:`U = \sum_i s_i u_i v_i^\top`, returns the sum of the first k terms,
+    where k is the smallest number with
 
     .. math::  \sum_{i \le k} s_i^2 \;\ge\; \theta \sum_i s_i^2, \qquad \theta = \texttt{energy\_kept}
 
@@ -37,7 +37,7 @@ def denoise_update(update: Float[Tensor, "rows cols"], energy_kept: float) -> De
 
     Raises:
         ValueError: If ``energy_kept`` is outside (0, 1], or the update holds NaN or infinity.
-        TypeError: If ``update`` has another dtype than float32 or float64.
+        TypeError: If ``update`` has a dtype other than float32 or float64.
         torch.linalg.LinAlgError: If the SVD does not converge. It is not caught: a raw update must not be committed as
             if it were denoised.
 
@@ -59,7 +59,7 @@ def denoise_update(update: Float[Tensor, "rows cols"], energy_kept: float) -> De
     if total == 0:
         return Denoised(update, 0, 1.0)
     shares = energies.cumsum(0) / total
-    # Rounding may leave the last share at 1 - 1e-16; a tolerance of that size keeps "least rank" true to the formula.
+    # Rounding may leave the last share at 1 - 1e-16; a small tolerance keeps the lowest rank true to the formula.
     rank = int((shares < energy_kept - 1e-12).sum()) + 1
     if energy_kept == 1 or rank == len(singular):
         return Denoised(update, int((shares < 1 - 1e-12).sum()) + 1, 1.0)
@@ -67,7 +67,7 @@ def denoise_update(update: Float[Tensor, "rows cols"], energy_kept: float) -> De
 
 
 def require_float(update: Tensor) -> None:
-    """Refuses what must not enter an SVD: another dtype than float32 or float64, NaN, infinity."""
+    """Refuses what must not enter an SVD: a dtype other than float32 or float64, NaN, infinity."""
     if update.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"update: found dtype {update.dtype}, expected float32 or float64 (cast it first)")
     if not torch.isfinite(update).all():

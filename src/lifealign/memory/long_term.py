@@ -22,7 +22,7 @@ class FactorFigures:
     Attributes:
         rank_kept: Rank after denoising.
         energy_kept: Share of the update's energy after denoising, in (0, 1].
-        overlap_energy: ρ, share of the denoised update's energy inside the span of history, in [0, 1].
+        overlap_energy: ρ, share of the denoised update's energy that lies in the span of history, in [0, 1].
         norm_before: Frobenius norm of the short-term update.
         norm_after: Frobenius norm of the refined update.
     """
@@ -36,13 +36,13 @@ class FactorFigures:
 
 @dataclass(frozen=True)
 class Consolidation:
-    """A refined update and, per factor, what was done to get it."""
+    """A refined update and, per factor, what consolidation did to it."""
 
     update: Adapter
     figures: dict[str, FactorFigures]
 
     def summary(self) -> dict[str, float]:
-        """Means over the factors of every figure, under the same names."""
+        """The mean of every figure over the factors, under the same names."""
         rows = [asdict(figures) for figures in self.figures.values()]
         return {name: fmean(row[name] for row in rows) for name in rows[0]} if rows else {}
 
@@ -58,13 +58,13 @@ class LongTermMemory:
 
         Args:
             factor: Name of the factor.
-            like: Tensor of the factor's shape, for the empty history.
+            like: Tensor of the factor's shape, which an empty history takes.
         """
         earlier = [update[factor].to(torch.float32) for update in self.updates]
         return torch.stack(earlier) if earlier else torch.empty(0, *like.shape)
 
     def remember(self, update: Mapping[str, Tensor]) -> None:
-        """Adds a refined update, once its task is finished."""
+        """Adds the refined update of a finished task."""
         self.updates.append({name: tensor.to(torch.float32) for name, tensor in update.items()})
 
 

@@ -1,4 +1,4 @@
-"""Projection: an update gives way where it overlaps what earlier tasks wrote."""
+"""Projection: reduces the part of an update that overlaps what earlier tasks wrote."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def refine_update(
 
     Flatten everything to vectors of length :math:`d = \text{rows} \cdot \text{cols}`, and let :math:`V` be an
     orthonormal basis of the span of ``history``. The update splits into :math:`V V^\top u`, its overlap with earlier
-    tasks, and the rest, which is new. The rest is returned whole, the overlap scaled:
+    tasks, and the rest, which is new. The rest is kept whole, the overlap is scaled:
 
     .. math::  u_{\text{refined}} = u - (1 - \lambda)\, V V^\top u, \qquad \lambda = \texttt{overlap\_kept}
 
@@ -47,8 +47,8 @@ def refine_update(
 
     Raises:
         ValueError: If ``overlap_kept`` is outside [0, 1], ``history`` holds matrices of another shape, or either
-            holds NaN or infinity.
-        TypeError: If ``update`` has another dtype than float32 or float64.
+            tensor holds NaN or infinity.
+        TypeError: If ``update`` has a dtype other than float32 or float64.
         torch.linalg.LinAlgError: If the SVD does not converge. It is not caught: an unrefined update must not be
             committed as if it were refined.
 
@@ -85,8 +85,8 @@ def overlap_with(update: Float[Tensor, "rows cols"], history: Float[Tensor, "tas
         expected ρ of rank/d.
 
     Raises:
-        ValueError: If the shapes differ, or either holds NaN or infinity.
-        TypeError: If ``update`` has another dtype than float32 or float64.
+        ValueError: If the shapes differ, or either tensor holds NaN or infinity.
+        TypeError: If ``update`` has a dtype other than float32 or float64.
         torch.linalg.LinAlgError: If the SVD does not converge.
 
     Example:
@@ -96,7 +96,7 @@ def overlap_with(update: Float[Tensor, "rows cols"], history: Float[Tensor, "tas
     require_float(update)
     if history.shape[1:] != update.shape:
         raise ValueError(
-            f"history holds matrices of shape {tuple(history.shape[1:])}, expected that of the update, "
+            f"history: found matrices of shape {tuple(history.shape[1:])}, expected that of the update, "
             f"{tuple(update.shape)}"
         )
     basis = history_basis(history)
@@ -110,9 +110,9 @@ def overlap_with(update: Float[Tensor, "rows cols"], history: Float[Tensor, "tas
 def history_basis(history: Float[Tensor, "tasks rows cols"]) -> Float[Tensor, "rank dim"]:
     r"""Orthonormal basis of the span of earlier updates, as rows, in float64.
 
-    Each update is scaled to unit length first, so a small update is protected as well as a large one, and the rank is
-    counted with the tolerance :math:`\max(t, \sqrt d) \cdot \epsilon_{32} \cdot s_1`: history is kept in float32, so
-    directions below its rounding are not directions. Zero and repeated updates therefore add nothing.
+    Each update is scaled to unit length first, so a small update is protected as well as a large one. The rank is
+    counted with the tolerance :math:`\max(t, \sqrt d) \cdot \epsilon_{32} \cdot s_1`: history is kept in float32, so a
+    direction below its rounding is noise. Zero and repeated updates therefore add nothing.
 
     Args:
         history: Refined updates of earlier tasks for one factor; ``tasks`` may be 0.

@@ -1,4 +1,4 @@
-"""An adapter as a dictionary of tensors, and the update from one to another: subtracted and added."""
+"""An adapter as a dictionary of tensors, and the update from one adapter to another, by subtraction and addition."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Adapter = dict[str, Tensor]
 def subtract(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> Adapter:
     """The update from one adapter to another, per factor.
 
-    In float64, so that ``add(before, subtract(after, before))`` gives back ``after`` to the last float32 bit, as long
-    as no weight has shrunk to less than 2^-28 of what it was.
+    Computed in float64, so that ``add(before, subtract(after, before))`` restores ``after`` to the last float32 bit,
+    as long as no weight has shrunk to less than 2^-28 of its former value.
     """
     return {name: after[name].double() - before[name].double() for name in after}
 

@@ -1,7 +1,7 @@
 """The methods of the comparison, one file and one class each; a method is imported when it is first asked for.
 
-What a reader of a life has to know of its method stands in :data:`FACTS`, so that looking at a life does not wait for
-torch. A test holds the classes to it.
+:data:`FACTS` holds what is needed of a method to show a life, so that showing one does not import torch. A test keeps
+it in line with the classes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a method without its code; see :class:`~lifealign.methods.base.Method` for the meaning.
+    """What is known about a method without importing it; see :class:`~lifealign.methods.base.Method` for the meaning.
 
     Attributes:
         title: Its display name; without the hyphen, the name of its class.
         one_model: Whether one model answers for all tasks.
-        keeps_updates: Whether, under some options, the refined updates of all tasks have to be kept.
+        keeps_updates: Tells from a method's options whether the refined updates of all tasks have to be kept.
     """
 
     title: str
@@ -43,11 +43,11 @@ FACTS = {
     "l2p": Facts("L2P"),
     "cppo": Facts("CPPO"),
 }
-"""By the word that YAML, command line and result files use for a method: the name of its file."""
+"""Facts by the name that YAML, the command line and result files use for a method, which is the name of its file."""
 
 
 class Methods(MutableMapping[str, "type[Method]"]):
-    """Classes by name: those of this package, imported when they are first asked for, and those that are added."""
+    """Classes by name: those of this package, imported when they are first needed, and any that are added."""
 
     def __init__(self) -> None:
         self._classes: dict[str, type[Method] | None] = dict.fromkeys(FACTS)
@@ -80,7 +80,7 @@ METHODS = Methods()
 
 
 def facts_of(name: str) -> Facts:
-    """What is known of a method: of those of this package from the list, of one that was added from its class.
+    """What is known about a method: from :data:`FACTS` for this package's own, from the class for one that was added.
 
     Raises:
         KeyError: If there is no such method.

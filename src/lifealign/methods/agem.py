@@ -1,4 +1,4 @@
-"""Averaged gradient episodic memory: one constraint on the memories' mean in place of one per task."""
+"""Averaged gradient episodic memory: one constraint on the mean over all memories instead of one per task."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lifealign.training.moments import StageContext
 
 
 class AGEM(Method):
-    """A-GEM: as GEM, with a single memory gradient on a batch drawn from all earlier tasks' memories together.
+    """A-GEM: like GEM, with a single memory gradient on a batch drawn from all earlier tasks' memories together.
 
     Attributes:
-        memory_batch_size: Pairs of all memories together per optimizer step.
+        memory_batch_size: Number of pairs from all memories together per optimizer step.
     """
 
     key: ClassVar[str] = "agem"
@@ -36,12 +36,12 @@ class AGEM(Method):
     _random: random.Random | None = PrivateAttr(None)
 
     def attach(self, context: StepContext) -> None:
-        """Takes over the memories of earlier tasks, as one."""
+        """Gathers the memories of earlier tasks into one."""
         self._memory = [pair for pairs in context.memories.values() for pair in pairs]
         self._random = random.Random(context.seed)
 
     def edit_gradients(self, context: StageContext) -> None:
-        """Removes from the gradient what would raise the loss on the memory batch."""
+        """Removes from the gradient the part that would raise the loss on the memory batch."""
         if self._random is None or not self._memory:
             return
         parameters = list(context.parameters.values())

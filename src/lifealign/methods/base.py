@@ -22,7 +22,7 @@ from lifealign.training.objectives import BatchOutcome, Logps, Objective, StageN
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a method comes from; used in tables and model cards."""
+    """The paper that a method comes from; used in tables and model cards."""
 
     title: str
     venue: str
@@ -35,7 +35,7 @@ class Step:
 
     Attributes:
         index: Number of the step, from 0.
-        tasks: Tasks learnt in it.
+        tasks: The tasks learnt in it.
     """
 
     index: int
@@ -63,7 +63,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class StepContext:
-    """What a method may ask of a step, before its training (``attach``) and after it (``remember``).
+    """What a step offers to a method, before its training (``attach``) and after it (``remember``).
 
     Attributes:
         step: The step of the lifelong loop.
@@ -72,7 +72,7 @@ class StepContext:
         memories: Remembered pairs of each earlier task, oldest first, within the replay capacity.
         objectives: Stages that are switched on, in their order; empty before training.
         policy_logps: Log-probabilities of any pairs under the model as it is now; kept on disk by content.
-        seed: For whatever the method draws: the same whenever this step is run.
+        seed: Seed for what the method draws; the same whenever this step is run.
     """
 
     step: Step
@@ -92,7 +92,7 @@ class StepContext:
 
 @dataclass
 class MethodState:
-    """What a method must find again after a restart: tensors, and values that JSON can hold."""
+    """What a method needs after a restart: tensors, and values that JSON can hold."""
 
     tensors: Adapter = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
@@ -101,18 +101,18 @@ class MethodState:
 class Method(BaseModel):
     """Sequential fine-tuning with nothing added; every other method overrides the moments it needs.
 
-    The fields of a subclass are its options: the constructor, the YAML and the table of options are one thing. Moments,
-    in the order in which they run:
+    The fields of a subclass are its options, in the constructor, in YAML and in the table of options alike. Moments, in
+    the order in which they run:
 
     ==================  ==========================================================================================
-    ``prepare``         once per loaded model: what is trained, if it is not LoRA
-    ``plan``            once per stream: which tasks are learnt together, in which order
-    ``attach``          before a step's training: which adapter is trained, what is looked up for it
-    ``example_weights``  after a forward pass: a weight for every pair's loss
-    ``penalty``         after a forward pass: a term added to the loss
+    ``prepare``         once per loaded model: sets what is trained, if it is not LoRA
+    ``plan``            once per stream: decides which tasks are learnt together, and in which order
+    ``attach``          before a step's training: chooses the adapter to train, and looks up what it needs
+    ``example_weights``  after a forward pass: returns a weight for every pair's loss
+    ``penalty``         after a forward pass: returns a term that is added to the loss
     ``edit_gradients``  once per optimizer step, after accumulation and before clipping
-    ``consolidate``     after training: what of the short-term update is kept
-    ``remember``        after consolidation, before scoring: what is kept of the finished task
+    ``consolidate``     after training: decides how much of the short-term update is kept
+    ``remember``        after consolidation, before scoring: stores what is needed of the finished task
     ==================  ==========================================================================================
     """
 
@@ -124,10 +124,10 @@ class Method(BaseModel):
     replays: ClassVar[bool] = False
     """Whether pairs of finished tasks are remembered when the configuration does not say."""
     memory_use: ClassVar[Literal["mixed", "held", "none"]] = "mixed"
-    """What happens to remembered pairs: mixed into the training of later tasks, held for the method to ask for, or
-    nothing, in which case a configured replay is refused."""
+    """What happens to remembered pairs: they are mixed into the training of later tasks, held for the method to use, or
+    not used at all (``none``), in which case a configured replay is refused."""
     one_model: ClassVar[bool] = True
-    """Whether one model answers for all tasks; else each task is scored on the model that its own step has made."""
+    """Whether one model answers for all tasks; otherwise each task is scored on the model that its own step made."""
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -136,23 +136,23 @@ class Method(BaseModel):
 
     @property
     def keeps_updates(self) -> bool:
-        """Whether the refined updates of all tasks have to be kept, and count as the method's state."""
+        """Whether the refined updates of all tasks have to be kept, and so count as part of the method's state."""
         return False
 
     @property
     def learning_rate_factor(self) -> float:
-        """What the configured learning rates are multiplied by, where other things than LoRA factors are trained."""
+        """Factor on the configured learning rates, for methods that train something other than LoRA factors."""
         return 1.0
 
     def prepare(self, model: PeftModel, seed: int) -> None:
-        """Changes, in place and before tensors are loaded, what of a model is trained; by default a LoRA adapter."""
+        """Changes what is trained in a model, in place, before tensors are loaded; by default it is a LoRA adapter."""
 
     def plan(self, stream: Sequence[Task], first_index: int = 0) -> list[Step]:
         """Orders a stream into steps.
 
         Args:
             stream: Tasks in the order in which they are met.
-            first_index: Index of the first step: how many steps the life has already lived.
+            first_index: Index of the first step, which is the number of steps that the life has already learnt.
 
         Raises:
             ConfigError: If the method cannot learn such a stream.
@@ -160,29 +160,29 @@ class Method(BaseModel):
         return [Step(first_index + number, (task,)) for number, task in enumerate(stream)]
 
     def attach(self, context: StepContext) -> None:
-        """Prepares the adapter that the step trains, in place; by default the one adapter of the life goes on."""
+        """Prepares the adapter that the step trains, in place; by default it continues with the life's one adapter."""
 
     def example_weights(self, outcome: BatchOutcome) -> Float[Tensor, " pairs"] | None:
-        """Weights that multiply the losses of a micro-batch, with gradient if they have one; None for 1."""
+        """Weights that multiply the losses of a micro-batch; their gradient is used if they have one. None means 1."""
         return None
 
     def penalty(self, outcome: BatchOutcome, context: StageContext) -> Tensor | None:
-        """A scalar added to the loss of the optimizer batch, averaged over its micro-batches; None for nothing."""
+        """A scalar that is added to the optimizer batch's loss, averaged over its micro-batches; None adds nothing."""
         return None
 
     def edit_gradients(self, context: StageContext) -> None:
-        """Edits ``parameter.grad`` in place, when gradients are whole and not yet clipped."""
+        """Edits ``parameter.grad`` in place, after gradients are accumulated and before they are clipped."""
 
     def consolidate(self, update: Adapter, memory: LongTermMemory, step: Step) -> Consolidation:
-        """Decides what of a short-term update is kept; by default all of it, with the figures that describe it."""
+        """Decides how much of a short-term update is kept; by default all of it, with figures that describe it."""
         return consolidate(update, memory, energy_kept=1.0, overlap_kept=1.0)
 
     def remember(self, context: StepContext) -> None:
-        """Takes from the finished model what later steps will need."""
+        """Stores what later steps will need of the finished model."""
 
     def state(self) -> MethodState:
-        """What a restart needs; called after each step."""
+        """Returns what a restart needs; called after each step."""
         return MethodState()
 
     def load_state(self, state: MethodState) -> None:
-        """Takes back what :meth:`state` returned."""
+        """Restores what :meth:`state` returned."""

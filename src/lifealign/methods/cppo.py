@@ -1,4 +1,4 @@
-"""Continual proximal policy optimization, for DPO: every pair learns and retains as much as it seems worth."""
+"""Continual proximal policy optimization, for DPO: each pair has its own weights for learning and for retention."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from lifealign.training.objectives import BatchOutcome, Logps
 CLASSES = ("high_probability_high_reward", "high_probability_low_reward", "low_probability_high_reward",
            "low_probability_low_reward", "ordinary")  # fmt: skip
 LEARN = torch.tensor([1.0, 1.0, 1.0, -1.0, 0.0])
-"""Paper, Table 1: whether a pair of each class learns more (1) or less (-1) than an ordinary one."""
+"""Paper, Table 1: whether pairs of each class are learnt more (1) or less (-1) strongly than ordinary ones."""
 RETAIN = torch.tensor([1.0, -1.0, -1.0, -1.0, 0.0])
-"""The same for how strongly it is held at the previous policy."""
+"""The same for how strongly they are held at the previous policy."""
 FEWEST = 8
-"""Pairs a window needs before mean and deviation say something; until then every pair is ordinary."""
+"""Number of pairs that a window needs before its mean and deviation are used; until then every pair is ordinary."""
 
 
 class CPPO(Method):
     r"""CPPO's two ideas around DPO's loss: sample-wise weights, and retention of the previous task's policy.
 
-    In the preference stage a pair is placed by the probability of its chosen answer (mean token log-probability) and
-    its reward (preference margin), each against mean ± ``threshold`` standard deviations of the last ``window`` pairs.
-    Pairs beyond both thresholds get a weight for learning, which multiplies DPO's loss, and one for retention; how far
-    beyond, up to one deviation, decides how much of ``[lowest, highest]`` is used, so that weights are continuous. In
-    both stages of every task but the first the loss gets
+    In the preference stage a pair is classified by the probability of its chosen answer (mean token log-probability)
+    and its reward (preference margin), each compared with mean ± ``threshold`` standard deviations of the last
+    ``window`` pairs. Pairs beyond both thresholds get a weight for learning, which multiplies DPO's loss, and one for
+    retention; how far beyond they are, up to one deviation, decides how much of ``[lowest, highest]`` is used, so the
+    weights are continuous. In both stages of every task but the first, the loss is increased by
 
     .. math::  \text{retention} \cdot \text{mean}\; b(x) \left(
                \frac{\log\pi_\theta(y|x) - \log\pi_{t-1}(y|x)}{|y|} \right)^2
 
-    over the answers that the stage scores, where :math:`\pi_{t-1}` is the policy that the last task has ended with; its
+    over the answers that the stage scores, where :math:`\pi_{t-1}` is the policy at the end of the previous task; its
     log-probabilities are looked up once per pair and task. No weight carries gradient.
 
     Attributes:
         retention: Weight of the retention penalty, at least 0, per nat².
         threshold: Where ``high`` and ``low`` begin, in standard deviations from the mean, at least 0.
-        window: Pairs that mean and deviation are taken over.
-        lowest: Least weight, in [0, 1].
-        highest: Greatest weight, at least 1.
+        window: Number of pairs over which mean and deviation are taken.
+        lowest: Lowest weight, in [0, 1].
+        highest: Highest weight, at least 1.
     """
 
     key: ClassVar[str] = "cppo"
@@ -73,14 +73,14 @@ class CPPO(Method):
         return self
 
     def attach(self, context: StepContext) -> None:
-        """Looks up the previous policy's log-probabilities; windows and classes begin anew with every task."""
+        """Looks up the previous policy's log-probabilities; windows and class counts start afresh with every task."""
         self._seen.clear()
         self._counts = dict.fromkeys(CLASSES, 0)
         self._retained = None
         self._previous = context.policy_logps(context.pairs) if context.step.index and self.retention else {}
 
     def example_weights(self, outcome: BatchOutcome) -> Float[Tensor, " pairs"] | None:
-        """Weights for learning, in the preference stage; those for retention are kept for the penalty."""
+        """The weights for learning, in the preference stage; the weights for retention are kept for the penalty."""
         self._retained = None
         if outcome.margins is None:
             return None
@@ -108,11 +108,11 @@ class CPPO(Method):
         return self.retention * (squares if self._retained is None else self._retained * squares).mean()
 
     def state(self) -> MethodState:
-        """How many pairs of the last preference stage were of each class; the previous policy is the adapter itself."""
+        """Number of pairs in each class in the last preference stage; the previous policy is the adapter itself."""
         return MethodState(values={"classes": dict(self._counts)})
 
     def load_state(self, state: MethodState) -> None:
-        """Takes back the counts."""
+        """Restores the counts."""
         self._counts = dict(state.values["classes"])
 
     def _weights(self, amounts: Float[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
@@ -132,7 +132,7 @@ def classify(
     window: Sequence[tuple[float, float]],
     threshold: float,
 ) -> tuple[Tensor, Float[Tensor, " pairs"]]:
-    """Places pairs among the four classes of CPPO, and says how far into its class each is.
+    """Assigns pairs to the four classes of CPPO or to the ordinary ones, and says how far into its class each is.
 
     Args:
         probability: Mean token log-probability of each chosen answer, nats.
@@ -141,8 +141,8 @@ def classify(
         threshold: Distance from the mean, in standard deviations, at which ``high`` and ``low`` begin.
 
     Returns:
-        Number of each pair's class in :data:`CLASSES`, and in [0, 1] how far beyond the nearer threshold it is, in
-        standard deviations.
+        The index of each pair's class in :data:`CLASSES`, and how far the pair is beyond the nearer threshold, in
+        standard deviations, limited to [0, 1].
 
     Example:
         >>> window = [(-1.0, -1.0), (1.0, 1.0)]                         # means 0, deviations 1

@@ -1,4 +1,4 @@
-"""Experience replay: earlier tasks' pairs are mixed into each new task."""
+"""Experience replay: pairs of earlier tasks are mixed into each new task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lifealign.methods.base import Method, Paper
 class ER(Method):
     """Experience replay: sequential fine-tuning on the new task and a stored share of each earlier one.
 
-    How much is stored is the configuration's ``replay`` section; with ``capacity`` 0 this is SeqFT.
+    The ``replay`` section of the settings says how much is stored; with ``capacity`` 0 this is SeqFT.
     """
 
     key: ClassVar[str] = "er"

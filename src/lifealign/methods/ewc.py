@@ -1,4 +1,4 @@
-"""Elastic weight consolidation: what mattered for earlier tasks is held where it was."""
+"""Elastic weight consolidation: parameters that mattered for earlier tasks are held near their old values."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from lifealign.training.objectives import BatchOutcome, Objective
 class EWC(Method):
     r"""Elastic weight consolidation, in its online form: one anchor, one accumulated diagonal Fisher information.
 
-    After task t the Fisher information :math:`F_t` of its answers and preferences is estimated at the parameters
-    :math:`\theta^*_t` that the task has ended with, brought to a scale of its own, and accumulated,
-    :math:`F \leftarrow \gamma F + \hat F_t`. In both stages of later tasks the loss gets
+    After task t the Fisher information :math:`F_t` of its answers and preferences is estimated at the task's final
+    parameters :math:`\theta^*_t`, normalised, and accumulated, :math:`F \leftarrow \gamma F + \hat F_t`. In both stages
+    of later tasks the loss is increased by
 
     .. math::  \frac{\text{strength}}{2} \sum_i F_i (\theta_i - \theta^*_i)^2, \qquad
                \hat F_t = F_t \Big/ \sum_i F_{t,i}\, (\theta^*_{t,i} - \theta^*_{t-1,i})^2
 
-    The scale is what makes ``strength`` mean the same across models, ranks and learning rates: a task that moves as far
-    as its predecessor did, measured by the predecessor's own Fisher information, pays ``strength / 2`` nats.
+    The normalisation gives ``strength`` the same meaning across models, ranks and learning rates: a task that moves as
+    far as its predecessor did, measured by the predecessor's own Fisher information, costs ``strength / 2`` nats.
 
     Attributes:
         strength: Weight of the penalty, in nats, at least 0; 0 is SeqFT.
-        decay: γ, what of the earlier Fisher information is kept when a task is added, in [0, 1].
+        decay: γ, share of the earlier Fisher information that is kept when a task is added, in [0, 1].
         fisher: ``true``: expected over the model's own predictions (sampled tokens for answers,
             :math:`\sigma(1-\sigma)` for preferences). ``empirical``: the gradients of the data as they are.
         fisher_examples: Pairs of the task from which the Fisher information is estimated, one gradient each; all of
@@ -59,11 +59,11 @@ class EWC(Method):
     _start: Adapter = PrivateAttr(default_factory=dict)
 
     def attach(self, context: StepContext) -> None:
-        """Notes where the task begins."""
+        """Stores the parameters with which the task begins."""
         self._start = read_adapter(context.runtime.model)
 
     def penalty(self, outcome: BatchOutcome, context: StageContext) -> Tensor | None:
-        """The quadratic penalty around the last task's end."""
+        """The quadratic penalty around the final parameters of the last task."""
         if not self._fisher or self.strength == 0:
             return None
         terms = [
@@ -73,7 +73,7 @@ class EWC(Method):
         return 0.5 * self.strength * torch.stack(terms).sum()
 
     def remember(self, context: StepContext) -> None:
-        """Adds the Fisher information of the finished task, and moves the anchor to where it has ended."""
+        """Adds the Fisher information of the finished task, and moves the anchor to its final parameters."""
         self._anchor = read_adapter(context.runtime.model)
         if self.strength == 0:
             return
@@ -96,7 +96,7 @@ class EWC(Method):
         )
 
     def load_state(self, state: MethodState) -> None:
-        """Takes back Fisher information and anchor."""
+        """Restores Fisher information and anchor."""
         for label, tensor in state.tensors.items():
             part, name = label.split("/", 1)
             (self._fisher if part == "fisher" else self._anchor)[name] = tensor
@@ -109,7 +109,7 @@ def fisher_information(
     kind: Literal["true", "empirical"],
     seed: int,
 ) -> dict[str, Float[Tensor, "rows cols"]]:
-    r"""Diagonal Fisher information of one stage's likelihood: the mean over pairs of squared gradients, each by itself.
+    r"""Diagonal Fisher information of one stage's likelihood: the mean over pairs of each pair's squared gradient.
 
     For a preference, :math:`\log\sigma(r)` with margin r, the score is :math:`(1-\sigma)\nabla r`. Its square is the
     empirical information; its mean over both outcomes, with the model's own probabilities, is the true one,
@@ -118,10 +118,10 @@ def fisher_information(
 
     Args:
         runtime: Model and device.
-        objective: The stage whose likelihood is meant.
+        objective: The stage whose likelihood is differentiated.
         pairs: Pairs to average over, at least one.
         kind: ``true`` or ``empirical``.
-        seed: Seed of drawn tokens.
+        seed: Seed of the drawn tokens.
 
     Returns:
         Information by factor, 1/weight², float32 on the CPU.
@@ -139,7 +139,7 @@ def fisher_information(
 
 
 def relative_to_update(information: Mapping[str, Tensor], update: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    r"""Scales a diagonal information so that an update costs 1: :math:`F / \sum_i F_i u_i^2`; 0 where it costs nothing.
+    r"""Scales a diagonal information so that an update costs 1: :math:`F / \sum_i F_i u_i^2`; 0 if it costs nothing.
 
     Example:
         >>> relative_to_update({"w": torch.tensor([[2.0, 6.0]])}, {"w": torch.tensor([[2.0, 0.0]])})["w"]
@@ -152,7 +152,7 @@ def relative_to_update(information: Mapping[str, Tensor], update: Mapping[str, T
 def _log_likelihoods(
     runtime: Runtime, objective: Objective, pairs: Sequence[TokenizedPair], kind: str, seed: int
 ) -> Iterator[tuple[Tensor, float]]:
-    """Per pair a scalar to differentiate, and what its squared gradient counts."""
+    """For each pair, a scalar to differentiate and the weight of its squared gradient."""
     generator = torch.Generator().manual_seed(seed)
     runtime.model.eval()
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""Gradient episodic memory: no step may raise, to first order, the loss on any earlier task's memory."""
+"""Gradient episodic memory: to first order, no step may raise the loss on any earlier task's memory."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from lifealign.training.moments import StageContext
 class GEM(Method):
     """Gradient episodic memory: the gradient is replaced by the nearest one that agrees with every memory's gradient.
 
-    The memory is the replay store, of ER's size, held and not mixed in. At every optimizer step, after accumulation and
-    before clipping, the stage's own loss is differentiated on a batch of each earlier task's memory, at the current
-    parameters and over all of them at once; if the new gradient has a negative product with any of these, a quadratic
-    program with one unknown per task finds the replacement. What AdamW does with a gradient afterwards is not covered
-    by the guarantee, which holds for plain gradient steps.
+    The memory is the replay store, as large as ER's, but held for this purpose and not mixed in. At every optimizer
+    step, after accumulation and before clipping, the stage's own loss is differentiated on a batch of each earlier
+    task's memory, at the current parameters and with respect to all of them at once; if the new gradient has a negative
+    product with any of these gradients, a quadratic program with one unknown per task finds the replacement. The
+    guarantee holds for plain gradient steps; it does not cover what AdamW does with the gradient afterwards.
 
     Attributes:
         margin: Lower bound of the program's unknowns, at least 0: above 0 the replacement leans towards the memories.
-        memory_batch_size: Pairs of each earlier task per optimizer step.
+        memory_batch_size: Number of pairs of each earlier task per optimizer step.
     """
 
     key: ClassVar[str] = "gem"
@@ -44,12 +44,12 @@ class GEM(Method):
     _random: random.Random | None = PrivateAttr(None)
 
     def attach(self, context: StepContext) -> None:
-        """Takes over the memories of earlier tasks."""
+        """Stores the memories of earlier tasks."""
         self._memories = [list(pairs) for pairs in context.memories.values() if pairs]
         self._random = random.Random(context.seed)
 
     def edit_gradients(self, context: StageContext) -> None:
-        """Projects the gradient into the cone in which no memory's loss grows."""
+        """Projects the gradient onto the cone in which no memory's loss grows."""
         if self._random is None or not self._memories:
             return
         batches = [draw(self._random, memory, self.memory_batch_size) for memory in self._memories]
@@ -63,5 +63,5 @@ class GEM(Method):
 
 
 def draw(source: random.Random, memory: Sequence[TokenizedPair], size: int) -> list[TokenizedPair]:
-    """A batch of distinct pairs from a memory; all of it where it is smaller."""
+    """A batch of distinct pairs from a memory; the whole memory if it is smaller."""
     return source.sample(list(memory), min(size, len(memory)))

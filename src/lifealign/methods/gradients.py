@@ -1,4 +1,4 @@
-"""Gradients as one vector, and the nearest gradient that does not work against given others."""
+"""Gradients as one vector, and the nearest gradient that does not conflict with given others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def gradient_vector(
 
     Args:
         parameters: The parameters, in the order of the vector.
-        gradients: Their gradients, or None for those they hold; a parameter without one counts as zero.
+        gradients: Their gradients, or None for those in ``parameter.grad``; a missing gradient counts as zero.
     """
     held = [parameter.grad for parameter in parameters] if gradients is None else gradients
     return torch.cat(
@@ -38,7 +38,7 @@ def apply_gradient(parameters: Sequence[Parameter], vector: Float[Tensor, " numb
 def project_to_cone(
     gradient: Float[Tensor, " numbers"], memories: Float[Tensor, "tasks numbers"], margin: float = 0.0
 ) -> Float[Tensor, " numbers"]:
-    r"""The gradient nearest to a given one that has no negative product with any memory's gradient.
+    r"""The gradient nearest to a given one that has no negative product with the gradient of any memory.
 
     Solves the dual of GEM's quadratic program, one unknown per task,
 
@@ -49,8 +49,8 @@ def project_to_cone(
     Args:
         gradient: g, float64.
         memories: G, one gradient per earlier task.
-        margin: Lower bound of v, at least 0. 0 changes no more than the constraints ask for; above it the result leans
-            towards the memories. Either way a gradient that violates nothing comes back as it is.
+        margin: Lower bound of v, at least 0. 0 changes no more than the constraints require; above 0 the result leans
+            towards the memories. Either way a gradient that violates no constraint is returned as it is.
 
     Returns:
         The projected gradient; its products with the rows of ``memories`` are at least 0, up to rounding.
@@ -76,7 +76,7 @@ def project_to_cone(
 def project_to_halfspace(
     gradient: Float[Tensor, " numbers"], memory: Float[Tensor, " numbers"]
 ) -> Float[Tensor, " numbers"]:
-    r"""The gradient without what works against a memory's, :math:`g - \frac{g^\top m}{m^\top m} m` if it does.
+    r"""Removes from a gradient what conflicts with a memory's: :math:`g - \frac{g^\top m}{m^\top m} m` if any does.
 
     Example:
         >>> project_to_halfspace(torch.tensor([-2.0, 3.0]), torch.tensor([4.0, 0.0]))

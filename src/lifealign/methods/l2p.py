@@ -1,4 +1,4 @@
-"""Learning to prompt: a pool of soft prompts in front of a frozen model, picked by what is asked."""
+"""Learning to prompt: soft prompts in front of a frozen model, picked from a pool by the user's prompt."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from lifealign.training.objectives import BatchOutcome
 
 
 class L2P(Method):
-    """Learning to prompt: the model and its LoRA adapter stay frozen, a shared pool of prompts is trained.
+    """Learning to prompt: the model and its LoRA adapter stay frozen, and a shared pool of prompts is trained.
 
-    The frozen model reads the user's prompt alone; the mean of its last hidden states picks the ``top_k`` prompts with
-    the nearest keys, and these stand in front of prompt and answer: the same for chosen and rejected, in both stages,
-    in scoring and in generation. The reference is the model without them. The loss gets ``pull_strength`` times the sum
-    of 1 - cosine between the query and the picked keys, which draws these keys to the queries they serve.
+    The frozen model reads the user's prompt alone; the mean of its last hidden states picks the ``top_k`` soft prompts
+    with the nearest keys. These are put in front of prompt and answer: the same for chosen and rejected, in both
+    stages, in scoring and in generation. The reference is the model without them. ``pull_strength`` times the sum of
+    1 - cosine between the query and the picked keys is added to the loss, which draws the keys to the queries that
+    picked them.
 
-    A version of such a life is no PEFT adapter; it is loaded with ``Life.load``.
+    A version of such a life is not a PEFT adapter; it is loaded with ``Life.load``.
 
     Attributes:
-        pool_size: Prompts in the pool.
-        prompt_length: Virtual tokens of one prompt.
-        top_k: Prompts picked for one question, at most ``pool_size``.
+        pool_size: Number of prompts in the pool.
+        prompt_length: Number of virtual tokens in a prompt.
+        top_k: Number of prompts picked for one user's prompt, at most ``pool_size``.
         pull_strength: λ of the paper, at least 0.
-        rate_factor: What the learning rates are multiplied by: soft prompts need higher ones than LoRA factors.
+        rate_factor: Factor on the learning rates: soft prompts need higher ones than LoRA factors.
     """
 
     key: ClassVar[str] = "l2p"
@@ -50,7 +51,7 @@ class L2P(Method):
     @model_validator(mode="after")
     def _picks_from_the_pool(self) -> Self:
         if self.top_k > self.pool_size:
-            raise ValueError(f"found top_k {self.top_k} above pool_size {self.pool_size}, expected at most that")
+            raise ValueError(f"found top_k {self.top_k}, expected at most pool_size, which is {self.pool_size}")
         return self
 
     @property
@@ -59,11 +60,11 @@ class L2P(Method):
         return self.rate_factor
 
     def prepare(self, model: PeftModel, seed: int) -> None:
-        """Puts a pool on the model in place of the LoRA adapter."""
+        """Gives the model a prompt pool in place of the LoRA adapter."""
         attach_pool(model, self.pool_size, self.prompt_length, self.top_k, seed)
 
     def attach(self, context: StepContext) -> None:
-        """Makes sure that the pool alone is trained."""
+        """Makes sure that only the pool is trained."""
         self._model, self._pool = context.runtime.model, prompt_pool(context.runtime.model)
         assert self._pool is not None
         self._model.requires_grad_(False)

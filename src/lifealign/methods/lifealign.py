@@ -15,15 +15,15 @@ from lifealign.training.objectives import BatchOutcome, focal_weight
 
 
 class LifeAlign(Method):
-    """The method of the paper, from corrected equations.
+    """The method of the paper, with corrected equations.
 
     Attributes:
         focal_exponent: g of the focal weight, at least 0; 0 is plain DPO.
         energy_kept: θ, share of an update's energy that denoising keeps, in (0, 1]; 1 denoises nothing.
-        overlap_kept: λ, share of the overlap with earlier tasks that stays, in [0, 1]; 1 projects nothing.
+        overlap_kept: λ, share of the overlap with earlier tasks that is kept, in [0, 1]; 1 projects nothing.
         consolidate_at: ``task``: one short-term update per task, SFT and preference stage together (paper's figure).
             ``stage``: one per stage, both remembered (the released code). ``preference``: only the preference stage's
-            update is consolidated and remembered, SFT's is kept as it is.
+            update is consolidated and remembered; that of SFT is kept as it is.
     """
 
     key: ClassVar[str] = "lifealign"
@@ -38,7 +38,7 @@ class LifeAlign(Method):
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """Which stages share a short-term update, after ``consolidate_at``."""
+        """Which stages share a short-term update, according to ``consolidate_at``."""
         if self.consolidate_at == "task":
             return super().segments
         sft_is_consolidated = self.consolidate_at == "stage"

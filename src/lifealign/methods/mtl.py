@@ -25,16 +25,18 @@ class MTL(Method):
         """One step with all tasks.
 
         Raises:
-            ConfigError: If the stream has fewer than two tasks, or the life has learnt something before.
+            ConfigError: If the stream has fewer than two tasks, or the life has already learnt something.
         """
         if first_index:
             raise ConfigError(
-                f"method mtl: found a life that has learnt {first_index} step(s), expected a new one; it learns all "
-                "tasks together: run the whole stream into a new life, or choose a method that learns one by one"
+                f"method mtl: found a life that has learnt {first_index} step(s), expected a new one, because mtl "
+                "learns all tasks together; run the whole stream into a new life, or choose a method that learns one "
+                "task after another"
             )
         if len(stream) < 2:
             raise ConfigError(
-                f"method mtl: found a stream of {len(stream)} task, expected at least 2, to be learnt together in one "
-                "step; run the whole stream, or choose a method that learns one task after another"
+                f"method mtl: found a stream of {len(stream)} {'task' if stream else 'tasks'}, expected at least 2, "
+                "because mtl learns all tasks together; run the whole stream, or choose a method that learns one task "
+                "after another"
             )
         return [Step(0, tuple(stream))]

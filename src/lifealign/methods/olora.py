@@ -1,4 +1,4 @@
-"""O-LoRA: a new adapter for every task, orthogonal to those before it, which are frozen."""
+"""O-LoRA: a new adapter for every task, orthogonal to the frozen ones of earlier tasks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from lifealign.training.objectives import BatchOutcome
 class OLoRA(Method):
     r"""Orthogonal LoRA: each task trains an adapter of its own beside the frozen, still active ones of earlier tasks.
 
-    In both stages the loss gets ``strength`` times :math:`\sum_{i<t}\sum_{jk} |A_t A_i^\top|_{jk}` over all modules,
-    which makes the rows of the new ``lora_A`` orthogonal to those of the old. All adapters together are one plain
-    adapter, ranks added up, and that is what a version of the life holds.
+    In both stages ``strength`` times :math:`\sum_{i<t}\sum_{jk} |A_t A_i^\top|_{jk}`, over all modules, is added to the
+    loss, which makes the rows of the new ``lora_A`` orthogonal to those of the old ones. All adapters together equal
+    one plain adapter whose rank is the sum of theirs, and a version of the life stores that one.
 
     Attributes:
-        strength: λ₁ of the paper, at least 0; 0 freezes earlier adapters and asks for nothing more.
+        strength: λ₁ of the paper, at least 0; with 0 earlier adapters are frozen, without a penalty.
     """
 
     key: ClassVar[str] = "olora"
@@ -41,10 +41,10 @@ class OLoRA(Method):
     _frozen: Adapter = PrivateAttr(default_factory=dict)
 
     def attach(self, context: StepContext) -> None:
-        """Freezes everything learnt so far and puts a new adapter beside it; the first task has nothing to freeze."""
+        """Freezes everything learnt so far and adds a new adapter beside it; the first task has nothing to freeze."""
         model = context.runtime.model
         if context.step.index:
-            rank = lora_rank(model) // context.step.index  # a version after t steps holds t adapters
+            rank = lora_rank(model) // context.step.index  # after t steps the life's adapter has t times the rank
             device = context.runtime.device
             frozen = freeze_adapter(model, rank, context.seed)
             self._frozen = {name: factor.to(device) for name, factor in frozen.items() if ".lora_A." in name}
@@ -58,7 +58,7 @@ class OLoRA(Method):
 
 
 def overlap(new: Float[Tensor, "r width"], frozen: Float[Tensor, "ranks width"]) -> Float[Tensor, ""]:
-    r"""Sum of the absolute products of all rows, :math:`\sum_{jk} |A A_i^\top|_{jk}`; 0 where they are orthogonal.
+    r"""Sum of the absolute products of all rows, :math:`\sum_{jk} |A A_i^\top|_{jk}`; 0 if they are orthogonal.
 
     Example:
         >>> overlap(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0.0], [0.0, -1.0]]))

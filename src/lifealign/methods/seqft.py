@@ -1,4 +1,4 @@
-"""Sequential fine-tuning: each task in turn, nothing done against forgetting."""
+"""Sequential fine-tuning: one task after another, with nothing done against forgetting."""
 
 from __future__ import annotations
 

@@ -9,10 +9,10 @@ from lifealign.model.adapter import reset_adapter
 
 
 class STL(Method):
-    """Single-task learning: each task from the untrained adapter, so that none can disturb another.
+    """Single-task learning: each task starts from an untrained adapter, so that none can disturb another.
 
-    What comes out is one model per task, each scored on its own task: what could be had if the task were known when a
-    question is asked. Nothing is forgotten, by construction, so there is no backward transfer to speak of.
+    The result is one model per task, each scored on its own task: what could be achieved if the task of every prompt
+    were known. Nothing is forgotten, by construction, so there is no backward transfer to report.
     """
 
     key: ClassVar[str] = "stl"
@@ -21,5 +21,5 @@ class STL(Method):
     one_model: ClassVar[bool] = False
 
     def attach(self, context: StepContext) -> None:
-        """Begins with a new adapter, whatever came before."""
+        """Starts with a new adapter, whatever came before."""
         reset_adapter(context.runtime.model, context.seed)

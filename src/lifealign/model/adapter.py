@@ -1,4 +1,4 @@
-"""The LoRA adapter on a model: put on, read as a dictionary of tensors, written back, frozen, renewed."""
+"""The LoRA adapter of a model: attach it, read it as a dictionary of tensors, write it back, freeze or reset it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ if TYPE_CHECKING:
 
 QUERIES_AND_VALUES = ("q_proj", "v_proj")
 FUSED = (("qkv_proj",), ("query_key_value",), ("c_attn",), ("Wqkv",), ("q_b_proj", "kv_b_proj"), ("in_proj",))
-"""Names of the inputs of attention, or of a state-space layer, where they are one matrix or a product of two."""
+"""Module names in families where the input projections of attention, or of a state-space layer, are fused into one
+matrix or factored into a product of two."""
 
 ACTIVE, FROZEN = "default", "frozen"
-"""PEFT's names of the adapter that is trained, and of one that holds earlier tasks and is only added to it."""
+"""PEFT's names for the adapter being trained, and for a frozen one that holds earlier tasks and is added to it."""
 
 
 def attach_lora(base: Base, config: AdapterConfig, seed: int) -> PeftModel:
-    """Puts a new LoRA adapter on a base model; with ``lora_B`` at zero it changes nothing until trained.
+    """Attaches a new LoRA adapter to a base model; its ``lora_B`` is zero, so it changes nothing until trained.
 
     Args:
         base: Frozen base model.
@@ -42,14 +43,15 @@ def attach_lora(base: Base, config: AdapterConfig, seed: int) -> PeftModel:
         seed: Seed of the initial ``lora_A``.
 
     Raises:
-        ModelError: If no module has a target's name, or the output head is among them.
+        ModelError: If a target is not the name of a linear module, is the output head, or is one that PEFT refuses.
     """
     usable = linear_modules(base.model)
     targets = usual_targets(base) if config.lora_target_modules == "auto" else config.lora_target_modules
     for target in targets:
         if target not in usable:
             raise ModelError(
-                f"lora_target_modules: found {target!r}, expected linear modules of {base.name}: {', '.join(usable)}"
+                f"lora_target_modules: found {target!r}, expected the name of a linear module of {base.name}: "
+                f"{', '.join(usable)}"
             )
     lora = LoraConfig(
         r=config.lora_r,
@@ -63,17 +65,17 @@ def attach_lora(base: Base, config: AdapterConfig, seed: int) -> PeftModel:
     try:
         with seeded(seed, base.model.device):
             model = get_peft_model(base.model, lora)
-    except ValueError as error:  # PEFT knows modules that must not have an adapter, such as those of Mamba's kernels
+    except ValueError as error:  # PEFT refuses modules that cannot take an adapter, such as those in Mamba's kernels
         raise ModelError(f"lora_target_modules: {base.name}: {' '.join(str(error).split())}") from error
     assert isinstance(model, PeftModel)
     return model
 
 
 def usual_targets(base: Base) -> tuple[str, ...]:
-    """The modules that get an adapter where the settings do not name any.
+    """The modules that get an adapter when the settings do not name any.
 
-    The queries and values of attention, as in the released code; where a family calls them otherwise, what PEFT adapts
-    there by default; where PEFT does not know the family, the one matrix in which attention's inputs are fused.
+    The query and value projections of attention, as in the released code. In a family that names them differently,
+    PEFT's default targets; in a family that PEFT does not know, the matrix that fuses the input projections.
 
     Raises:
         ModelError: If the model has none of these; the message lists its linear modules.
@@ -85,13 +87,13 @@ def usual_targets(base: Base) -> tuple[str, ...]:
         if set(choice) <= set(usable):
             return choice
     raise ModelError(
-        f"model {base.name!r}: found neither q_proj and v_proj nor modules that are usual in their place; "
-        f"lora.lora_target_modules needs some of: {', '.join(usable)}"
+        f"model {base.name!r}: found neither q_proj and v_proj nor the modules that usually replace them; "
+        f"set lora.lora_target_modules to some of: {', '.join(usable)}"
     )
 
 
 def linear_modules(model: Module) -> list[str]:
-    """Last names of a model's linear modules, without its output head, in alphabetical order."""
+    """Last parts of the names of a model's linear modules, except its output head, in alphabetical order."""
     head = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
     return sorted(
         {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if _is_linear(module) and module is not head}
@@ -99,20 +101,20 @@ def linear_modules(model: Module) -> list[str]:
 
 
 def read_adapter(model: PeftModel) -> Adapter:
-    """Copies what is trained out of a model: its LoRA adapter, or its prompt pool where it has one.
+    """Copies the trained tensors of a model: its LoRA adapter, or its prompt pool if it has one.
 
     Args:
         model: PEFT model with LoRA.
 
     Returns:
-        Factors by name, sorted, float32 on the CPU: ``lora_A`` of shape (r, in), ``lora_B`` of shape (out, r); of a
-        prompt pool ``prompt_pool.prompts`` and ``prompt_pool.keys``, matrices as well.
+        Factors by name, sorted, float32 on the CPU: ``lora_A`` of shape (r, in), ``lora_B`` of shape (out, r); for a
+        prompt pool, the matrices ``prompt_pool.prompts`` and ``prompt_pool.keys``.
     """
     return _read(model, ACTIVE)
 
 
 def write_adapter(model: PeftModel, adapter: Mapping[str, Tensor]) -> None:
-    """Sets what is trained in a model, in place; dtype and device of the model's own parameters are kept.
+    """Overwrites the trained tensors of a model in place; its parameters keep their dtype and device.
 
     Args:
         model: PEFT model with LoRA.
@@ -123,7 +125,7 @@ def write_adapter(model: PeftModel, adapter: Mapping[str, Tensor]) -> None:
     """
     present = _read(model, ACTIVE)
     if differing := sorted(present.keys() ^ adapter.keys()):
-        raise ValueError(f"adapter: found other factors than the model has, first difference {differing[0]!r}")
+        raise ValueError(f"adapter: found factors other than the model's, the first difference is {differing[0]!r}")
     for name, tensor in adapter.items():
         if tensor.shape != present[name].shape:
             raise ValueError(
@@ -136,7 +138,7 @@ def write_adapter(model: PeftModel, adapter: Mapping[str, Tensor]) -> None:
 
 
 def trainable_parameters(model: PeftModel) -> dict[str, Parameter]:
-    """Parameters that require gradient, by the names that :func:`read_adapter` gives their values."""
+    """Parameters that require gradient, under the names that :func:`read_adapter` uses."""
     return {
         name.replace(f".{ACTIVE}.", "."): parameter
         for name, parameter in model.named_parameters()
@@ -145,11 +147,11 @@ def trainable_parameters(model: PeftModel) -> dict[str, Parameter]:
 
 
 def plain_adapter(model: PeftModel) -> Adapter:
-    """Everything the model adds to its base, as one adapter that PEFT loads by itself.
+    """Everything the model adds to its base, as one adapter that PEFT can load on its own.
 
-    A model with a frozen adapter beside the trained one computes :math:`B_f A_f + B A` (both with the same scaling),
-    which is one adapter of the ranks' sum: the rows of the ``lora_A`` below each other, the columns of the ``lora_B``
-    side by side. Without a frozen one this is :func:`read_adapter`.
+    A model with a frozen adapter beside the trained one computes :math:`B_f A_f + B A` (both with the same scaling).
+    That equals one adapter whose rank is the sum of the two: the ``lora_A`` are stacked row-wise, the ``lora_B``
+    column-wise. Without a frozen adapter this is :func:`read_adapter`.
     """
     trained = _read(model, ACTIVE)
     if FROZEN not in model.peft_config:
@@ -161,11 +163,11 @@ def plain_adapter(model: PeftModel) -> Adapter:
 
 
 def install_adapter(model: PeftModel, adapter: Mapping[str, Tensor]) -> None:
-    """Makes a saved adapter of any rank the model's only one, in place; ``lora_alpha`` follows so that scaling stays.
+    """Makes a saved adapter of any rank the model's only one, in place; adjusts ``lora_alpha`` to keep the scaling.
 
     Args:
         model: PEFT model with LoRA, in whatever state a method has left it.
-        adapter: An adapter that :func:`plain_adapter` has returned of a model of this kind.
+        adapter: An adapter that :func:`plain_adapter` returned for a model of the same kind.
 
     Raises:
         ValueError: If names or shapes do not fit the model.
@@ -179,23 +181,23 @@ def install_adapter(model: PeftModel, adapter: Mapping[str, Tensor]) -> None:
 
 
 def freeze_adapter(model: PeftModel, rank: int, seed: int) -> Adapter:
-    """Freezes the trained adapter where it is and puts a new one of the given rank beside it, in place.
+    """Freezes the trained adapter and adds a new trainable one of the given rank beside it, in place.
 
-    Both stay active: the model computes what it did before, and what is trained from now on is added to it.
+    Both are active: the model's output does not change, and what is trained from now on is added to it.
 
     Args:
         model: PEFT model with one adapter, of any rank.
-        rank: LoRA rank of the new one; its ``lora_B`` is zero.
-        seed: Seed of its ``lora_A``.
+        rank: LoRA rank of the new adapter; its ``lora_B`` is zero.
+        seed: Seed of the new ``lora_A``.
 
     Returns:
-        The factors that are frozen now, float32 on the CPU.
+        The factors that are now frozen, float32 on the CPU.
     """
     frozen = read_adapter(model)
-    with seeded(seed, _device(model)):  # PEFT draws what is overwritten here
+    with seeded(seed, _device(model)):  # PEFT draws initial values, which the next line overwrites
         model.add_adapter(FROZEN, copy.deepcopy(model.peft_config[ACTIVE]))
     set_peft_model_state_dict(model, dict(frozen), adapter_name=FROZEN)
-    model.set_adapter(FROZEN)  # PEFT warns when the active one is deleted
+    model.set_adapter(FROZEN)  # PEFT warns when the active adapter is deleted
     _renew(model, rank)
     reset_adapter(model, seed)
     tuner: Any = model.base_model
@@ -212,7 +214,7 @@ def lora_rank(model: PeftModel) -> int:
 
 
 def reset_adapter(model: PeftModel, seed: int) -> None:
-    """Makes the trained LoRA adapter a new one, in place: a random ``lora_A``, and ``lora_B`` zero."""
+    """Resets the trained LoRA adapter in place: ``lora_A`` is drawn anew, ``lora_B`` is set to zero."""
     layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
     with seeded(seed, _device(model)):
         for layer in layers:
@@ -232,7 +234,7 @@ def _device(model: PeftModel) -> torch.device:
 
 
 def _is_transposed(model: Module, target: str) -> bool:
-    """Whether modules of a name keep their weight as (in, out), as GPT-2's do; PEFT has to be told."""
+    """Whether the modules of this name store their weight as (in, out), as GPT-2's do; PEFT has to be told."""
     return any(type(module).__name__ == "Conv1D" for name, module in model.named_modules() if _ends(name, target))
 
 
@@ -261,11 +263,11 @@ def _lora_config(model: PeftModel) -> LoraConfig:
 
 
 def _renew(model: PeftModel, rank: int) -> None:
-    """Replaces the trained adapter by a new one of another rank and the same scaling."""
+    """Replaces the trained adapter with a new one of another rank and the same scaling."""
     config = copy.deepcopy(_lora_config(model))
     config.lora_alpha = config.lora_alpha * rank // config.r
     config.r = rank
     model.delete_adapter(ACTIVE)
-    with seeded(0, _device(model)):  # overwritten by whoever calls
+    with seeded(0, _device(model)):  # every caller overwrites the drawn values
         model.add_adapter(ACTIVE, config)
     model.set_adapter(ACTIVE)

@@ -1,4 +1,4 @@
-"""The frozen base model: loading, checking that it is usable, telling it from others."""
+"""The frozen base model: loading it, checking that it can be used, and identifying it by content hashes."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes a base the one that a life was made with.
+    """Identifies a base model, so that a life can tell whether it is the one that it was made with.
 
     Attributes:
         fingerprint: Content hash of its weights as loaded (xxh3, 128 bits, hexadecimal).
         tokenizer: Content hash of its tokenizer, special and end tokens included.
         chat_template: Content hash of its chat template.
-        revision: Commit of the hub that it was loaded from; None for a folder or file.
+        revision: Hub commit that it was loaded from; None for a folder or file.
     """
 
     fingerprint: str
@@ -63,12 +63,12 @@ class Base:
     """A frozen base model.
 
     Attributes:
-        name: What an exported adapter names as its base: a hub id, or a folder or file.
-        model: The model, every parameter frozen and no dropout in it.
+        name: What an exported adapter gives as its base: a hub id, or a folder or file.
+        model: The model, with every parameter frozen and dropout switched off.
         tokenizer: Its tokenizer, with a chat template and a padding token.
         identity: Content hashes of its parts.
         template: What its chat template does.
-        proofs: What was proven on it in this process, by adapted modules and length of rows.
+        proofs: Proofs made on it in this process, by adapted modules, row length and device.
     """
 
     name: str
@@ -88,20 +88,20 @@ class Base:
         return replace(self, model=copy.deepcopy(self.model))
 
     def proven(self, model: PeftModel, max_length: int) -> Proof:
-        """What is exact on this base with an adapter on it; proven once for all its copies.
+        """Which shortcuts are exact on this base with an adapter attached; proven once for all its copies.
 
         Args:
             model: The base with a LoRA adapter.
-            max_length: Longest row, in tokens.
+            max_length: Length of the longest row, in tokens.
 
         Raises:
-            ModelError: If it has fewer positions than that, or as :func:`~lifealign.model.proof.prove` does.
+            ModelError: If the model has fewer positions than that, or :func:`~lifealign.model.proof.prove` refuses it.
         """
         positions = most_positions(self.model)
         if positions is not None and positions < max_length:
             raise ModelError(
-                f"model {self.name!r}: has {positions} positions, expected at least data.max_length, which is "
-                f"{max_length}; set data.max_length={positions} or less"
+                f"model {self.name!r}: found {positions} positions, expected at least data.max_length ({max_length}); "
+                f"set data.max_length={positions} or less"
             )
         targets: Any = model.peft_config["default"].target_modules  # type: ignore[attr-defined]
         key = (*sorted(targets), max_length, str(self.model.device))
@@ -118,17 +118,17 @@ class Base:
 def load_base(config: ModelConfig) -> Base:
     """Loads a base model: the embedded one, a folder, a ``.gguf`` file, or a model of the hub.
 
-    No code of the model's repository is ever run. GGUF weights are dequantised to plain linear layers, because LoRA
-    gradients pass through them in every step. Dropout of the base is switched off: the policy and its reference differ
-    by what was learnt, not by noise.
+    Code from the model's repository is never run. GGUF weights are dequantised to plain linear layers, because LoRA
+    gradients pass through them in every step. Dropout of the base is switched off, so that the policy and its reference
+    differ by what was learnt, not by noise.
 
     Args:
         config: Name or path, revision, dtype, attention implementation.
 
     Raises:
-        ModelError: If the model is not there, is not whole, or cannot be trained by this package: an encoder or one
-            that sees images, weights that are missing, no chat template, no end-of-text token, tokens without an
-            embedding, or logits that are not hidden states times a head.
+        ModelError: If the model cannot be found, is incomplete, or cannot be trained by this package: it is an encoder,
+            reads images, has no chat template, no end-of-text token or tokens without an embedding, or its logits are
+            not its hidden states times a head.
     """
     name = config.model_name_or_path
     if name != EMBEDDED:
@@ -185,10 +185,10 @@ def _dtype(config: ModelConfig) -> torch.dtype:
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer of a model alone, for counting tokens.
+    """Loads only the tokenizer of a model, for counting tokens.
 
     Raises:
-        ModelError: If the model is not there.
+        ModelError: If the model cannot be found.
     """
     where, options = _locate(name)
     if name == EMBEDDED:
@@ -201,7 +201,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """Content hash of all weights, names and dtypes included: equal for equal models only."""
+    """Content hash of all weights with their names and dtypes: equal only for equal models."""
     digest = xxhash.xxh3_128()
     kept = {*model.state_dict(keep_vars=True)}
     buffers = [(name, buffer) for name, buffer in model.named_buffers() if name in kept]
@@ -229,14 +229,14 @@ def _embedding_rows(model: PreTrainedModel) -> int:
 
 
 def most_positions(causal: Any) -> int | None:
-    """The most tokens a model was made to read at once; None where its configuration names no limit."""
+    """Maximum number of tokens that a model can read at once; None if its configuration states no limit."""
     config = causal.config.get_text_config(decoder=True)
     found = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len")]
     return next((limit for limit in found if isinstance(limit, int) and limit > 0), None)
 
 
 def ordinary_tokens(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids of the tokens that stand for ordinary text, in order.
+    """Ids of the tokens for ordinary text, in ascending order.
 
     Raises:
         ModelError: If a token of the tokenizer has no row in the embedding.
@@ -247,15 +247,15 @@ def ordinary_tokens(name: str, model: PreTrainedModel, tokenizer: PreTrainedToke
     if beyond:
         number, token = beyond[0]
         raise ModelError(
-            f"model {name!r}: found token {token!r} with id {number}, expected ids below {rows}, the rows of its "
-            "embedding; the tokenizer belongs to another model, or tokens were added without making room for them"
+            f"model {name!r}: found token {token!r} with id {number}, expected ids below {rows}, the number of rows of "
+            "its embedding; the tokenizer belongs to another model, or tokens were added without resizing the embedding"
         )
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     return sorted(set(vocabulary.values()) - special)
 
 
 def _locate(name: str) -> tuple[str, dict[str, Any]]:
-    """Turns a name into what ``from_pretrained`` takes."""
+    """Turns the name of a model into arguments of ``from_pretrained``."""
     path = embedded_file() if name == EMBEDDED else Path(name).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -275,28 +275,28 @@ _OTHER_PARTS = {
     "audio_encoder_config": "sound",
     "patcher_config": "patches of bytes",
 }
-"""What a configuration's other parts read."""
+"""Inputs besides text, by the entry of a configuration that describes the part that reads them."""
 
 _NO_CODE: dict[str, Any] = {"trust_remote_code": False}
-"""Said in every call: left out, transformers asks on the terminal whether it may run a repository's code."""
+"""Passed in every call; otherwise transformers asks on the terminal whether it may run a repository's code."""
 
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Loads without the library's bars and hints, and turns its many errors into one."""
+    """Silences the library's progress bars and hints, and turns its many errors into ``ModelError``."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        with redirect_stderr(io.StringIO()):  # the conversion of .gguf weights draws a bar that nothing else silences
+        with redirect_stderr(io.StringIO()):  # the only way to silence the bar of .gguf conversion
             yield
-    except Exception as error:  # a damaged or unsupported model fails in as many ways as there are models
+    except Exception as error:  # a damaged or unsupported model may raise anything
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if isinstance(error, ImportError):
             raise ModelError(f"model {name!r}: needs a package that is not installed ({first_line})") from error
         raise ModelError(
-            f"model {name!r}: could not be loaded ({first_line}); expected {EMBEDDED!r}, a folder or .gguf file with a "
-            "causal language model, or the id of one on the hub"
+            f"model {name!r}: could not be loaded ({first_line}); expected {EMBEDDED!r}, or a folder, a .gguf file "
+            "or the hub id of a causal language model"
         ) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
@@ -305,37 +305,40 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def require_text_decoder(name: str, config: PretrainedConfig) -> None:
-    """Refuses, before its weights are read, a model that is something else than a causal language model of text."""
+    """Refuses a model that is not a causal language model of text, before its weights are read."""
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"model {name!r}: {kind} is an encoder-decoder, expected a causal language model")
     parts = {what for name_, what in _OTHER_PARTS.items() if hasattr(config, name_)}
     if parts or config.get_text_config() is not config:
         raise ModelError(
-            f"model {name!r}: {kind} is a model of text and {' and '.join(sorted(parts)) or 'more'}, expected one of "
-            "text alone; many have their text model published by itself"
+            f"model {name!r}: {kind} reads {' and '.join(sorted(parts)) or 'other inputs'} as well as text, expected a "
+            "model of text alone; many such models have their text part published separately"
         )
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ModelError(f"model {name!r}: {kind} is no causal language model, expected one")
+        raise ModelError(f"model {name!r}: {kind} is not a causal language model, expected one")
 
 
 def _require_whole_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
     if tokenizer.chat_template is None:
         raise ModelError(f"model {name!r}: its tokenizer has no chat template, expected an instruction-tuned model")
     if tokenizer.eos_token_id is None:
-        raise ModelError(f"model {name!r}: its tokenizer has no end-of-text token, so answers could not end")
+        raise ModelError(
+            f"model {name!r}: its tokenizer has no end-of-text token, expected one, because answers could not end "
+            "without it"
+        )
 
 
 def _require_whole_weights(name: str, model: PreTrainedModel, report: Mapping[str, Any]) -> None:
     """Refuses a checkpoint that does not hold every weight of the model, or holds more layers than the model has.
 
-    The library fills what is missing with random numbers and says so in a log that nobody may read.
+    The library fills in missing weights with random numbers and only logs it, where it is easily overlooked.
     """
     problems = []
     if missing := sorted(report["missing_keys"]):
         problems.append(f"{len(missing)} of {len(model.state_dict())} weights are missing ({_few(missing)})")
     if mismatched := sorted(str(entry[0]) for entry in report["mismatched_keys"]):
-        problems.append(f"{len(mismatched)} have another size ({_few(mismatched)})")
+        problems.append(f"{len(mismatched)} have another shape ({_few(mismatched)})")
     own = {re.sub(r"\d+", "#", key) for key in model.state_dict()}
     if surplus := sorted(key for key in report["unexpected_keys"] if re.sub(r"\d+", "#", key) in own):
         problems.append(f"{len(surplus)} belong to layers that config.json does not have ({_few(surplus)})")
@@ -344,9 +347,7 @@ def _require_whole_weights(name: str, model: PreTrainedModel, report: Mapping[st
     if errors := report.get("error_msgs"):
         problems.append(" ".join(str(errors[0]).split()))
     if problems:
-        raise ModelError(
-            f"model {name!r}: {'; '.join(problems)}, expected a checkpoint that is whole and of this architecture"
-        )
+        raise ModelError(f"model {name!r}: {'; '.join(problems)}, expected a complete checkpoint of this architecture")
 
 
 def _few(names: Sequence[str]) -> str:

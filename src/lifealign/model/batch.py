@@ -1,4 +1,4 @@
-"""From tokenised pairs to tensors: micro-batches that say which positions predict what."""
+"""From tokenised pairs to tensors: micro-batches that say which position predicts which token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Batch:
 
     Attributes:
         input_ids: ``(rows, length)``, padded on the right.
-        position_ids: ``(rows, length)``; with shared prompts both completions count on from the prompt's end.
+        position_ids: ``(rows, length)``; with shared prompts both completions continue from the prompt's end.
         attention_mask: ``(rows, length)`` of 0/1, or ``(rows, 1, length, length)`` of booleans for shared prompts.
         predicted_from: ``(tokens,)``, index into the flattened rows of the position whose output predicts the token.
         targets: ``(tokens,)``, the completion tokens.
@@ -58,7 +58,7 @@ def collate(
     Args:
         pairs: At least one tokenised pair.
         completions: ``("chosen",)`` or ``("chosen", "rejected")``.
-        pad_token_id: Token that fills rows up.
+        pad_token_id: Token that pads the rows.
         share_prefix: Whether the completions of a pair share one copy of the prompt.
     """
     shared = share_prefix and len(completions) > 1
@@ -104,7 +104,7 @@ def collate(
 
 
 def _branch_mask(branch: Int[Tensor, "rows length"]) -> Tensor:
-    """Causal mask in which a completion sees the prompt and itself; padding sees itself, for a softmax without NaN."""
+    """Causal mask in which a completion sees the prompt and itself; padding sees itself, so its softmax is not NaN."""
     length = branch.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool).tril()
     query, key = branch[:, :, None], branch[:, None, :]

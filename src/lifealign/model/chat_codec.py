@@ -1,4 +1,4 @@
-"""A chat template and its tokenizer together: which token ends a turn, which are control tokens, and texts to ids."""
+"""A chat template with its tokenizer: which token ends a turn, which tokens are control tokens, and encoding to ids."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from lifealign.model.control_text import CannotEncode, ControlText
 from lifealign.model.reasoning import CHANNELS, Reasoning
 
 Hidden = Mapping[str, str] | None
-"""What the placeholders in some texts stand for; None where the texts hold no control token."""
+"""What each placeholder in some texts stands for; None if the texts contain no control token."""
 
 
 class ChatCodec:
-    """What template and tokenizer make of a conversation.
+    """Turns conversations into token ids with a chat template and its tokenizer.
 
     Attributes:
         template: The chat template.
-        end_token_id: The token that ends a turn of the assistant: the first one that the template writes after an
-            answer; the tokenizer's end of text where it writes none.
-        end_token: Its text, or None where the template does not write it.
-        stop_token_ids: Tokens at which a generated answer ends: end of turn, end of text, and what the template writes
-            next between an answer and a question.
-        control: The control tokens, which no text of a message may become: those of the tokenizer and, special or not,
-            those that the template writes; tags of reasoning are not among them.
+        end_token_id: The token that ends a turn of the assistant: the first added token that the template writes after
+            an answer, or the tokenizer's end of text if it writes none.
+        end_token: Its text, or None if the template does not write it.
+        stop_token_ids: Tokens at which a generated answer ends: end of turn, end of text, and the first added token
+            that the template writes between an answer and the next question.
+        control: The control tokens, which the text of a message must never become: the special tokens of the tokenizer,
+            and the added tokens, special or not, that the template writes. Reasoning tags are not among them.
 
     Args:
-        tokenizer: Tokenizer with a chat template; it is given again to :meth:`encode`, not kept.
+        tokenizer: Tokenizer with a chat template; it is not kept, and has to be passed to :meth:`encode` again.
 
     Raises:
-        TemplateFault: If the template cannot be used at all, or nothing ends its turns.
+        TemplateFault: If the template cannot be used at all, or no token ends its turns.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -53,12 +53,12 @@ class ChatCodec:
         before = template.render(template.opening, ask=False).partition(ASK.content)[0]
         ends = written(shape.tail) or _without_header(
             written(between), written(before)
-        )  # some leave the last turn open
+        )  # some templates leave the last turn open
         if not ends and not isinstance(eos, int):
-            raise TemplateFault("no token ends its turns, and its tokenizer has no end of text")
+            raise TemplateFault("no token ends its turns, and its tokenizer has no end-of-text token")
         self.end_token_id: int = ends[0] if ends else eos
         self.end_token = marks[ends[0]] if ends else None
-        # Not in the harmony form, where the same token ends the analysis, after which the answer is still to come.
+        # Not in the harmony format: there the same token ends the analysis, and the answer is still to come.
         further = written(between)[:1] if template.tags[0] != CHANNELS else []
         stops = [self.end_token_id, eos, *further]
         self.stop_token_ids: tuple[int, ...] = tuple(dict.fromkeys(stop for stop in stops if isinstance(stop, int)))
@@ -69,7 +69,7 @@ class ChatCodec:
         )
 
     def probes(self) -> list[str]:
-        """Conversations of every form that the template takes, rendered."""
+        """Rendered conversations, one of every form that the template accepts."""
         template = self.template
         texts = [template.prompt(template.opening), template.render(template.opening, ask=True)]
         texts.append(template.render([*template.opening, ANSWER], ask=False))
@@ -80,7 +80,7 @@ class ChatCodec:
         return texts
 
     def hide(self, messages: Sequence[Message], answers: Sequence[str] = ()) -> tuple[list[Message], list[str], Hidden]:
-        """Puts placeholders where messages and answers hold a control token, as :class:`ControlText` does."""
+        """Replaces control tokens in messages and answers with placeholders, as :meth:`ControlText.hide` does."""
         texts, hidden = self.control.hide([*(message.content for message in messages), *answers])
         if hidden is None:
             return list(messages), list(answers), None
@@ -101,7 +101,7 @@ class ChatCodec:
             raise TemplateFault(str(error)) from error
 
     def encode_after(self, before: str, rendered: str, hidden: Hidden) -> list[int]:
-        """Token ids of what follows a prompt, where its first characters and the prompt's last ones would join.
+        """Token ids of the text after a prompt, for when its first characters would merge with the prompt's last ones.
 
         Raises:
             TemplateFault: As :meth:`encode` does.
@@ -114,29 +114,30 @@ class ChatCodec:
     def continuation(
         self, messages: Sequence[Message], prompt: str, answer: str, reasoning: Reasoning
     ) -> tuple[str, bool]:
-        """What follows a prompt: the answer as the template writes it, to the end of its turn.
+        """The text after a prompt: the answer as the template writes it, up to the end of its turn.
 
         Args:
             messages: The conversation up to the answer, with placeholders.
-            prompt: The same, rendered to where the answer starts.
+            prompt: The same conversation, rendered up to where the answer starts.
             answer: The answer, with placeholders.
-            reasoning: As for the prompt.
+            reasoning: The same as for the prompt.
 
         Returns:
-            The text, and whether its last token is the end of turn (else that is still to be added).
+            The text, and whether its last token is the end of turn (if not, the caller has to add it).
         """
         template = self.template
         whole = template.whole(messages, answer, reasoning)
         if whole.startswith(prompt):
             text = whole[len(prompt) :]
-            plain = answer if reasoning == "strip" else template.without_reasoning(answer)  # kept, but laid out anew
+            # Reasoning that is kept may be laid out differently, so only the rest of the answer is compared.
+            plain = answer if reasoning == "strip" else template.without_reasoning(answer)
             if plain.strip() not in text:
                 raise TemplateFault("it loses or rewrites what the assistant says")
             tail = template.shape("strip").tail
-        else:  # the prompt closes or opens a block of reasoning that the template does not write before an answer
+        else:  # the prompt closes or opens a reasoning block that the template does not write before an answer
             before, _, tail = template.whole(messages, ANSWER.content, reasoning).rpartition(ANSWER.content)
             text = whole[len(before) :] if whole.startswith(before) and whole.endswith(tail) else answer + tail
-            if answer.strip() not in text:  # what is kept is kept, though the template would drop it from history
+            if answer.strip() not in text:  # keep the whole answer, even if the template would drop its reasoning
                 text = answer + tail
             opened = template.opens if reasoning == "keep" else None
             if opened and text.lstrip().startswith(opened.open):
@@ -147,7 +148,10 @@ class ChatCodec:
 
 
 def _without_header(between: list[int], before: list[int]) -> list[int]:
-    """The tokens between an answer and a question, without those that begin a question: both end with these."""
+    """The tokens between an answer and a question, without those that open the question.
+
+    The latter are the longest common ending with the tokens before a first question.
+    """
     same = 0
     while same < min(len(between), len(before)) and between[-1 - same] == before[-1 - same]:
         same += 1
@@ -155,7 +159,7 @@ def _without_header(between: list[int], before: list[int]) -> list[int]:
 
 
 def chat_codec_of(tokenizer: PreTrainedTokenizerBase) -> ChatCodec:
-    """The codec of a tokenizer with its chat template, made once.
+    """The codec of a tokenizer with its chat template, made once and cached.
 
     Raises:
         TemplateFault: As :class:`ChatCodec` does.

@@ -1,4 +1,4 @@
-"""A model's chat template: how a conversation becomes one text, and what a template turns out to do when tried."""
+"""A model's chat template: rendering a conversation as one text, and finding out by trial what the template does."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ ASK_AGAIN = Message("user", "Zq3 asks again")
 RULE = Message("system", "Zq4 rules")
 THOUGHT = "Zq5 thinks"
 NO_THINKING = {"enable_thinking": False, "thinking": False}
-"""Variables by which templates are told to leave reasoning out: of Qwen3, GLM and SmolLM3; of DeepSeek and Granite."""
+"""Variables that tell a template to leave reasoning out: in Qwen3, GLM and SmolLM3, and in DeepSeek and Granite."""
 
 
 class TemplateFault(ModelError):
-    """A chat template that cannot be used, at all or for some messages; ``reason`` says why, for a sentence."""
+    """A chat template that cannot be used, at all or for some messages; ``reason`` is the message without prefix."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -43,10 +43,10 @@ class Shape:
     """What a template writes around an answer, after the text of the message before it.
 
     Attributes:
-        bare: Where nothing follows.
-        prompt: Where an answer is asked for (``add_generation_prompt``).
+        bare: After the question, if nothing follows it.
+        prompt: After the question, if an answer is asked for (``add_generation_prompt``).
         head: Between the question and its answer.
-        tail: After the answer, where nothing follows.
+        tail: After the answer, if nothing follows it.
     """
 
     bare: str
@@ -56,7 +56,7 @@ class Shape:
 
 
 class ChatTemplate:
-    """A compiled chat template with the special tokens that it is given.
+    """A compiled chat template with the special tokens that are passed to it.
 
     Args:
         source: The template.
@@ -75,7 +75,7 @@ class ChatTemplate:
             self._template = self._sandbox.from_string(source)
         except TemplateSyntaxError as error:
             raise TemplateFault(f"line {error.lineno}: {error.message}") from error
-        except Exception as error:  # whatever the compiler meets, nesting without end included
+        except Exception as error:  # the compiler may raise anything, such as RecursionError for deep nesting
             raise TemplateFault(f"it cannot be compiled ({type(error).__name__}: {error})") from error
 
     @property
@@ -85,34 +85,35 @@ class ChatTemplate:
         return xxhash.xxh3_128(f"{len(self.source)} {self.source}{tokens}".encode("utf-8", "surrogatepass")).hexdigest()
 
     def prompt(self, messages: Sequence[Message], reasoning: Reasoning = "strip") -> str:
-        """A conversation up to where the text of the answer starts.
+        """Renders a conversation up to where the text of the answer starts.
 
         Args:
-            messages: The last one from the user.
-            reasoning: ``strip`` tells the template to leave reasoning out, and closes a block that it opens.
+            messages: The conversation; its last message is the user's.
+            reasoning: ``strip`` tells the template to leave reasoning out, and closes a reasoning block that it opens.
 
         Raises:
-            TemplateFault: If the template refuses the messages, or loses or rewrites the text of one.
+            TemplateFault: If the template refuses the messages, loses or rewrites the text of one, or is made for
+                reasoning under ``refuse``.
         """
         self._allow(reasoning)
         text = self._checked(messages, True, reasoning)
         return text + self.closing if reasoning == "strip" else text
 
     def whole(self, messages: Sequence[Message], answer: str, reasoning: Reasoning = "strip") -> str:
-        """A conversation with its answer.
+        """Renders a conversation with its answer.
 
         Raises:
-            TemplateFault: As :meth:`prompt` does.
+            TemplateFault: If the template refuses the messages, or loses or rewrites the text of one.
         """
         return self._checked([*messages, Message("assistant", answer)], False, reasoning)
 
     def without_reasoning(self, text: str) -> str:
-        """An answer without the reasoning it brings, in the template's tags or in ``<think>``."""
+        """An answer without its reasoning, in the template's own tags or in ``<think>``."""
         return without_reasoning(text, self.tags)
 
     def _allow(self, reasoning: Reasoning) -> None:
         if reasoning == "refuse" and self.reasons:
-            raise TemplateFault(f"it is made for reasoning ({self.tags[0].open}), and data.reasoning is refuse")
+            raise TemplateFault(f"it is made for reasoning ({self.tags[0].open}), which data.reasoning: refuse forbids")
 
     def _checked(self, messages: Sequence[Message], ask: bool, reasoning: Reasoning) -> str:
         text = self.render(messages, ask=ask, reasoning=reasoning)
@@ -124,16 +125,16 @@ class ChatTemplate:
     def render(
         self, messages: Sequence[Message], *, ask: bool, reasoning: Reasoning = "keep", now: datetime = PINNED
     ) -> str:
-        """What the template writes, unchecked.
+        """Renders a conversation without checking the result.
 
         Args:
             messages: The conversation.
             ask: Whether it ends with the opening of an answer (``add_generation_prompt``).
-            reasoning: ``strip`` tells the template to leave reasoning out; else it is as its author meant it.
-            now: The date that it writes if it writes one.
+            reasoning: ``strip`` tells the template to leave reasoning out; otherwise it does what its author intended.
+            now: The date for a template that writes one.
 
         Raises:
-            TemplateFault: If it refuses the messages, fails in any way, or does not come to an end.
+            TemplateFault: If the template refuses the messages, fails in any other way, or does not end.
         """
         rows = [{"role": message.role, "content": message.content} for message in messages]
         variables = {**self.special_tokens, **(NO_THINKING if reasoning == "strip" else {})}
@@ -151,10 +152,10 @@ class ChatTemplate:
 
     @cached_property
     def opening(self) -> tuple[Message, ...]:
-        """The least that it takes: a question, for some only after a system message.
+        """The shortest conversation that the template accepts: a question, in some only after a system message.
 
         Raises:
-            TemplateFault: If it takes neither.
+            TemplateFault: If it accepts neither.
         """
         try:
             self.render([ASK], ask=True)
@@ -169,7 +170,7 @@ class ChatTemplate:
         return (ASK,)
 
     def shape(self, reasoning: Reasoning) -> Shape:
-        """What it writes around an answer.
+        """What the template writes around an answer.
 
         Raises:
             TemplateFault: If it refuses a question or an answer, or loses or rewrites its text.
@@ -192,7 +193,7 @@ class ChatTemplate:
 
     @cached_property
     def tail_before_question(self) -> str:
-        """What it writes between an answer and the next question; empty if it takes one question only."""
+        """What the template writes between an answer and the next question; empty if it accepts only one question."""
         try:
             text = self.render([*self.opening, ANSWER, ASK_AGAIN], ask=False)
         except TemplateFault:
@@ -201,7 +202,7 @@ class ChatTemplate:
 
     @cached_property
     def refuses_system(self) -> str | None:
-        """Why it takes no system message, or None."""
+        """Why the template accepts no system message, or None if it does."""
         try:
             text = self.render([RULE, ASK], ask=True)
         except TemplateFault as fault:
@@ -210,14 +211,14 @@ class ChatTemplate:
 
     @cached_property
     def writes_date(self) -> bool:
-        """Whether it writes today's date, which is then always :data:`~lifealign.model.template_sandbox.PINNED`."""
+        """Whether the template writes today's date, replaced by :data:`~lifealign.model.template_sandbox.PINNED`."""
         other = datetime(2031, 11, 2)
         tried = [self.opening, *([(RULE, ASK)] if self.refuses_system is None else [])]
         return any(self.render(one, ask=True) != self.render(one, ask=True, now=other) for one in tried)
 
     @cached_property
     def _reasoning_tags(self) -> Tags | None:
-        """Tags of the reasoning that the template writes itself, or takes off earlier answers."""
+        """Tags of the reasoning that the template writes itself, or removes from earlier answers."""
         shapes = [self.shape("keep"), self.shape("strip")]
         for tags in tags_in(self.source):
             for shape in shapes:
@@ -234,23 +235,26 @@ class ChatTemplate:
 
     @cached_property
     def tags(self) -> tuple[Tags, ...]:
-        """Tags by which reasoning is told in answers: the template's own first, and ``<think>`` in any case."""
+        """Tags that mark reasoning in answers: the template's own first, and always ``<think>``."""
         own = self._reasoning_tags
         return (THINK,) if own is None else tuple(dict.fromkeys((own, THINK)))
 
     @cached_property
     def reasons(self) -> bool:
-        """Whether it is made for reasoning: opens or closes a block, has a switch for it, or drops it from history."""
+        """Whether the template is made for reasoning.
+
+        It is if it opens or closes a reasoning block, has a switch for reasoning, or drops it from history.
+        """
         return self._reasoning_tags is not None or self.shape("keep") != self.shape("strip")
 
     @cached_property
     def opens(self) -> Tags | None:
-        """Tags of the block that its generation prompt opens, if it is not told to leave reasoning out."""
+        """Tags of the reasoning block that the generation prompt opens when reasoning is not switched off, or None."""
         return next((tags for tags in self.tags if _opened(tags, self.shape("keep"))), None)
 
     @cached_property
     def closing(self) -> str:
-        """What is missing after its generation prompt so that an answer without reasoning follows."""
+        """What has to follow the generation prompt to get an answer without reasoning; may be empty."""
         shape = self.shape("strip")
         missing = shape.head.removeprefix(shape.prompt) if shape.head.startswith(shape.prompt) else ""
         for tags in self.tags:
@@ -262,16 +266,16 @@ class ChatTemplate:
 
 
 def chat_template_of(tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
-    """The chat template of a tokenizer, compiled once.
+    """The chat template of a tokenizer, compiled once and cached.
 
     Raises:
         TemplateFault: If there is none, or it cannot be compiled.
     """
     source = tokenizer.chat_template
-    if isinstance(source, dict):  # named ones: for tools, for retrieval
+    if isinstance(source, dict):  # several named templates, such as for tools or retrieval
         source = source.get("default")
     if not isinstance(source, str):
-        raise TemplateFault("there is none; expected an instruction-tuned model")
+        raise TemplateFault("found none, expected that of an instruction-tuned model")
     special_tokens = {name: _plain(value) for name, value in tokenizer.special_tokens_map.items()}
     known = _COMPILED.get(tokenizer)
     if known is None or known.source != source or known.special_tokens != special_tokens:
@@ -292,13 +296,13 @@ _COMPILED: WeakKeyDictionary[PreTrainedTokenizerBase, ChatTemplate] = WeakKeyDic
 
 
 def _closed(tags: Tags, text: str) -> bool:
-    """Whether a text holds an empty block, or leads past the channel of reasoning."""
+    """Whether a text contains an empty reasoning block, or switches to the channel of the answer."""
     before, found, _ = text.partition(tags.close)
     return bool(found) and (before.rstrip().endswith(tags.open) or tags == CHANNELS)
 
 
 def _opened(tags: Tags, shape: Shape) -> bool:
-    """Whether a generation prompt ends within a block in which its answers do not stand."""
+    """Whether the generation prompt ends by opening a reasoning block that is not there before a given answer."""
     return shape.prompt.rstrip().endswith(tags.open) and not shape.head.rstrip().endswith(tags.open)
 
 

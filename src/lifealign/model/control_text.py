@@ -1,10 +1,10 @@
-"""Text that looks like a control token stays text: put into a template, and encoded, as ordinary characters.
+"""Keeps text that looks like a control token ordinary text, in the chat template and in the tokenizer.
 
-Where a message holds ``<|im_end|>``, the conversation is rendered with a placeholder in its place: as long, of private
-characters that no template strips, splits at or knows. In what comes out, the control tokens are the template's own.
-Then a twin of the tokenizer, to which the control tokens are known under secret names, reads the whole in one go: the
-template's under those names, the messages' as the characters they are. So everything else becomes the same tokens as
-on the common way, spaces at the beginning of words included.
+Where a message contains ``<|im_end|>``, the conversation is rendered with a placeholder of the same length in its
+place, made of private-use characters that no template strips, splits at or recognises. The control tokens in the result
+are then all the template's own. A twin of the tokenizer, which knows the control tokens under secret names, encodes the
+whole text in one go: the template's control tokens under those names, those in messages as plain characters. All other
+text becomes the same tokens as usual, spaces at the beginning of words included.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ PLACEHOLDER = re.compile(f"([{FIRST}-{LAST}])({FILLER}*)")
 
 
 class CannotEncode(Exception):
-    """A text that this tokenizer or template cannot take as ordinary characters; the message says why."""
+    """A text that cannot be encoded as ordinary characters with this tokenizer or template; the message says why."""
 
 
 class ControlText:
-    """The control tokens of a tokenizer, and how texts that hold them are encoded.
+    """Encodes texts that contain control tokens of a tokenizer.
 
     Args:
-        tokenizer: The tokenizer; its Rust part is kept, not itself.
-        controls: The control tokens: no text of a message may become one of them.
+        tokenizer: The tokenizer; only its Rust part is kept.
+        controls: The control tokens, which no text of a message may become.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, controls: Collection[str]) -> None:
@@ -43,11 +43,11 @@ class ControlText:
         self._added = _any_of(str(token) for token in tokenizer.added_tokens_decoder.values())
 
     def hide(self, texts: Sequence[str]) -> tuple[Sequence[str], Mapping[str, str] | None]:
-        """Puts placeholders where texts hold a control token.
+        """Replaces the control tokens in texts with placeholders.
 
         Returns:
-            The texts, and what each placeholder stands for; the texts as they are and None where there is nothing to
-            hide.
+            The new texts, and what each placeholder stands for; or the texts as they are and None if there is nothing
+            to hide.
         """
         if not any(map(self._found.search, texts)):
             return texts, None
@@ -61,20 +61,20 @@ class ControlText:
                 meaning[marks[hidden]] = hidden
             return marks[hidden] + FILLER * (len(hidden) - 1)
 
-        # Private characters that a text has of its own are hidden too, so that a placeholder is always one of ours.
+        # Private-use characters already in the texts are hidden too, so that every placeholder is one of ours.
         either = re.compile(f"{self._found.pattern}|{PRIVATE.pattern}")
         return [either.sub(placeholder, text) for text in texts], meaning
 
     def encode(self, rendered: str, hidden: Mapping[str, str]) -> list[int]:
-        """Token ids of a rendered conversation with placeholders; only the template's control tokens are ones.
+        """Token ids of a rendered conversation with placeholders; only those of the template stay control tokens.
 
         Raises:
-            CannotEncode: If the template has taken a placeholder apart, or the tokenizer has no twin.
+            CannotEncode: If the template has split a placeholder, or the tokenizer can have no twin.
         """
         return self._ids(self._twin_text(rendered, hidden))
 
     def encode_after(self, before: str, rendered: str, hidden: Mapping[str, str] | None) -> list[int]:
-        """Token ids of a text that follows another, no token of which reaches into it."""
+        """Token ids of a text that follows another, without any token that spans the boundary."""
         start, twin_text = self._twin_text(before, hidden or {}), self._twin_text(rendered, hidden or {})
         ids = self._ids(start + self._boundary + twin_text)
         return ids[ids.index(-1) + 1 :]
@@ -84,7 +84,7 @@ class ControlText:
         return [original.get(number, number) for number in twin.encode(text, add_special_tokens=False).ids]
 
     def _twin_text(self, rendered: str, hidden: Mapping[str, str]) -> str:
-        """Secret names for the template's control tokens, then the texts' own characters for the placeholders."""
+        """Replaces the template's control tokens with their secret names, then placeholders with the original text."""
 
         def renamed(match: re.Match[str]) -> str:
             return self._names.get(match.group(), match.group())
@@ -117,7 +117,7 @@ class ControlText:
 
     @cached_property
     def _twin(self) -> tuple[Tokenizer, dict[int, int]]:
-        """The tokenizer with secret names, and the ids that its added tokens have in the original; -1: the boundary."""
+        """The tokenizer with secret names, and the original id of each of its added tokens; -1 is the boundary."""
         if not isinstance(self._backend, Tokenizer):
             raise CannotEncode(f"its tokenizer ({self._kind}) cannot write a control token as ordinary characters")
         state = json.loads(self._backend.to_str())
@@ -133,10 +133,10 @@ class ControlText:
         return twin, original
 
     def _require_alike(self, twin: Tokenizer, original: Mapping[Any, int]) -> None:
-        """Some tokenizers know their control tokens in ways that a new name does not take over."""
+        """Refuses tokenizers that recognise their control tokens in ways that renaming does not carry over."""
         assert self._backend is not None
         text = " Hi there,\n an  example: 12 \u00e9 ".join(["", *sorted(self.controls)[:50], ""])
-        self._backend.encode_special_tokens = False  # as for any text of a template; set before each encoding
+        self._backend.encode_special_tokens = False  # as for any rendered text; transformers sets it in every encoding
         expected = self._backend.encode(text, add_special_tokens=False).ids
         found = twin.encode(self._twin_text(text, {}), add_special_tokens=False).ids
         if [original.get(number, number) for number in found] != expected:
@@ -144,7 +144,7 @@ class ControlText:
 
 
 def _renamed_model(model: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """The model without the control tokens in its vocabulary: there too they would be found, as pieces of text."""
+    """The model with the control tokens in its vocabulary renamed, as it would find them there as pieces of text."""
     vocabulary = model["vocab"]
     if isinstance(vocabulary, dict):
         model["vocab"] = {names.get(piece, piece): number for piece, number in vocabulary.items()}
@@ -159,6 +159,6 @@ def _renamed_model(model: dict[str, Any], names: Mapping[str, str]) -> dict[str,
 
 
 def _any_of(tokens: Collection[str] | Any) -> re.Pattern[str]:
-    """Matches any of some strings, the longest first, as tokenizers do."""
+    """A pattern that matches any of the strings, the longest first, as tokenizers do."""
     ordered = sorted({token for token in tokens if token}, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, ordered)) or "(?!)")

@@ -46,15 +46,15 @@ def embedded_file() -> Path:
     """Path of the embedded model's weights.
 
     Raises:
-        ModelError: If its package is not installed; the message has the line that installs it.
+        ModelError: If its package is not installed; the message gives the command that installs it.
     """
-    # Found, not imported: importing the package would ask for the plug-in host it was made for.
+    # Located without importing it: an import would require the plug-in host that the package was made for.
     spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
     if spec is None or spec.origin is None:
         raise ModelError(f"model {EMBEDDED!r}: its package is not installed; install it with: {EMBEDDED_INSTALL}")
     files = sorted(Path(spec.origin).parent.glob("*.gguf"))
     if not files:
-        raise ModelError(f"model {EMBEDDED!r}: found no .gguf file in its package; reinstall: {EMBEDDED_INSTALL}")
+        raise ModelError(f"model {EMBEDDED!r}: found no .gguf file in its package; reinstall it: {EMBEDDED_INSTALL}")
     return files[0]
 
 

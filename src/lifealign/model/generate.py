@@ -1,4 +1,4 @@
-"""Generated answers: greedy or drawn, batched, and kept by content hash so that none is generated twice."""
+"""Generated answers: greedy or sampled, batched, and cached by content hash so that none is generated twice."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ Prompt = tuple[Message, ...]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are drawn, where they are not greedy; names and order of the filters are those of transformers.
+    """How answers are sampled when they are not greedy; names and order of the filters are those of transformers.
 
     Attributes:
         temperature: Divides the logits.
-        top_p: Tokens are drawn from the likeliest ones that hold this probability together.
-        top_k: Tokens are drawn from at most this many likeliest ones.
-        seed: With the prompt it decides the answer, whatever else is in the batch.
+        top_p: Tokens are drawn from the smallest set of most likely tokens whose total probability reaches this.
+        top_k: Tokens are drawn from at most this many of the most likely tokens.
+        seed: Determines the answer together with the prompt, whatever else is in the batch.
     """
 
     temperature: float
@@ -62,10 +62,10 @@ def generate_answers(
     Args:
         runtime: Model and device.
         prompts: Conversations that end with the user.
-        max_new_tokens: Longest answer, in tokens; a longer one is cut.
-        batch_size: Prompts answered at a time, similar lengths together, padded on the left; equal lengths only, where
-            padding is not proven to change nothing.
-        sampling: How tokens are drawn; None takes the likeliest one each time.
+        max_new_tokens: Maximum length of an answer in tokens; a longer one is cut.
+        batch_size: Prompts answered at a time: similar lengths together, padded on the left, or only equal lengths
+            together if padding is not proven to change nothing.
+        sampling: How tokens are drawn; None takes the most likely token each time.
 
     Returns:
         Answers as plain text, in the order of ``prompts``.
@@ -88,7 +88,7 @@ def generate_answers(
                 torch.tensor(mask, device=device),
                 [tuple(ids[index]) for index in indices],
             )
-            # Greedy either way: what is drawn is drawn by noise on the logits, of which the greatest is then taken.
+            # Greedy either way: sampling adds noise to the logits, and the largest is then taken.
             output = runtime.model.generate(
                 **given,
                 max_new_tokens=max_new_tokens,
@@ -97,14 +97,14 @@ def generate_answers(
                 eos_token_id=list(stops),
                 **({} if sampling is None else _drawn(sampling, [ids[index] for index in indices])),
             )
-        skipped = length if "input_ids" in given else 0  # of embeddings, only what is new comes back
+        skipped = length if "input_ids" in given else 0  # given embeddings, only the new tokens come back
         for index, row in zip(indices, output, strict=True):
             answers[index] = _text(runtime, row[skipped:].tolist(), stops)
     return answers
 
 
 def _batches(lengths: Sequence[int], batch_size: int, *, mixed: bool) -> list[list[int]]:
-    """Which prompts are answered together, by their numbers: the shortest first, of one length where not ``mixed``."""
+    """Groups prompts by index, the shortest first; unless ``mixed``, the prompts of a batch have the same length."""
     batches: list[list[int]] = []
     for number in sorted(range(len(lengths)), key=lambda number: lengths[number]):
         last = batches[-1] if batches else []
@@ -118,7 +118,7 @@ def _batches(lengths: Sequence[int], batch_size: int, *, mixed: bool) -> list[li
 def stop_token_ids(runtime: Runtime) -> tuple[int, ...]:
     """Tokens at which an answer ends: the template's end of turn, the tokenizer's end of text, the generation config's.
 
-    The last may be one or many; they are ends to the model that nothing else names (``<|eot_id|>`` beside
+    The generation config may have one or many, and some are named nowhere else (``<|eot_id|>`` beside
     ``<|end_of_text|>``).
     """
     configured = getattr(runtime.model.get_base_model().generation_config, "eos_token_id", None)
@@ -128,15 +128,15 @@ def stop_token_ids(runtime: Runtime) -> tuple[int, ...]:
 
 
 def _text(runtime: Runtime, ids: list[int], stops: Sequence[int]) -> str:
-    """An answer's text: what stands before the first token that ends it, without its reasoning where that is taken off.
+    """The text of an answer: everything before the first stop token, under ``strip`` without its reasoning.
 
-    A block that was cut before it ended takes everything with it: there is no answer then.
+    A reasoning block that was cut off before its end is removed whole: the answer itself was never written.
     """
     tokenizer, template = runtime.tokenizer, chat_codec_of(runtime.tokenizer).template
     end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
     if runtime.reasoning != "strip":
         return str(tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
-    # Tags that are special tokens would be left out with the others, and reasoning would look like an answer.
+    # Decoding would drop tags that are special tokens like all others, and reasoning would look like an answer.
     special = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     tags = {tag for pair in template.tags for tag in pair}
     parts: list[list[int] | str] = [[]]
@@ -152,7 +152,7 @@ def _text(runtime: Runtime, ids: list[int], stops: Sequence[int]) -> str:
 
 
 def _drawn(sampling: Sampling, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Options of ``generate`` that draw a token per row and step, as transformers would filter and draw it."""
+    """Options of ``generate`` that sample a token per row and step, with the filters of transformers."""
     filters = [
         TemperatureLogitsWarper(sampling.temperature),
         TopKLogitsWarper(sampling.top_k),
@@ -162,9 +162,9 @@ def _drawn(sampling: Sampling, prompts: Sequence[Sequence[int]]) -> dict[str, An
 
 
 class _GumbelNoise(LogitsProcessor):
-    """Turns the greatest logit into a draw from the softmax (Gumbel-max), each row by a generator of its own.
+    """Adds noise so that the largest logit is a draw from the softmax (Gumbel-max); each row has its own generator.
 
-    ``torch.multinomial`` would draw for a whole batch at once, so that an answer would depend on its neighbours.
+    ``torch.multinomial`` draws for a whole batch at once, so an answer would depend on its neighbours.
     """
 
     def __init__(self, seed: int, prompts: Sequence[Sequence[int]]) -> None:
@@ -178,14 +178,14 @@ class _GumbelNoise(LogitsProcessor):
 
 
 def _read_by(runtime: Runtime, ids: Tensor, mask: Tensor, prompts: Sequence[tuple[int, ...]]) -> dict[str, Tensor]:
-    """What the model reads before it answers: tokens, or their embeddings after the virtual tokens of a prompt pool."""
+    """What the model reads before it answers: token ids, or embeddings with a prompt pool's virtual tokens in front."""
     pool = active_pool(runtime.model)
     if pool is None:
         return {"input_ids": ids, "attention_mask": mask}
     causal: Any = runtime.model.get_base_model()
     embedded = causal.get_input_embeddings()(ids)
     virtual = pool(pool.queries(causal, prompts)).to(embedded.dtype)
-    # Between padding and chat: positions are counted over what the mask shows.
+    # The virtual tokens go between padding and prompt: positions are counted over unmasked tokens only.
     parts = [
         torch.cat((row[row_mask == 0], prefix, row[row_mask == 1]))
         for row, row_mask, prefix in zip(embedded, mask, virtual, strict=True)
@@ -200,7 +200,7 @@ def _read_by(runtime: Runtime, ids: Tensor, mask: Tensor, prompts: Sequence[tupl
 class AnswerCache:
     """Generated answers by content hash of policy, prompt, length limit and sampling; the file is safe to delete.
 
-    It carries a hash of itself. One that is damaged is ignored, with a warning, and written anew.
+    The file contains its own checksum. A damaged file is ignored with a warning and rewritten.
 
     Args:
         path: File of the cache, or None to keep it in memory.
@@ -213,7 +213,7 @@ class AnswerCache:
             try:
                 self._answers = _checked(read_sealed_json(path).get("answers"))
             except (LifeError, TypeError) as error:
-                logger.warning("%s: damaged; ignored, answers are generated again (%s)", path, error)
+                logger.warning("%s: damaged, so it is ignored and its answers are generated again (%s)", path, error)
 
     def answers(
         self,
@@ -231,7 +231,7 @@ class AnswerCache:
             runtime: Model and device.
             prompts: Conversations that end with the user; may repeat.
             policy: Fingerprint of the model as it is now.
-            max_new_tokens: Longest answer, in tokens.
+            max_new_tokens: Maximum length of an answer in tokens.
             batch_size: Prompts answered at a time.
             sampling: How tokens are drawn; None for greedy answers.
         """
@@ -246,28 +246,28 @@ class AnswerCache:
         return {prompt: self._answers[key] for prompt, key in keys.items()}
 
     def update(self, other: AnswerCache) -> None:
-        """Takes over what another cache holds."""
+        """Adds the entries of another cache."""
         self._answers |= other._answers
 
     def save(self) -> None:
-        """Writes the file, if the cache has one; where it cannot be kept, a warning says so: it only saves time."""
+        """Writes the file, if the cache has one; a failure is only a warning, because the cache only saves time."""
         if self.path is None:
             return
         try:
             write_sealed_json(self.path, {"answers": self._answers})
         except LifeError as error:
-            logger.warning("%s; these answers are generated again where they are needed later", error)
+            logger.warning("%s; these answers are generated again when they are needed later", error)
 
 
 def _checked(answers: Any) -> dict[str, str]:
-    """The answers of a file, if they are answers by key."""
+    """The answers of a cache file, once checked to be texts by key."""
     if not isinstance(answers, dict) or not all(isinstance(text, str) for text in answers.values()):
-        raise TypeError("found no answers by key")
+        raise TypeError("found something else, expected answers by key")
     return answers
 
 
 def _key(runtime: Runtime, prompt: Prompt, policy: str, max_new_tokens: int, sampling: Sampling | None) -> str:
     ids = prompt_ids(runtime.tokenizer, prompt, runtime.reasoning)
-    read = f"{stop_token_ids(runtime)} {runtime.reasoning}"  # how an answer is told from what was generated
+    read = f"{stop_token_ids(runtime)} {runtime.reasoning}"  # what decides how the answer is cut from the output
     drawn = "" if sampling is None else f" {astuple(sampling)}"
     return xxhash.xxh3_128(f"{policy} {max_new_tokens} {ids} {read}{drawn}".encode()).hexdigest()

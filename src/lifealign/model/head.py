@@ -1,4 +1,4 @@
-"""A causal language model in two parts: the backbone, which gives hidden states, and the head, which makes logits."""
+"""A causal language model in two parts: the backbone computes hidden states, the head turns them into logits."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 FACTORS = ("logit_scale", "lm_head_multiplier")
-"""Names under which configurations keep a factor of the logits: Cohere, Falcon-H1."""
+"""Configuration entries that hold a factor of the logits: Cohere, Falcon-H1."""
 DIVISORS = ("logits_scaling",)
-"""Names under which they keep a divisor: Granite."""
+"""Configuration entries that hold a divisor of the logits: Granite."""
 SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
-"""Names under which they keep a bound of the logits: Gemma 2 and later, RecurrentGemma, xLSTM."""
+"""Configuration entries that hold a bound of the logits: Gemma 2 and later, RecurrentGemma, xLSTM."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class OutputHead:
 
 
 def output_head(causal: Any) -> OutputHead | None:
-    """The head of a causal language model, read from its modules and configuration; None where it has no such head.
+    """The head of a causal language model, read from its modules and configuration; None if it is not a single matrix.
 
-    That these are all there is to its logits has to be proven on the model itself (see
-    :func:`lifealign.model.proof.require_provable`).
+    Whether the logits depend on anything else has to be tried on the model itself (see
+    :func:`lifealign.model.proof.require_causal`).
     """
     module = causal.get_output_embeddings()
     weight = getattr(module, "weight", None)
@@ -64,9 +64,9 @@ def output_head(causal: Any) -> OutputHead | None:
 
 
 def backbone(causal: Any) -> Any:
-    """The part of a causal language model that ends in the last hidden states."""
+    """The part of a causal language model that computes the last hidden states."""
     inner = causal.base_model
     if inner is not causal:
         return inner
-    # Some classes name a prefix that they do not have; the library then returns the whole model.
+    # Some classes declare a ``base_model_prefix`` that they do not have; the library then returns the whole model.
     return next((child for child in causal.children() if isinstance(child, PreTrainedModel)), causal)

@@ -16,20 +16,20 @@ from lifealign.model.prompt_pool import active_pool
 from lifealign.model.sharing import Sharing
 
 CHUNK = 1024
-"""Completion positions whose logits exist at a time; bounds memory at CHUNK x vocabulary float32."""
+"""Number of completion positions whose logits exist at a time; bounds memory to CHUNK x vocabulary float32 numbers."""
 
 
 class CompletionLogps(nn.Module):
     """Scores the completions of a batch under a model: logits are computed at completion positions only.
 
-    Where the model has a prompt pool that is switched on, the virtual tokens stand in front of every row: the same for
-    both answers of a pair, chosen by their prompt alone.
+    If the model has an active prompt pool, its virtual tokens come first in every row. The prompt alone decides which
+    ones, so they are the same for both answers of a pair.
 
-    A module, so that it can be moved and wrapped like any model: its ``forward`` is the one that gradients pass.
+    This is a module so that it can be moved and wrapped like any model; gradients flow through its ``forward``.
 
     Args:
         model: Causal language model with a LoRA adapter and a frozen linear output head.
-        sharing: How the model takes batches with shared prompts; None if it is never given one.
+        sharing: How the model takes batches with shared prompts; None if it never gets one.
     """
 
     def __init__(self, model: PeftModel, sharing: Sharing | None = Sharing()) -> None:  # noqa: B008 - frozen
@@ -41,19 +41,19 @@ class CompletionLogps(nn.Module):
         return self.summed(self.predicting(batch), batch)
 
     def summed(self, hidden: Float[Tensor, "tokens width"], batch: Batch) -> Float[Tensor, " sequences"]:
-        """Sums of token log-probabilities of hidden states that :meth:`predicting` has returned."""
+        """Sums of token log-probabilities, from hidden states that :meth:`predicting` has returned."""
         token_logps = linear_logps(hidden, self.head(), batch.targets)
         return token_logps.new_zeros(batch.sequences).index_add(0, batch.sequence, token_logps)
 
     @torch.no_grad()
     def sample_targets(self, batch: Batch, generator: torch.Generator) -> Int[Tensor, " tokens"]:
-        """Draws, at every completion position, a token from what the model itself predicts there.
+        """Draws a token at every completion position from the model's own prediction there.
 
         With these as ``targets`` the gradient of the log-probability is a sample of the model's own score function,
         whose mean square is the true Fisher information given the contexts of the batch.
 
         Args:
-            batch: The batch; its targets are the contexts, and are not looked at as targets.
+            batch: The batch; its completions serve as context only, not as targets.
             generator: Source of randomness, on the CPU.
         """
         hidden, head, drawn = self.predicting(batch), self.head(), []
@@ -88,11 +88,13 @@ class CompletionLogps(nn.Module):
         """The model's output head.
 
         Raises:
-            ValueError: If it has none that is one matrix; such a model is refused when it is loaded.
+            ValueError: If it is not a single matrix; such a model is already refused when it is loaded.
         """
         head = output_head(self.model.get_base_model())
         if head is None:
-            raise ValueError("model: found no output head that is one matrix, expected a model that load_base accepts")
+            raise ValueError(
+                "model: found no output head that is a single matrix, expected a model that load_base accepts"
+            )
         return head
 
 
@@ -102,7 +104,7 @@ def _counting(batch: Batch, length: int) -> Int[Tensor, "rows length"]:
 
 
 def _see_prefix(mask: Tensor, length: int) -> Tensor:
-    """Widens a mask, of either form, by a prefix that every real token sees and that sees itself causally."""
+    """Extends a mask of either form by a prefix that every real token sees, and that sees itself causally."""
     if mask.dim() == 2:
         return torch.cat((mask.new_ones(len(mask), length), mask), dim=1)
     rows, _, size, _ = mask.shape
@@ -137,7 +139,7 @@ def linear_logps(
         tensor([0.2500])
     """
     if head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad):
-        raise ValueError("head: the output head requires gradient, expected a frozen head (no adapter on lm_head)")
+        raise ValueError("head: found an output head that requires gradient, expected it frozen, without an adapter")
     logps: Tensor = _LinearLogps.apply(hidden, head, targets)  # type: ignore[no-untyped-call]
     return logps
 
@@ -167,7 +169,7 @@ class _LinearLogps(torch.autograd.Function):
 
 
 def _hidden_gradient(logits: Tensor, normaliser: Tensor, head: OutputHead, targets: Tensor) -> Tensor:
-    """Gradient of the targets' log-probabilities with respect to the hidden states; the logits are used up."""
+    """Gradient of the targets' log-probabilities with respect to the hidden states; overwrites the logits."""
     weight = head.weight
     if head.soft_cap is None:
         slope_at_targets = None

@@ -17,24 +17,24 @@ from lifealign.model.head import backbone
 
 ATTRIBUTE = "prompt_pool"
 PREFIX = f"{ATTRIBUTE}."
-"""How the names of the pool's tensors begin, in an adapter and among a model's parameters."""
+"""Prefix of the names of the pool's tensors, in an adapter and among a model's parameters."""
 
 PromptIds = tuple[int, ...]
 
 
 class PromptPool(nn.Module):
-    """Soft prompts, each with a key; a query picks those whose keys point most nearly in its direction.
+    """Soft prompts, each with a key; a query picks those whose keys are closest to it in direction.
 
     Attributes:
-        prompts: The prompts one below the other, ``(pool_size * prompt_length, width)``, float32, in the space of the
-            model's input embeddings.
-        keys: One key per prompt, ``(pool_size, width)``, float32, in the space of its last hidden states.
-        enabled: Whether the prompts are in front of what the model reads; off for the reference.
+        prompts: The prompts, stacked, ``(pool_size * prompt_length, width)``, float32, in the space of the model's
+            input embeddings.
+        keys: One key per prompt, ``(pool_size, width)``, float32, in the space of the model's last hidden states.
+        enabled: Whether the prompts are put in front of the model's input; off for the reference.
 
     Args:
         pool_size: Number of prompts.
-        prompt_length: Virtual tokens of one prompt.
-        top_k: Prompts that one query picks, at most ``pool_size``.
+        prompt_length: Number of virtual tokens in a prompt.
+        top_k: Number of prompts that a query picks, at most ``pool_size``.
         width: Width of the model.
 
     Reference:
@@ -50,11 +50,11 @@ class PromptPool(nn.Module):
 
     @property
     def tokens(self) -> int:
-        """Virtual tokens in front of every sequence."""
+        """Number of virtual tokens in front of every sequence."""
         return self.top_k * self.prompt_length
 
     def shape(self) -> dict[str, int]:
-        """Sizes that say how the tensors are to be read."""
+        """Sizes that are needed to interpret the tensors."""
         return {"pool_size": len(self.keys), "prompt_length": self.prompt_length, "top_k": self.top_k}
 
     def similarities(self, queries: Float[Tensor, "rows width"]) -> Float[Tensor, "rows pool"]:
@@ -62,7 +62,7 @@ class PromptPool(nn.Module):
         return cosine_similarity(queries[:, None], self.keys[None], dim=-1)
 
     def pick(self, queries: Float[Tensor, "rows width"]) -> Int[Tensor, "rows top_k"]:
-        """Numbers of the prompts each query picks, in the order of the pool, so that near ties do not reorder them."""
+        """Indices of the prompts each query picks, in the order of the pool, so that near ties do not reorder them."""
         return self.similarities(queries).topk(self.top_k, dim=-1).indices.sort(dim=-1).values
 
     def forward(self, queries: Float[Tensor, "rows width"]) -> Float[Tensor, "rows tokens width"]:
@@ -73,13 +73,13 @@ class PromptPool(nn.Module):
 
     @torch.no_grad()
     def queries(self, causal: Any, prompts: Sequence[PromptIds]) -> Float[Tensor, "prompts width"]:
-        """What the pool is asked with: the mean over a prompt's tokens of the frozen model's last hidden states.
+        """The query of each prompt: the mean over its tokens of the frozen model's last hidden states.
 
-        Each distinct prompt is read once, alone in its batch, so that its query does not depend on what else is in it.
+        Each distinct prompt is read once, alone in its batch, so that its query does not depend on other prompts.
 
         Args:
             causal: The frozen causal language model.
-            prompts: Token ids of the prompts; never of an answer.
+            prompts: Token ids of the prompts, without any answer.
         """
         for prompt in prompts:
             if prompt not in self._queries:
@@ -90,20 +90,20 @@ class PromptPool(nn.Module):
 
 
 def prompt_pool(model: PeftModel) -> PromptPool | None:
-    """The pool of a model, or None where it has none."""
+    """The pool of a model, or None if it has none."""
     pool = getattr(model, ATTRIBUTE, None)
     return pool if isinstance(pool, PromptPool) else None
 
 
 def active_pool(model: PeftModel) -> PromptPool | None:
-    """The pool of a model, unless it is switched off."""
+    """The pool of a model, or None if it has none or its pool is switched off."""
     pool = prompt_pool(model)
     return pool if pool is not None and pool.enabled else None
 
 
 @contextmanager
 def without_prompts(model: PeftModel) -> Iterator[None]:
-    """Takes the prompts of a pool away while the context lasts; nothing happens without a pool."""
+    """Switches the prompts of a model's pool off within the context; does nothing without a pool."""
     pool = active_pool(model)
     if pool is not None:
         pool.enabled = False
@@ -120,16 +120,16 @@ def attach_pool(model: PeftModel, pool_size: int, prompt_length: int, top_k: int
     Args:
         model: PEFT model with a new LoRA adapter.
         pool_size: Number of prompts.
-        prompt_length: Virtual tokens of one prompt.
-        top_k: Prompts that one query picks.
-        seed: Prompts begin as the embeddings of random tokens, keys uniform in [-1, 1].
+        prompt_length: Number of virtual tokens in a prompt.
+        top_k: Number of prompts that a query picks.
+        seed: Seed of the initial values: prompts are embeddings of random tokens, keys uniform in [-1, 1].
 
     Returns:
         The pool, now part of the model.
 
     Raises:
-        ModelError: If the model reads embeddings differently from the tokens that they are of, as some do that look
-            tokens up more than once: prompts in front of it would change what it reads of the text.
+        ModelError: If the model computes something else from embeddings than from their tokens, as models do that look
+            tokens up more than once: prompts in front would change how it reads the text.
     """
     _require_embeddings_are_enough(model.get_base_model())
     embeddings: Tensor = model.get_input_embeddings().weight
@@ -155,12 +155,12 @@ def _require_embeddings_are_enough(causal: Any) -> None:
             for read in ({"input_ids": ids}, {"inputs_embeds": table(ids)})
         )
         apart = float((by_ids - by_embeddings).norm() / by_ids.norm())
-    except Exception as error:  # a model that wants token ids in any case
+    except Exception as error:  # some models need token ids in any case
         raise ModelError(
             f"l2p needs a model that reads embeddings; {type(causal).__name__} does not ({type(error).__name__})"
         ) from error
     if not apart < 1e-4:
         raise ModelError(
-            f"l2p needs a model that reads embeddings as it reads their tokens; {type(causal).__name__} is off by "
-            f"{apart:.2g} of the length of its hidden states"
+            f"l2p needs a model that reads embeddings as it reads their tokens; the hidden states of "
+            f"{type(causal).__name__} differ by {apart:.2g} of their length"
         )

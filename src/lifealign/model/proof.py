@@ -1,8 +1,9 @@
-"""A base proves itself: what may be done on this very model, in this process, and what has to run the plain way.
+"""Proves on the loaded model itself which shortcuts are exact, and what has to run the plain way.
 
-Scoring many answers at once, two of them behind one prompt, logits at a few positions only, answers generated side by
-side: each is a short cut past what the model does by itself, and each is wrong on some families of models, silently. So
-every short cut is compared with the plain way on a few rows of random tokens whenever a model is loaded.
+Scoring many answers at once, sharing one prompt between two answers, computing logits at a few positions only,
+generating answers side by side: each of these is a shortcut around what the model does by itself, and each is silently
+wrong on some families of models. So whenever a model is loaded, every shortcut is compared with the plain way on a few
+rows of random tokens.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ from lifealign.model.sharing import Sharing, candidates, longest_reach, other_ki
 from lifealign.model.tokens import TokenizedPair
 
 EXACT = 1e-3
-"""Relative difference of two float32 computations of one hidden state that is rounding; measured below 1e-5 on nearly
-every family, and what is wrong is off by 1e-2 to 1."""
+"""Relative difference up to which two float32 computations of a hidden state differ by rounding alone. Rounding was
+measured below 1e-5 on nearly every family; real faults are off by 1e-2 to 1."""
 ROUNDED = 0.1
-"""The same in bfloat16 and float16, for the typical token: one rounding is 4e-3, and a state is the sum of many."""
+"""The same in bfloat16 and float16, for the median token: one rounding is 4e-3, and a state is the sum of many."""
 
 BOTH = ("chosen", "rejected")
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found on a model.
+    """Which shortcuts are exact on a model.
 
     Attributes:
-        sharing: The form in which prompts can be shared; None where every completion has to be a row of its own.
-        plain_because: Why they cannot be shared, in words; empty where they can.
+        sharing: The form in which prompts can be shared; None if every completion has to be a row of its own.
+        plain_because: Why prompts cannot be shared, in words; empty if they can.
         padded: Whether prompts of different lengths can be answered side by side, padded on the left.
-        unpadded_because: Why they cannot, in words; empty where they can.
+        unpadded_because: Why they cannot be answered side by side, in words; empty if they can.
     """
 
     sharing: Sharing | None
@@ -51,7 +52,7 @@ class Proof:
     unpadded_because: str = ""
 
     def as_record(self) -> dict[str, str]:
-        """What a life keeps of it, in words."""
+        """The proof in words, as a life records it."""
         return {
             "shared_prompts": str(self.sharing) if self.sharing is not None else f"plain rows: {self.plain_because}",
             "generation": "padded on the left" if self.padded else f"equal lengths together: {self.unpadded_because}",
@@ -60,7 +61,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class _Probes:
-    """Rows of random tokens, and the token that they are filled up with."""
+    """Rows of random tokens, and the token that pads them."""
 
     pairs: Sequence[TokenizedPair]
     pad_token_id: int
@@ -68,7 +69,7 @@ class _Probes:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What one forward and backward pass gives, in the order of the completions' tokens."""
+    """The results of one forward and backward pass, in the order of the completions' tokens."""
 
     hidden: Tensor
     logps: Tensor
@@ -76,19 +77,20 @@ class _Reading:
 
 
 def prove(model: PeftModel, vocabulary: Sequence[int], max_length: int, pad_token_id: int) -> Proof:
-    """Compares every short cut with the plain way on a model as it is now.
+    """Compares every shortcut with the plain way on a model as it is now.
 
-    A model of less than float32 is proven twice: in float32, where the least fault stands out from the rounding, and as
-    it is, for what its own kernels do.
+    A model in lower precision than float32 is proven twice: in float32, where even a small fault stands out from
+    rounding, and in its own precision, which uses other kernels.
 
     Args:
-        model: The base with a LoRA adapter of any state on it; left as it was.
-        vocabulary: Token ids that stand for ordinary text.
-        max_length: The longest rows that will be used, in tokens; windows wider than that are never met.
-        pad_token_id: The token that rows will be filled up with; its embedding may be zero, and gradients with it NaN.
+        model: The base with a LoRA adapter in any state; left as it was.
+        vocabulary: Ids of the tokens for ordinary text.
+        max_length: Length of the longest rows that will be used, in tokens; windows wider than that play no role.
+        pad_token_id: The token that will pad rows; its embedding may be zero, which can make gradients NaN.
 
     Raises:
-        ModelError: If even plain rows are not what the model itself computes: its scores could not be trusted.
+        ModelError: If the model cannot be run, or even plain rows differ from what the model itself computes, so that
+            its scores could not be trusted.
     """
     causal: Any = model.get_base_model()
     forms = candidates(causal.config.get_text_config(decoder=True))
@@ -99,11 +101,11 @@ def prove(model: PeftModel, vocabulary: Sequence[int], max_length: int, pad_toke
         proof = None
         if causal.dtype != torch.float32:
             if not _float32_fits(causal):
-                return _prove_or_say(model, probes, [], plain_because="memory is too short to prove it in float32")
+                return _prove_or_refuse(model, probes, [], plain_because="memory is too short to prove it in float32")
             with in_float32(causal):
-                proof = _prove_or_say(model, probes, forms)
+                proof = _prove_or_refuse(model, probes, forms)
             forms = [] if proof.sharing is None else [proof.sharing]
-        native = _prove_or_say(model, probes, forms, plain_because="" if proof is None else proof.plain_because)
+        native = _prove_or_refuse(model, probes, forms, plain_because="" if proof is None else proof.plain_because)
     finally:
         model.train(was_training)
     if proof is None or proof.padded:
@@ -111,8 +113,8 @@ def prove(model: PeftModel, vocabulary: Sequence[int], max_length: int, pad_toke
     return Proof(native.sharing, native.plain_because, False, proof.unpadded_because)
 
 
-def _prove_or_say(model: PeftModel, probes: _Probes, forms: Sequence[Sharing], plain_because: str = "") -> Proof:
-    """One proof at the model's present precision; what it cannot compute at all is said in one line."""
+def _prove_or_refuse(model: PeftModel, probes: _Probes, forms: Sequence[Sharing], plain_because: str = "") -> Proof:
+    """Makes one proof in the model's present precision; refuses a model that cannot be run at all in one line."""
     causal: Any = model.get_base_model()
     try:
         plain = _plain(model, probes)
@@ -123,17 +125,17 @@ def _prove_or_say(model: PeftModel, probes: _Probes, forms: Sequence[Sharing], p
         said = (str(error).strip().splitlines() or [""])[0]
         raise ModelError(
             f"model: {type(causal).__name__} with a LoRA adapter cannot be run in {str(causal.dtype)[6:]} "
-            f"({type(error).__name__}: {said}); model.dtype=float32 or other lora.lora_target_modules may do"
+            f"({type(error).__name__}: {said}); try model.dtype=float32 or other lora.lora_target_modules"
         ) from error
     return Proof(sharing, plain_because or reason if sharing is None else "", not unpadded, unpadded)
 
 
 @torch.no_grad()
 def require_causal(name: str, causal: Any, vocabulary: Sequence[int]) -> None:
-    """Refuses a model whose answers look ahead, or whose logits are not hidden states times a head that is known.
+    """Refuses a model that looks ahead, or whose logits are not its hidden states times a known head.
 
     Raises:
-        ModelError: If it is one; the message says which of the two.
+        ModelError: If it does either, or cannot be run; the message says which.
     """
     kind = type(causal).__name__
     ids = torch.tensor([list(vocabulary)[: 4 * 13 : 4][:12]], device=causal.device)
@@ -154,21 +156,20 @@ def require_causal(name: str, causal: Any, vocabulary: Sequence[int]) -> None:
         ) from error
     if float(_distance(first[0, :-1], second[0, :-1]).max()) > tolerance:
         raise ModelError(
-            f"model {name!r}: {kind} reads what comes after a token when it predicts that token, expected a causal "
-            "language model"
+            f"model {name!r}: {kind} looks at later tokens when it predicts a token, expected a causal language model"
         )
     if logits is None:
-        raise ModelError(f"model {name!r}: found no output head that is one matrix, expected such a head")
+        raise ModelError(f"model {name!r}: found no output head that is a single matrix, expected one")
     if logits.shape != first[0].shape or float(_distance(logits, first[0]).max()) > tolerance:
         raise ModelError(
-            f"model {name!r}: the logits of {kind} are not its last hidden states times its output head, with bias, "
-            "constant scale or soft cap, expected such a model"
+            f"model {name!r}: the logits of {kind} are not its last hidden states times its output head, expected a "
+            "model where they are, up to a bias, a constant scale and a soft cap"
         )
 
 
 @contextmanager
 def in_float32(causal: Any) -> Iterator[None]:
-    """Computes in float32 while the context lasts; weights of less are widened, and narrowed again without loss."""
+    """Computes in float32 within the context; weights of lower precision are widened, then narrowed without loss."""
     narrow = [
         (tensor, tensor.dtype)
         for tensor in (*causal.parameters(), *causal.buffers())
@@ -184,7 +185,7 @@ def in_float32(causal: Any) -> Iterator[None]:
 
 
 def _float32_fits(causal: Any) -> bool:
-    """Whether there is memory for every weight at four bytes, with some to spare; where it cannot be told, there is."""
+    """Whether every weight fits into free memory at four bytes, with some to spare; True if free memory is unknown."""
     needed = 1.2 * sum(2 * tensor.nbytes for tensor in causal.parameters() if tensor.dtype != torch.float32)
     if causal.device.type == "cuda":
         return bool(torch.cuda.mem_get_info(causal.device)[0] > needed)
@@ -197,11 +198,11 @@ def _float32_fits(causal: Any) -> bool:
 
 
 def _probes(causal: Any, vocabulary: Sequence[int], max_length: int) -> list[TokenizedPair]:
-    """Two pairs of random tokens, of different lengths; every answer of the first lies beyond every window."""
+    """Two pairs of random tokens, of different lengths; both answers of the first lie beyond every window."""
     config = causal.config.get_text_config(decoder=True)
     reach = longest_reach(config, max_length)
     positions = getattr(config, "max_position_embeddings", None)
-    most = positions if reach and isinstance(positions, int) else max_length  # a window is shown by rows beyond it
+    most = positions if reach and isinstance(positions, int) else max_length  # only rows beyond a window reveal it
     longest = min(reach + 9, max(most - 17, 1))
     generator = torch.Generator().manual_seed(0)
 
@@ -218,23 +219,24 @@ def _probes(causal: Any, vocabulary: Sequence[int], max_length: int) -> list[Tok
 
 
 def _plain(model: PeftModel, probes: _Probes) -> _Reading:
-    """A reading of plain rows, once it is found not to depend on what stands beside a row."""
+    """Reads plain rows; refuses a model for which a row depends on the other rows of its batch."""
     together = _read(model, _batch(model, probes.pairs, probes.pad_token_id, shared=False), None)
     alone = [_read(model, _batch(model, [pair], probes.pad_token_id, shared=False), None) for pair in probes.pairs]
     chosen = [reading.hidden[: len(pair.chosen)] for reading, pair in zip(alone, probes.pairs, strict=True)]
     rejected = [reading.hidden[len(pair.chosen) :] for reading, pair in zip(alone, probes.pairs, strict=True)]
     if _typical(_distance(together.hidden, torch.cat([*chosen, *rejected])), model) > _tolerance(model):
         raise ModelError(
-            f"model: {type(model.get_base_model()).__name__} reads a row differently when a longer one stands beside "
-            "it, expected padding on the right to change nothing"
+            f"model: {type(model.get_base_model()).__name__} reads a row differently when its batch has a longer one, "
+            "expected padding on the right to change nothing"
         )
     return together
 
 
 def _require_same_in_training(model: PeftModel, probes: _Probes, plain: _Reading) -> None:
-    """Refuses a model that is trained on something else than it is scored by: the reference would be of another model.
+    """Refuses a model that computes something else in training than in scoring: the reference would be another model.
 
-    Some mixtures draw their experts at random while they train. The adapter's own dropout is left out: it is asked for.
+    Some mixtures of experts draw their experts at random in training. The adapter's own dropout is exempt, because the
+    settings ask for it.
     """
     model.train()
     for name, module in model.named_modules():
@@ -247,26 +249,26 @@ def _require_same_in_training(model: PeftModel, probes: _Probes, plain: _Reading
         model.eval()
     if _typical(_distance(training.hidden, plain.hidden), model) > _tolerance(model):
         raise ModelError(
-            f"model: {type(model.get_base_model()).__name__} computes something else in training than when it is "
-            "scored, such as experts drawn at random, expected the same"
+            f"model: {type(model.get_base_model()).__name__} computes something else in training than in scoring (some "
+            "models draw experts at random), expected the same"
         )
 
 
 def _shared(model: PeftModel, probes: _Probes, plain: _Reading, forms: Sequence[Sharing]) -> tuple[Sharing | None, str]:
-    """The first form of shared prompts that is exact, or None and why there is none."""
+    """The first form of shared prompts that is exact, or None and the reason."""
     causal: Any = model.get_base_model()
     others = other_kinds(causal.config.get_text_config(decoder=True))
     reasons = []
     for form in forms:
         try:
             reason = _differs(model, probes, plain, form)
-        except Exception as error:  # whatever a model does with a mask that it does not know
+        except Exception as error:  # a model may raise anything for a form of mask that it does not know
             reason = f"it cannot take their masks ({type(error).__name__})"
         if not reason:
             return form, ""
         reasons.append(reason)
     if reasons:
-        return None, reasons[0]  # of the likeliest form
+        return None, reasons[0]  # the reason against the most likely form
     kinds = f"in layers of the kind {', '.join(others)}" if others else "on this model"
     return None, f"no mask parts two answers {kinds}"
 
@@ -283,7 +285,7 @@ def _differs(model: PeftModel, probes: _Probes, plain: _Reading, form: Sharing) 
         return "gradients would be no numbers"
     if float(gradients) > 4 * _tolerance(model):
         return f"gradients would be off by {_order_of(gradients)} of their length"
-    # What the chosen answer says must not reach the rejected one. Rounding hides little of that: the shapes are equal.
+    # The text of the chosen answer must not affect the rejected one. The shapes are equal, so rounding hides little.
     swapped = [
         TokenizedPair(pair.key, "", pair.prompt, tuple(reversed(pair.chosen)), pair.rejected) for pair in probes.pairs
     ]
@@ -328,19 +330,19 @@ def _unpadded_because(model: PeftModel, probes: _Probes, steps: int = 3) -> str:
     _require_answers_are_scored(model, probes, alone)
     try:
         tokens, logits = generate(rows, mask)
-    except Exception as error:  # a family of its own kind of cache, or of mask
+    except Exception as error:  # some families have their own kind of cache or mask
         return f"it cannot answer padded prompts ({type(error).__name__})"
     for number, (own_tokens, own_logits) in enumerate(alone):
         for step in range(steps):
             if float(_distance(logits[number, step][None], own_logits[0, step][None])) > 2 * _tolerance(model):
                 return "its answer to a prompt would depend on the prompt beside it"
             if tokens[number, step] != own_tokens[0, step]:
-                break  # two tokens as likely as each other; what follows cannot be compared
+                break  # two tokens are equally likely; what follows cannot be compared
     return ""
 
 
 def _require_answers_are_scored(model: PeftModel, probes: _Probes, answers: Sequence[tuple[Tensor, Tensor]]) -> None:
-    """Refuses a model that predicts, answering token by token, something else than it is scored by."""
+    """Refuses a model whose logits differ between answering token by token and scoring the same answer."""
     for pair, (tokens, logits) in zip(probes.pairs, answers, strict=True):
         answer = tuple(tokens[0].tolist())
         batch = _batch(model, [TokenizedPair("", "", pair.prompt, answer, answer)], probes.pad_token_id, shared=False)
@@ -349,13 +351,13 @@ def _require_answers_are_scored(model: PeftModel, probes: _Probes, answers: Sequ
             scored = policy.head().logits(policy.predicting(batch)[: len(answer)])
         if _typical(_distance(logits[0], scored), model) > 2 * _tolerance(model):
             raise ModelError(
-                f"model: {type(model.get_base_model()).__name__} predicts other tokens when it answers than when its "
-                "answer is scored, expected the same logits with and without its cache"
+                f"model: {type(model.get_base_model()).__name__} has other logits when it answers than when its answer "
+                "is scored, expected the same with and without its cache"
             )
 
 
 def _read(model: PeftModel, batch: Batch, form: Sharing | None) -> _Reading:
-    """Hidden states, log-probabilities, and their gradient in the adapter's first factor that has one."""
+    """Hidden states, log-probabilities, and their gradient with respect to the adapter's first ``lora_B``."""
     policy = CompletionLogps(model, form)
     factor = next(parameter for name, parameter in model.named_parameters() if ".lora_B." in name)
     needed = factor.requires_grad
@@ -377,7 +379,7 @@ def _batch(model: PeftModel, pairs: Sequence[TokenizedPair], pad: int, *, shared
 
 
 def _order(batch: Batch, pairs: Sequence[TokenizedPair]) -> Tensor:
-    """Places of a shared batch's tokens in the order of plain rows: all chosen answers, then all rejected ones."""
+    """Indices of a shared batch's tokens in the order of plain rows: all chosen answers, then all rejected ones."""
     return torch.cat([_tokens_of(batch, number) for number in range(2 * len(pairs))])
 
 
@@ -386,18 +388,18 @@ def _tokens_of(batch: Batch, sequence: int) -> Tensor:
 
 
 def _distance(found: Tensor, expected: Tensor) -> Tensor:
-    """Length of the difference in units of the expected vector's length, row by row; infinite where it is no number."""
+    """Length of the difference relative to the expected vector's length, row by row; infinite if it is not finite."""
     distance = (found - expected).norm(dim=-1) / expected.norm(dim=-1).clamp_min(1e-12)
     return torch.where(distance.isfinite(), distance, torch.inf)
 
 
 def _order_of(value: Tensor) -> str:
-    """How great a fault is, in words that no other processor's rounding changes: ``more than 0.1``."""
+    """The size of a fault in words that do not depend on a processor's rounding: ``more than 0.1``."""
     return f"more than {10.0 ** math.floor(math.log10(max(float(value), 1e-9))):g}" if value.isfinite() else "no number"
 
 
 def _typical(distances: Tensor, model: PeftModel) -> float:
-    """The greatest distance in float32; the median in less, where a near tie of two experts may fall either way."""
+    """The largest distance in float32; below that the median, because a near tie of two experts may go either way."""
     return float(distances.max() if _dtype(model) == torch.float32 else distances.median())
 
 

@@ -1,4 +1,4 @@
-"""Reasoning blocks: text between two tags in which a model thinks before it answers, and that is not its answer."""
+"""Reasoning blocks: text between two tags in which a model thinks before it answers, not part of its answer."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 Reasoning = Literal["strip", "keep", "refuse"]
-"""What becomes of reasoning: taken off, left as it is, or an error."""
+"""What to do with reasoning: remove it, keep it, or refuse it with an error."""
 
 
 class Tags(NamedTuple):
-    """What opens and what closes a block."""
+    """The opening and the closing tag of a block."""
 
     open: str
     close: str
 
 
 THINK = Tags("<think>", "</think>")
-"""The tags of Qwen3, DeepSeek R1, QwQ, SmolLM3, GLM and most others; answers bring them to any template."""
+"""The tags of Qwen3, DeepSeek R1, QwQ, SmolLM3, GLM and most others; answers may use them with any template."""
 CHANNELS = Tags("<|channel|>analysis<|message|>", "<|channel|>final<|message|>")
-"""The harmony form of gpt-oss: what stands between the two, other messages included, is not the answer."""
+"""The harmony format of gpt-oss: everything between the two, other messages included, is not part of the answer."""
 
 
 def tags_in(source: str) -> tuple[Tags, ...]:
-    """Pairs of tags that a template may mean as reasoning: every closing tag in its source, with its opening one."""
+    """Pairs of tags that a template may use for reasoning: every closing tag in its source, with its opening tag."""
     found = [THINK]
     found += [Tags(f"<{name}>", f"</{name}>") for name in re.findall(r"</([A-Za-z][\w:.-]{0,40})>", source)]
     found += [Tags(f"[{name}]", f"[/{name}]") for name in re.findall(r"\[/([A-Z][A-Z_]{1,40})\]", source)]
@@ -34,11 +34,11 @@ def tags_in(source: str) -> tuple[Tags, ...]:
 
 
 def without_reasoning(text: str, pairs: Iterable[Tags]) -> str:
-    r"""Takes the reasoning off an answer; one without any comes back as it is, character for character.
+    r"""Removes the reasoning from an answer; an answer without any is returned unchanged.
 
-    A block begins where its opening tag begins the answer or a line, and ends with the next closing tag. One that does
-    not end takes all that follows with it: its answer was never written. A closing tag without an opening one, at the
-    beginning or end of a line, ends a block that the prompt had opened. Tags within a line are text about tags.
+    A block begins where its opening tag begins the answer or a line, and ends with the next closing tag. A block
+    without an end is removed with everything after it: its answer was never written. A closing tag without an opening
+    one, at the beginning or end of a line, ends a block that the prompt opened. Tags within a line are ordinary text.
 
     Args:
         text: An answer.
@@ -59,7 +59,7 @@ def without_reasoning(text: str, pairs: Iterable[Tags]) -> str:
 
 
 def _without_end(text: str, tags: Tags) -> str:
-    """Takes off what a closing tag ends that has no opening one before it."""
+    """Removes everything up to a closing tag that has no opening tag before it."""
     limit = text.find(tags.open) if tags.open in text else len(text)
     place = text.find(tags.close)
     while 0 <= place < limit:
@@ -71,7 +71,7 @@ def _without_end(text: str, tags: Tags) -> str:
 
 
 def _without_blocks(text: str, tags: Tags) -> str:
-    """Takes off the blocks whose opening tag begins the text or a line."""
+    """Removes the blocks whose opening tag begins the text or a line."""
     place = text.find(tags.open)
     while place >= 0:
         line = text.rfind("\n", 0, place) + 1

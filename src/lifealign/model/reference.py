@@ -25,9 +25,9 @@ Reference = Literal["base", "task_start"]
 class ReferenceCache:
     """Log-probabilities of pairs under frozen policies, as a pure function of policy and tokens.
 
-    The key is a hash of the policy's fingerprint and the token ids of prompt and completions, so a change of base
-    model, chat template, tokenizer or ``max_length`` misses rather than answers wrongly. The file is safe to delete.
-    One that does not match its own checksum is ignored, with a warning, and written anew.
+    The key is a hash of the policy's fingerprint and the token ids of prompt and completions, so after a change of base
+    model, chat template, tokenizer or ``max_length`` a look-up misses rather than returns a wrong value. The file is
+    safe to delete. A file that does not match its own checksum is ignored with a warning and rewritten.
 
     Args:
         path: File of the cache, or None to keep it in memory.
@@ -36,7 +36,7 @@ class ReferenceCache:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self.computed = 0
-        """Pairs computed, not found, since this object was made."""
+        """Number of pairs that were computed, not found, since this object was made."""
         self._logps: dict[str, tuple[float, float]] = {}
         if path is not None and path.exists():
             self._logps = _read(path)
@@ -47,7 +47,7 @@ class ReferenceCache:
         """Log-probabilities ``(chosen, rejected)`` under the model **as it is now**, by the pair's key.
 
         Call it inside ``model.disable_adapter()`` for the base. All missing pairs are computed and saved in one go, so
-        an interrupted call leaves the cache as it was, and a repeated one forms the same batches.
+        an interrupted call leaves the cache as it was, and repeating the call forms the same batches.
 
         Args:
             runtime: Model and device.
@@ -56,7 +56,7 @@ class ReferenceCache:
             batch_size: Pairs in one forward pass.
 
         Raises:
-            TrainingError: If a log-probability is not finite; it names the pair's source.
+            TrainingError: If a log-probability is not finite; the message names the pair's source.
         """
         keys = {pair.key: _key(policy, pair) for pair in pairs}
         missing = list({keys[pair.key]: pair for pair in pairs if keys[pair.key] not in self._logps}.values())
@@ -64,7 +64,9 @@ class ReferenceCache:
             for pair, scores in zip(missing, runtime.score(missing, batch_size), strict=True):
                 if not all(math.isfinite(score) for score in scores):
                     raise TrainingError(
-                        f"reference log-probabilities {scores} for {pair.source}", task="", stage="reference"
+                        f"found reference log-probabilities {scores} for {pair.source}, expected finite numbers",
+                        task="",
+                        stage="reference",
                     )
                 self._logps[keys[pair.key]] = scores
             self.computed += len(missing)
@@ -72,11 +74,11 @@ class ReferenceCache:
         return {pair.key: self._logps[keys[pair.key]] for pair in pairs}
 
     def update(self, other: ReferenceCache) -> None:
-        """Takes over what another cache holds."""
+        """Adds the entries of another cache."""
         self._logps |= other._logps
 
     def save(self) -> None:
-        """Writes the file, if the cache has one and anything to keep."""
+        """Writes the file, if the cache has one and is not empty."""
         if self.path is None or not self._logps:
             return
         names = sorted(self._logps)
@@ -92,7 +94,7 @@ def _read(path: Path) -> dict[str, tuple[float, float]]:
         if torch.equal(tensors["checksum"], _checksum(keys, logps)):
             names = [bytes(row).hex() for row in keys.tolist()]
             return {name: (row[0], row[1]) for name, row in zip(names, logps.tolist(), strict=True)}
-    logger.warning("%s: damaged; ignored, reference log-probabilities are computed again", path)
+    logger.warning("%s: damaged, so it is ignored and its log-probabilities are computed again", path)
     return {}
 
 

@@ -25,7 +25,7 @@ from lifealign.model.tokens import TokenizedPair
 class Runtime:
     """A model on its device, ready to be scored and trained.
 
-    Plain torch: an ``Accelerator`` sets up singletons of the process, which belong to the program that calls us.
+    Uses plain torch: an ``Accelerator`` sets up process-wide singletons, and those belong to the calling program.
 
     Attributes:
         device: Where the model is, and where batches go.
@@ -34,7 +34,7 @@ class Runtime:
         tokenizer: Its tokenizer, with a chat template.
         proof: What was proven exact on the model.
         share_prefix: Whether chosen and rejected share one copy of their prompt in a batch.
-        reasoning: What becomes of reasoning in prompts and generated answers.
+        reasoning: What to do with reasoning in prompts and generated answers.
     """
 
     device: torch.device
@@ -55,7 +55,7 @@ class Runtime:
         share_prefix: bool | Literal["auto"] = "auto",
         reasoning: Reasoning = "strip",
     ) -> Runtime:
-        """Puts a model on the current accelerator, such as ``cuda:0``, or on the CPU where there is none.
+        """Puts a model on the current accelerator, such as ``cuda:0``, or on the CPU if there is none.
 
         Nothing is cast: the model's own dtype decides, and LoRA factors stay float32.
 
@@ -63,16 +63,16 @@ class Runtime:
             model: The base with a LoRA adapter.
             tokenizer: Its tokenizer.
             proof: What was proven exact on the model.
-            share_prefix: Whether prompts are shared; ``auto``: where that is exact.
-            reasoning: What becomes of reasoning in prompts and generated answers.
+            share_prefix: Whether prompts are shared; ``auto`` shares them if that is exact.
+            reasoning: What to do with reasoning in prompts and generated answers.
 
         Raises:
-            ModelError: If prompts shall be shared on a model on which that is not exact.
+            ModelError: If ``share_prefix`` is true and sharing is not exact on the model.
         """
         if share_prefix is True and proof.sharing is None:
             raise ModelError(
-                f"data.share_prefix: found true, expected auto or false: on {type(model.get_base_model()).__name__} "
-                f"shared prompts are not exact: {proof.plain_because}"
+                f"data.share_prefix: found true, expected auto or false, because shared prompts are not exact on "
+                f"{type(model.get_base_model()).__name__}: {proof.plain_because}"
             )
         shared = share_prefix is not False and proof.sharing is not None
         device = current_device()
@@ -81,10 +81,10 @@ class Runtime:
 
     @contextmanager
     def base_policy(self) -> Iterator[None]:
-        """Makes the model its frozen base while the context lasts: every adapter off, no prompt in front.
+        """Turns the model into its frozen base within the context: every adapter off, no soft prompt in front.
 
-        PEFT switches adapters on again by making them trainable, the frozen ones too; here each parameter is after the
-        context what it was before.
+        When PEFT switches adapters on again it makes all of them trainable, even frozen ones; here each parameter
+        requires gradient after the context exactly if it did before.
         """
         trainable = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
         try:
@@ -132,6 +132,6 @@ class Runtime:
 
 
 def current_device() -> torch.device:
-    """The accelerator that torch uses now, such as ``cuda:0``, or the CPU where there is none."""
+    """The accelerator that torch uses now, such as ``cuda:0``, or the CPU if there is none."""
     kind = torch.accelerator.current_accelerator(check_available=True)
     return torch.device("cpu") if kind is None else torch.device(kind.type, torch.accelerator.current_device_index())

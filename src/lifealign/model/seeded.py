@@ -1,4 +1,4 @@
-"""Seeds for what draws from torch's global generators (dropout, new layers), without changing the caller's state."""
+"""Seeds torch's global generators for code that draws from them (dropout, new layers); keeps the caller's state."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draws on the CPU and on ``device`` as after ``torch.manual_seed(seed)``; afterwards both are as they were.
+    """Within the context, the CPU and ``device`` draw as after ``torch.manual_seed(seed)``; then both are restored.
 
-    Generators of other devices are left alone. ``torch.manual_seed`` would seed them all, those included that the
+    Generators of other devices are left alone. ``torch.manual_seed`` would seed all of them, even those that the
     program has not used yet.
 
     Args:
@@ -62,4 +62,4 @@ def _seed_device(device: torch.device, seed: int) -> None:
 
 
 def _index(device: torch.device) -> tuple[torch.device, ...]:
-    return () if device.type == "mps" else (device,)  # there is one, and its functions take none
+    return () if device.type == "mps" else (device,)  # there is only one MPS device; its functions take no argument

@@ -1,4 +1,4 @@
-"""Settings of the base model, the adapter and how pairs become tokens, by the names of transformers and PEFT."""
+"""Settings of the base model, the adapter and tokenisation, under the names that transformers and PEFT use."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ModelConfig(Settings):
     Attributes:
         model_name_or_path: ``smollm2-135m`` (the embedded model), a folder, a ``.gguf`` file, or a hub id.
         revision: Commit, tag or branch of a hub model.
-        dtype: Of the base weights; ``auto`` is bfloat16. Adapters are always float32.
-        attn_implementation: ``auto`` is sdpa, or eager for a family that has no other.
+        dtype: Dtype of the base weights; ``auto`` is bfloat16. Adapters are always float32.
+        attn_implementation: ``auto`` is sdpa, or eager for families that support nothing else.
     """
 
     model_name_or_path: str = Field(EMBEDDED, min_length=1)  # the model that needs no hub
@@ -32,17 +32,17 @@ class ModelConfig(Settings):
     @field_validator("model_name_or_path")
     @classmethod
     def _means_the_same_from_everywhere(cls, name: str) -> str:
-        """A life is opened from other working directories later: what is a path now is made absolute."""
+        """Makes an existing path absolute, because a life may later be opened from another working directory."""
         path = Path(name).expanduser()
         return os.path.abspath(path) if path.exists() and name != EMBEDDED else name
 
 
 class AdapterConfig(Settings):
-    """The LoRA adapter, by PEFT's names.
+    """The LoRA adapter, under PEFT's names.
 
     Attributes:
-        lora_target_modules: Last names of linear modules; ``auto``: q_proj and v_proj, or what stands in their place in
-            the model's family.
+        lora_target_modules: Last parts of the names of linear modules; ``auto``: q_proj and v_proj, or what replaces
+            them in the model's family.
     """
 
     lora_r: int = Field(8, ge=1)  # released code
@@ -55,12 +55,12 @@ class DataConfig(Settings):
     """How pairs become tokens.
 
     Attributes:
-        max_length: Most tokens of prompt and one completion together.
-        share_prefix: Whether chosen and rejected of a pair share one copy of the prompt in the batch; ``auto``: where
-            that is proven exact on the model.
-        reasoning: What becomes of blocks in which a model thinks before it answers (``<think>``). ``strip``: taken off
-            answers, those that are learnt and those that are generated, and prompts ask for an answer without any.
-            ``keep``: left as it is. ``refuse``: an error, where the chat template or an answer has some.
+        max_length: Maximum number of tokens in a prompt and one completion together.
+        share_prefix: Whether chosen and rejected of a pair share one copy of the prompt in the batch; ``auto``: if that
+            is proven exact on the model.
+        reasoning: What to do with the blocks in which a model thinks before it answers (``<think>``). ``strip`` removes
+            them from learnt and generated answers, and prompts ask for an answer without reasoning. ``keep`` leaves
+            them. ``refuse`` raises an error if the chat template or an answer has some.
     """
 
     max_length: int = Field(1024, ge=2)  # the released code has 2048; its rows are mostly below 500

@@ -12,7 +12,7 @@ from torch import Tensor
 
 FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 KINDS = (FULL, SLIDING, CHUNKED)
-"""Kinds of layers, as transformers' configurations name them, that a mask can make to see one answer of two."""
+"""Kinds of layers, as transformers' configurations name them, for which a mask can hide one answer from the other."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Reach:
     size: int | None = None
 
     def visible(self, positions: Int[Tensor, "rows length"]) -> Bool[Tensor, "rows length length"] | None:
-        """Which keys are near enough for each query, counted in positions, not in places of the row; None for all.
+        """Which keys are near enough for each query, measured in position ids, not in indices of the row; None for all.
 
-        The second answer of a row stands behind the first one, but its positions go on from the prompt's end: counted
-        in places it would lose as much of the prompt as the first answer is long.
+        The second answer of a row comes after the first, but its position ids continue from the prompt's end. Measured
+        in indices, it would lose sight of as many tokens of the prompt as the first answer has.
         """
         if self.size is None:
             return None
@@ -47,7 +47,7 @@ class Sharing:
 
     Attributes:
         reaches: One per kind of layer.
-        by_kind: Whether the model takes a mapping from kind to mask; else it takes one mask for all its layers.
+        by_kind: Whether the model takes a mapping from kind to mask; otherwise it takes one mask for all its layers.
     """
 
     reaches: tuple[Reach, ...] = (Reach(),)
@@ -56,15 +56,15 @@ class Sharing:
     def masks(
         self, visible: Bool[Tensor, "rows 1 length length"], positions: Int[Tensor, "rows length"], dtype: torch.dtype
     ) -> Tensor | Mapping[str, Tensor]:
-        """What a model is given in place of its own masks.
+        """The masks that replace a model's own.
 
         Args:
-            visible: Which keys a query may see as far as answers and order go.
-            positions: Position of every token.
-            dtype: Of the model.
+            visible: Which keys a query may see, judging by answers and causal order only.
+            positions: Position id of every token.
+            dtype: Dtype of the model.
 
         Returns:
-            Masks that attention adds to its scores: 0 where a key is visible, the least number of the dtype elsewhere.
+            Masks that attention adds to its scores: 0 where a key is visible, the lowest number of the dtype elsewhere.
         """
         found = {}
         for reach in self.reaches:
@@ -81,10 +81,10 @@ class Sharing:
 
 
 def candidates(config: Any) -> list[Sharing]:
-    """Forms in which a model of this configuration might take shared prompts, the likeliest first.
+    """Forms in which a model of this configuration might take shared prompts, the most likely first.
 
-    None is right until it is proven (:mod:`lifealign.model.proof`): a configuration does not say what a model does with
-    a mask that it is handed.
+    Each still has to be proven (:mod:`lifealign.model.proof`): a configuration does not say what a model does with a
+    mask that it is given.
 
     Args:
         config: Configuration of the text model.
@@ -103,18 +103,19 @@ def candidates(config: Any) -> list[Sharing]:
 
 
 def other_kinds(config: Any) -> list[str]:
-    """Kinds of layers that no mask parts: a state runs from token to token, and from the first answer into the second.
+    """Kinds of layers in which no mask keeps two answers apart.
 
-    Others choose the keys that they look at by what is in them, the first answer's among them.
+    Some carry a state from token to token, and so from the first answer into the second. Others choose the keys that
+    they look at by content, including those of the first answer.
     """
     return [kind for kind in dict.fromkeys(getattr(config, "layer_types", None) or ()) if kind not in KINDS]
 
 
 def longest_reach(config: Any, limit: int) -> int:
-    """The widest window or chunk below a length, in positions; 0 where there is none.
+    """The widest window or chunk below a length, in positions; 0 if there is none.
 
-    Rows that are no longer than a window do not show it, so a proof has to use longer ones, and need not use longer
-    ones than will ever be trained on.
+    Rows no longer than a window do not reveal it, so a proof has to use longer ones. A window that no row will ever
+    exceed need not be considered.
     """
     sizes = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size", "window_size")]
     return max((size for size in sizes if isinstance(size, int) and size < limit), default=0)

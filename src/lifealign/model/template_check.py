@@ -1,4 +1,4 @@
-"""Whether a chat template can be used with its tokenizer and model, found out before anything is made with it."""
+"""Checks whether a chat template can be used with its tokenizer and model, before anything is made with it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class TemplateFacts:
 
     Attributes:
         fingerprint: Content hash of the template and the special tokens that it may write.
-        end_token_id: The token that ends a turn of the assistant, which each completion ends with.
+        end_token_id: The token that ends a turn of the assistant, and so each completion.
         stop_token_ids: Tokens at which a generated answer ends, besides those of the generation config.
         refuses_system: Why rows with a system message are refused, or None.
         writes_date: Whether it writes today's date, which is pinned.
         reasons: Whether it is made for reasoning.
-        closing: What prompts get so that an answer without reasoning follows, under ``strip``.
+        closing: What is appended to prompts under ``strip``, so that an answer without reasoning follows.
     """
 
     fingerprint: str
@@ -42,11 +42,11 @@ class TemplateFacts:
     closing: str
 
     def notes(self, reasoning: Reasoning = "strip") -> tuple[str, ...]:
-        """What a person should be told once, a sentence each."""
+        """Facts that the user should be told once, one sentence each."""
         found = []
         if self.refuses_system is not None:
             found.append(
-                f"The chat template takes no system message ({self.refuses_system}); rows with one are refused."
+                f"The chat template accepts no system message ({self.refuses_system}); rows with one are refused."
             )
         if self.writes_date:
             found.append(f"The chat template writes today's date; here it is always {PINNED:%d %B %Y}.")
@@ -66,18 +66,18 @@ def require_usable_template(
 
     Args:
         tokenizer: Tokenizer of the model.
-        name: Of the model, for the message.
-        embedding_rows: Rows of the model's input embedding; None where there is no model to compare with.
+        name: Name of the model, for the message.
+        embedding_rows: Number of rows of the model's input embedding; None if there is no model to compare with.
         reasoning: The life's ``data.reasoning``.
 
     Returns:
         What the template does.
 
     Raises:
-        ModelError: One line, if the template is broken, raises for a plain question, requires a system message, loses
-            or rewrites a text, does not lead into the assistant's turn, does not end, is not what transformers renders,
-            ends its turns with what the tokenizer does not know as a token, writes tokens outside the embedding, or is
-            made for reasoning where that is refused.
+        ModelError: In one line, if the template is broken, refuses a plain question, requires a system message, loses
+            or rewrites a text, does not lead into the assistant's turn, does not end, renders differently than in
+            transformers, ends its turns with text that is not a token of the tokenizer, writes tokens outside the
+            embedding, or is made for reasoning under ``refuse``.
     """
     try:
         template = chat_template_of(tokenizer)
@@ -86,8 +86,8 @@ def require_usable_template(
         _require_history(template)
         if reasoning == "refuse" and template.reasons:
             raise TemplateFault(
-                f"it is made for reasoning ({template.tags[0].open}), expected one that is not under data.reasoning: "
-                "refuse; strip leaves it out, keep learns it"
+                f"it is made for reasoning ({template.tags[0].open}), which data.reasoning: refuse forbids; strip "
+                "leaves reasoning out, keep learns it"
             )
         _require_agreement(template, tokenizer)
         _require_end(template, tokenizer)
@@ -113,14 +113,14 @@ def _require_question(template: ChatTemplate) -> None:
             template.render([ASK], ask=True)
         except TemplateFault as fault:
             raise TemplateFault(
-                f"it requires a system message ({fault.reason}), expected it to take a question"
+                f"it requires a system message ({fault.reason}), expected it to accept a question alone"
             ) from fault
     template.shape("keep")
     template.shape("strip")
 
 
 def _require_lead(template: ChatTemplate) -> None:
-    """A prompt that does not lead into the assistant's turn is answered by whoever the model takes for the next."""
+    """Refuses prompts that do not lead into the assistant's turn: the model would choose who speaks next."""
     for reasoning in ("keep", "strip"):
         shape = template.shape(reasoning)
         prompt, head = shape.prompt.rstrip(), shape.head.rstrip()
@@ -145,7 +145,7 @@ def _require_history(template: ChatTemplate) -> None:
 
 
 def _require_agreement(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Our sandbox must write what transformers writes, today's date included; it has already come to an end here."""
+    """Our sandbox must write what transformers writes, today's date included; the template is known to end by now."""
     forms: list[tuple[Sequence[Message], bool]] = [([ASK], True), ([ASK, ANSWER], False)]
     if template.tail_before_question:
         forms.append(([ASK, ANSWER, ASK], True))
@@ -153,7 +153,7 @@ def _require_agreement(template: ChatTemplate, tokenizer: PreTrainedTokenizerBas
         forms.append(([RULE, ASK], True))
     for messages, ask in forms:
         rows = [message._asdict() for message in messages]
-        for _ in range(2):  # once more, should midnight have passed in between
+        for _ in range(2):  # a second time, in case midnight passed in between
             ours = template.render(messages, ask=ask, now=datetime.now())
             theirs = tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=ask)
             if ours == theirs:
@@ -165,7 +165,7 @@ def _require_agreement(template: ChatTemplate, tokenizer: PreTrainedTokenizerBas
 
 
 def _require_end(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> None:
-    """An end of turn that the tokenizer reads as characters could be neither learnt as one token nor stopped at."""
+    """Refuses an end of turn that is not a token of the tokenizer: it could not be learnt as one, nor stopped at."""
     tail = template.shape("strip").tail
     shaped = CONTROL_SHAPED.search(tail)
     added = {str(token) for token in tokenizer.added_tokens_decoder.values()} | {str(tokenizer.eos_token)}

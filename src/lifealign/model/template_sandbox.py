@@ -1,10 +1,10 @@
-"""The room that chat templates are rendered in: no way out, no clock, no chance, and an end to every loop.
+"""The sandbox that renders chat templates: no access to anything outside, no clock, no randomness, no endless loops.
 
-A chat template is a program of whoever made the model. transformers renders it in a sandbox that keeps it from the
-interpreter, but two nested loops run for days there, and a doubling string takes all memory. This sandbox has the
-same features (``{% generation %}``, ``{% break %}``, ``tojson``, ``raise_exception``, ``strftime_now``) and a budget:
-steps of loops and calls, characters made, seconds of processor time. The date is always the same one, and nothing is
-random.
+A chat template is a program written by whoever made the model. transformers renders it in a sandbox that protects the
+interpreter, but two nested loops can run for days there, and a string that keeps doubling can take all memory. This
+sandbox has the same features (``{% generation %}``, ``{% break %}``, ``tojson``, ``raise_exception``,
+``strftime_now``) and a budget of loop steps and calls, of characters produced, and of processor time. The date is
+always the same, and nothing is random.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from jinja2.utils import Namespace
 PINNED = datetime(2024, 7, 26)
 """The date that templates write instead of today's: the one that Llama's own templates fall back to."""
 MOST_STEPS = 200_000
-MOST_CHARACTERS = 10_000_000  # besides a hundred times what the messages hold
-MOST_SECONDS = 10.0  # of processor time: a busy machine is slow, not wrong
+MOST_CHARACTERS = 10_000_000  # in addition to a hundred times the length of the messages
+MOST_SECONDS = 10.0  # of processor time, so that a busy machine does not refuse a good template
 LONGEST_NUMBER = 1_000_000  # as a width or count
-WIDE = re.compile(r"\d{6,}|\*|:[^}]*\{")  # a width of a format that no template needs, or one that is an argument
+WIDE = re.compile(r"\d{6,}|\*|:[^}]*\{")  # a format width that no template needs, or one that is an argument
 
 
 class OverBudget(TemplateError):
@@ -59,10 +59,10 @@ class _Budget(threading.local):
     def write(self, count: int) -> None:
         self.characters -= count
         if self.characters < 0:
-            raise OverBudget(f"it makes more than {MOST_CHARACTERS:,} characters")
+            raise OverBudget(f"it produces more than {MOST_CHARACTERS:,} characters")
 
     def weigh(self, value: Any) -> None:
-        """Pays for the text that a value would make, before it is made: lists in lists are endless in little space."""
+        """Charges for the text of a value before it is made: nested lists can be tiny in memory and endless as text."""
         if isinstance(value, str):
             self.write(len(value))
             return
@@ -87,7 +87,7 @@ class _Budget(threading.local):
 
 
 class TemplateSandbox(ImmutableSandboxedEnvironment):
-    """Compiles and renders chat templates; see the module.
+    """Compiles and renders chat templates; see the module's docstring.
 
     Example:
         >>> template = TemplateSandbox().from_string("{% for m in messages %}{{ m.content }}{% endfor %}")
@@ -118,13 +118,13 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
 
         Args:
             template: The template.
-            variables: What it sees.
-            given: Characters of the messages among them.
+            variables: The variables that it sees.
+            given: Number of characters in the messages among them.
             now: The date that ``strftime_now`` writes.
 
         Raises:
-            OverBudget: If it does not come to an end.
-            TemplateError: If the template says so, or is at fault in another way.
+            OverBudget: If it exceeds its budget, as one that never ends does.
+            TemplateError: If the template raises it, or is at fault in another way.
             Exception: Whatever else its expressions raise (``TypeError``, ``RecursionError``).
         """
         self.budget.begin(given)
@@ -133,12 +133,12 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         for part in template.generate(**variables, **clock):
             size += len(part)
             if size > MOST_CHARACTERS + 100 * given:
-                raise OverBudget(f"it makes more than {MOST_CHARACTERS:,} characters")
+                raise OverBudget(f"it produces more than {MOST_CHARACTERS:,} characters")
             parts.append(part)
         return "".join(parts)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        """Parses, and puts a counter before every loop and before every part of a ``~``."""
+        """Parses a template, and adds a counter to every loop and to every operand of ``~``."""
         tree = super()._parse(source, name, filename)
         for loop in list(tree.find_all(nodes.For)):
             text = sum(len(data.data) for part in loop.body for data in _within(part, nodes.TemplateData))
@@ -235,7 +235,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
 
 
 class _Generation(Extension):
-    """``{% generation %}`` marks what the assistant says, for masks that we do not make: its body is rendered."""
+    """``{% generation %}`` marks the assistant's text for masks, which are not used here: its body is just rendered."""
 
     tags = {"generation"}  # noqa: RUF012
 
@@ -249,7 +249,7 @@ class _Generation(Extension):
 
 
 class _Dictionaries:
-    """``dict`` of a template: makes dictionaries, and is no class to climb up from."""
+    """``dict`` of a template: makes dictionaries, but is not a class through which others could be reached."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
         return dict(*args, **kwargs)
@@ -278,7 +278,7 @@ class _Names(Namespace):
 
 
 def _bounded(name: str, function: Callable[..., Any], budget: _Budget) -> Callable[..., Any]:
-    """A filter that pays for what it reads and makes."""
+    """Wraps a filter so that what it reads and makes is charged to the budget."""
 
     @wraps(function)
     def bounded(*args: Any, **kwargs: Any) -> Any:
@@ -306,7 +306,7 @@ def _bounded(name: str, function: Callable[..., Any], budget: _Budget) -> Callab
 
 
 def _most_made(text: str, method: str, args: Any) -> int:
-    """Characters that a method of a text may make, where that can be more than it is given."""
+    """Maximum number of characters that a method of a text may produce, which can exceed its input."""
     if method == "replace" and len(args) > 1 and isinstance(args[0], str) and isinstance(args[1], str):
         return len(text) + (text.count(args[0]) if args[0] else len(text) + 1) * len(args[1])
     if method == "join" and args and isinstance(args[0], list | tuple):
@@ -323,7 +323,7 @@ def _refuse_long(bits: int) -> None:
 
 def _refuse_wide(template: str) -> None:
     if WIDE.search(template):
-        raise OverBudget("it formats with a width of six digits, or one that is not written out")
+        raise OverBudget("it formats with a width of six digits or more, or one that is not written out")
 
 
 def _within(node: nodes.Node, kind: type[nodes.TemplateData]) -> Iterator[nodes.TemplateData]:

@@ -14,7 +14,7 @@ from lifealign.model.chat_template import TemplateFault, chat_template_of
 
 @dataclass(frozen=True)
 class ModelTokens:
-    """Counts with a tokenizer, and with its chat template where it has one; see ``lifealign check --model``."""
+    """Counts with a tokenizer, and with its chat template if it has one; see ``lifealign check --model``."""
 
     tokenizer: PreTrainedTokenizerBase
 
@@ -22,7 +22,7 @@ class ModelTokens:
         """Prompts as the model will read them, up to where the answer starts.
 
         Raises:
-            DataError: If the chat template refuses one; it names file and line.
+            DataError: If the chat template refuses one; the message names file and line.
         """
         if not self.tokenizer.chat_template:
             return ["\n".join(message.content for message in pair.prompt) for pair in pairs]
@@ -38,5 +38,5 @@ class ModelTokens:
         return texts
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, without special ones."""
+        """Number of tokens in each text, without special tokens."""
         return [len(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]

@@ -1,4 +1,4 @@
-"""From pairs to tokens, through the model's chat template."""
+"""Turns pairs into tokens, through the model's chat template."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lifealign.model.reasoning import Reasoning
 
 @dataclass(frozen=True, slots=True)
 class TokenizedPair:
-    """A pair as token ids; ``key`` is the pair's content hash, ``source`` where it came from."""
+    """A pair as token ids; ``key`` is the pair's content hash, ``source`` says where it came from."""
 
     key: str
     source: str
@@ -25,7 +25,7 @@ class TokenizedPair:
     rejected: tuple[int, ...]
 
     def __len__(self) -> int:
-        """Tokens of prompt and both completions: the cost of the pair with a shared prompt."""
+        """Number of tokens in prompt and both completions: the cost of the pair with a shared prompt."""
         return len(self.prompt) + len(self.chosen) + len(self.rejected)
 
 
@@ -40,10 +40,11 @@ def prompt_ids(
     Args:
         tokenizer: Tokenizer with a chat template.
         prompt: Messages, the last one from the user.
-        reasoning: ``strip`` takes reasoning off earlier answers, and closes the block of a template that reasons.
+        reasoning: ``strip`` removes reasoning from earlier answers, and closes a reasoning block that the template
+            opens.
 
     Raises:
-        TemplateFault: If the chat template refuses the prompt, or loses or rewrites a text of it.
+        TemplateFault: If the chat template refuses the prompt, or loses or rewrites one of its texts.
     """
     codec = chat_codec_of(tokenizer)
     messages, _, hidden = codec.hide(_history(codec, prompt, reasoning))
@@ -56,20 +57,20 @@ def tokenize_pair(
     """Tokenises a pair through the model's chat template; each completion ends with the same end-of-turn token.
 
     Completions are cut at ``max_length``; a cut completion has no end-of-turn token, so that the model does not learn
-    to stop in mid-sentence. The prompt is never cut: it would no longer be what the answers were written for.
+    to stop mid-sentence. The prompt is never cut, because the answers were written for the whole of it.
 
     Args:
         tokenizer: Tokenizer with a chat template.
         pair: Pair of plain text.
-        max_length: Most tokens of prompt and one completion together.
-        reasoning: ``strip`` takes the reasoning off both answers, ``keep`` leaves it, ``refuse`` raises.
+        max_length: Maximum number of tokens in the prompt and one completion together.
+        reasoning: ``strip`` removes the reasoning from both answers, ``keep`` leaves it, ``refuse`` raises.
 
     Returns:
         The tokenised pair, or None if the prompt leaves no room for a single completion token, if the completions are
         equal once cut (nothing is left to prefer), or if an answer was nothing but reasoning.
 
     Raises:
-        TemplateFault: If the chat template refuses the pair, or loses or rewrites a text of it.
+        TemplateFault: If the chat template refuses the pair, or loses or rewrites one of its texts.
     """
     codec = chat_codec_of(tokenizer)
     answers = [_answer(codec, name, getattr(pair, name), reasoning) for name in ("chosen", "rejected")]
@@ -99,8 +100,8 @@ def tokenize_pairs(
     """Tokenises pairs; returns those that fit and those that had to be left out (see :func:`tokenize_pair`).
 
     Raises:
-        DataError: If the chat template refuses a pair, as some do whose prompt begins with a system message, or if
-            ``reasoning`` is ``refuse`` and an answer brings some.
+        DataError: If the chat template refuses a pair, as some templates do if the prompt begins with a system message,
+            or if ``reasoning`` is ``refuse`` and an answer contains some.
     """
     fitting: list[TokenizedPair] = []
     left_out: list[Pair] = []
@@ -112,7 +113,7 @@ def tokenize_pairs(
                 pair.source,
                 field=error.name,
                 found=error.reason,
-                expected="plain answers under data.reasoning: refuse; strip takes it off, keep learns it",
+                expected="a plain answer, because data.reasoning is refuse; strip removes reasoning, keep learns it",
             ) from error
         except TemplateFault as error:
             found = f"a prompt that the model's chat template refuses ({error.reason})"
@@ -133,7 +134,7 @@ class BroughtReasoning(TemplateFault):
 
 
 def plain_pair(tokenizer: PreTrainedTokenizerBase, pair: Pair, reasoning: Reasoning = "strip") -> Pair:
-    """A pair with its answers as they are learnt: without their reasoning where that is taken off."""
+    """A pair with its answers as they are learnt: under ``strip`` without their reasoning."""
     if reasoning != "strip":
         return pair
     plain = chat_codec_of(tokenizer).template.without_reasoning
@@ -141,7 +142,7 @@ def plain_pair(tokenizer: PreTrainedTokenizerBase, pair: Pair, reasoning: Reason
 
 
 def count_reasoning(tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Pair]) -> tuple[int, int]:
-    """How many answers of some pairs bring reasoning, and how many of these are nothing else; for saying so once."""
+    """How many answers of some pairs contain reasoning, and how many of these contain nothing else."""
     template = chat_codec_of(tokenizer).template
     with_some = [
         plain
@@ -165,7 +166,7 @@ def _answer(codec: ChatCodec, name: str, answer: str, reasoning: Reasoning) -> s
 
 
 def _history(codec: ChatCodec, prompt: Sequence[Message], reasoning: Reasoning) -> Sequence[Message]:
-    """A conversation whose earlier answers are as they would be had they been learnt."""
+    """A conversation with its earlier answers in the form in which answers are learnt."""
     if reasoning != "strip" or all(message.role != "assistant" for message in prompt):
         return prompt
     plain = codec.template.without_reasoning
@@ -182,7 +183,7 @@ def _completion_ids(
     hidden: Hidden,
     reasoning: Reasoning,
 ) -> list[int]:
-    """Token ids of an answer with its end of turn; never a token of the prompt, never one after the end of turn."""
+    """Token ids of an answer with its end of turn; no token of the prompt, and none after the end of turn."""
     text, ended = codec.continuation(messages, rendered, answer, reasoning)
     whole = codec.encode(tokenizer, rendered + text, hidden)
     if whole[: len(prompt)] == list(prompt):

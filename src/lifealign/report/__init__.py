@@ -1,1 +1,1 @@
-"""What a life looks like to a person."""
+"""Presents lives and comparisons to people: on the terminal, as pages, tables and figures."""

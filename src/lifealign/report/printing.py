@@ -1,6 +1,6 @@
-"""Text on a terminal, shown as it is: nothing in a name, a path or an answer is markup or commands the terminal.
+"""Shows text on a terminal as it is: nothing in a name, a path or an answer acts as markup or as a terminal command.
 
-Whatever is printed goes through :func:`say` (lines), :func:`show` (tables, with :func:`plain` cells) or
+Everything that is printed goes through :func:`say` (lines), :func:`show` (tables, with :func:`plain` cells) or
 :class:`PlainFormatter` (logs).
 """
 
@@ -17,15 +17,15 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 CLOSED_PIPE = 141
-"""Exit code of a program whose reader has gone: 128 + SIGPIPE, as a shell has it of any other program."""
+"""Exit code after the reader of the output has gone: 128 + SIGPIPE, which a shell reports for any other program."""
 JOINERS = "\u200c\u200d"  # between letters of Persian and parts of emoji
 
 
 def printable(text: str) -> str:
-    r"""The text with everything escaped that a terminal would obey, or that could not be seen or encoded.
+    r"""The text with everything escaped that a terminal would obey, or that is invisible or cannot be encoded.
 
-    These are control characters except newline and tab, marks that reverse the direction of writing or are invisible,
-    line separators, and halves of surrogate pairs, which is how Python holds the bytes of a file name that is not
+    These are control characters except newline and tab, marks that are invisible or reverse the direction of writing,
+    line separators, and halves of surrogate pairs, which is how Python represents the bytes of a file name that is not
     UTF-8.
 
     Example:
@@ -39,7 +39,7 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""The text as :func:`printable` has it, in one line.
+    r"""The text as :func:`printable` returns it, in one line.
 
     Example:
         >>> print(one_line("a\nerror: b"))
@@ -49,7 +49,7 @@ def one_line(text: str) -> str:
 
 
 def plain(text: str, style: str = "") -> Text:
-    """A cell, title or heading for rich: the text as it is, in one style."""
+    """A cell, title or heading for rich, which shows the text as it is, in one style."""
     return Text(printable(text), style)
 
 
@@ -58,8 +58,8 @@ def say(console: Console, *lines: str | Text, style: str = "") -> None:
 
     Args:
         console: Where to print.
-        *lines: One line each; a :class:`~rich.text.Text` where parts of it have a style.
-        style: Style of lines that are plain.
+        *lines: One line each; a :class:`~rich.text.Text` if parts of the line have a style.
+        style: Style of plain lines.
     """
     for line in lines:
         text = Text(one_line(line), style) if isinstance(line, str) else line
@@ -67,13 +67,13 @@ def say(console: Console, *lines: str | Text, style: str = "") -> None:
 
 
 def show(console: Console, *parts: RenderableType) -> None:
-    """Prints tables and texts whose cells :func:`plain` has made."""
+    """Prints tables and texts whose cells were made by :func:`plain`."""
     for part in parts:
         console.print(part)
 
 
 class Terminal(Console):
-    """A console that ends the program without a word when nobody reads on, as in ``lifealign status bot | head -1``."""
+    """A console that silently ends the program when its reader is gone, as in ``lifealign status bot | head -1``."""
 
     def on_broken_pipe(self) -> None:
         """Ends with the exit code of a closed pipe."""
@@ -83,7 +83,7 @@ class Terminal(Console):
 
 
 def forget_output() -> None:
-    """Sends what is still to be written nowhere, so that Python's last flush does not complain of a closed pipe."""
+    """Discards output that is still unwritten, so that Python's final flush does not complain about a closed pipe."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -91,18 +91,18 @@ def forget_output() -> None:
         except BrokenPipeError:
             os.dup2(nowhere, stream.fileno())
         except (OSError, ValueError, AttributeError):
-            pass  # a full disk, a closed stream, or none
+            pass  # a full disk, a closed stream, or no stream
     os.close(nowhere)
 
 
 def escape_what_cannot_be_encoded(stream: TextIO | None) -> None:
-    r"""Lets a stream write ``ä`` as ``\xe4`` where its encoding has no such letter, rather than fail."""
+    r"""Makes a stream write ``ä`` as ``\xe4`` instead of failing if its encoding has no such letter."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
 
 
 class PlainFormatter(logging.Formatter):
-    """Log records for a terminal: the message in one line, and its traceback only where one was asked for.
+    """Log records for a terminal: the message in one line, and its traceback only on request.
 
     Args:
         tracebacks: Whether tracebacks are shown.
@@ -124,11 +124,11 @@ class PlainFormatter(logging.Formatter):
 
 
 def log_to_stderr(tracebacks: bool = False, lowest: int = logging.INFO) -> None:
-    """Sets up logging of a process that is ours: lines of this package, and warnings and errors of others.
+    """Sets up logging for a process of ours: lines from this package, and warnings and errors from others.
 
     Args:
-        tracebacks: Whether tracebacks are shown, and everything that this package has to say.
-        lowest: Level from which on this package is heard otherwise.
+        tracebacks: Whether to show tracebacks, and every log record of this package.
+        lowest: Lowest level of this package's records that is shown otherwise.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter(tracebacks))

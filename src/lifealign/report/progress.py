@@ -13,7 +13,7 @@ from lifealign.report.printing import one_line, say
 
 
 class Progress:
-    """Shows what is running; silent where the console is not a terminal, except for one line per finished stage.
+    """Shows what is running; if the console is not a terminal, prints only one line per finished stage.
 
     Args:
         console: Console to draw on.
@@ -44,7 +44,7 @@ class Progress:
         self._bars.stop()
 
     def begin(self, title: str) -> None:
-        """Names what is shown next; a bar that something unfinished has left behind goes."""
+        """Sets the title of what is shown next; removes a bar that an unfinished stage has left behind."""
         self.title = one_line(title)
         if self._bar is not None:
             self._bars.remove_task(self._bar)

@@ -31,13 +31,13 @@ LATEX = str.maketrans(
         "<": "$<$",
         ">": "$>$",
         "±": r"$\pm$",
-        "[": "{[}",  # at the start of a row, the \\ before it would take it for an option
+        "[": "{[}",  # at the start of a row, the \\ before it would read it as an option
     }
 )
 
 
 def terminal(comparison: Comparison) -> list[RenderableType]:
-    """Tables for rich; what the columns mean comes once, at the end."""
+    """Tables for rich; the meaning of the columns is explained once, at the end."""
     shown: list[RenderableType] = []
     for table in tables(comparison):
         grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -53,7 +53,7 @@ def terminal(comparison: Comparison) -> list[RenderableType]:
 
 
 def markdown(comparison: Comparison) -> str:
-    """Tables in GitHub's Markdown; what the columns mean comes once, at the end."""
+    """Tables in GitHub's Markdown; the meaning of the columns is explained once, at the end."""
     blocks = []
     for table in tables(comparison):
         rule = ["---", *["---:"] * (len(table.header) - 1)]
@@ -64,7 +64,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def latex(comparison: Comparison) -> str:
-    r"""Tables for LaTeX with ``\usepackage{booktabs}``; each caption says what its columns mean."""
+    r"""Tables for LaTeX with ``\usepackage{booktabs}``; each caption explains its columns."""
     floats = [r"% needs \usepackage{booktabs}"]
     for table in tables(comparison):
         header, *rows = (f"{' & '.join(_latex_row(row))} \\\\" for row in (table.header, *table.rows))
@@ -84,9 +84,9 @@ def latex(comparison: Comparison) -> str:
 def csv_text(comparison: Comparison) -> str:
     """Every number, unrounded, one row per order, metric, label and statistic.
 
-    Shares are shares (0.5, not 50 per cent), margins are in nats. General text has ``general_text`` for its metric, and
-    a relative change from the base model's perplexity. Costs have ``cost`` for their metric and the table's
-    units, which are in the names of the statistics. What does not exist is an empty field.
+    Shares are fractions (0.5, not 50 per cent), margins are in nats. For general text the metric is ``general_text``,
+    and the change is relative to the base model's perplexity. For costs the metric is ``cost``, in the units of the
+    table, which are in the names of the statistics. A number that does not exist is an empty field.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

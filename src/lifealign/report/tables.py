@@ -1,4 +1,4 @@
-"""A comparison as tables of text, the same for every format: what each table shows, and how to read it."""
+"""A comparison as tables of text, which are the same in every format: what each table shows, and how to read it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class TextTable(NamedTuple):
     """A table of text, the same in every format.
 
     Attributes:
-        title: What it shows, and in which direction is better.
-        header: Names of the columns; the first is that of the labels.
-        rows: Cells.
-        caption: What the columns mean; many tables share it.
-        notes: What is missing in this table.
+        title: What the table shows, and which direction is better.
+        header: Names of the columns; the first is the column of labels.
+        rows: Rows of cells.
+        caption: The meaning of the columns; many tables share it.
+        notes: What is missing from this table.
     """
 
     title: str
@@ -46,7 +46,7 @@ class TextTable(NamedTuple):
 
 
 def tables(comparison: Comparison) -> list[TextTable]:
-    """All tables: per order and metric the scores, the differences and the tasks; per order general text and costs."""
+    """All tables: per order and metric, scores, differences and tasks; per order, general text and costs."""
     found = []
     for order in comparison.orders:
         notes = tuple(_note(label, absent, comparison.seeds) for label, absent in order.missing.items())
@@ -67,7 +67,7 @@ def tables(comparison: Comparison) -> list[TextTable]:
 
 
 def captions(comparison: Comparison) -> list[str]:
-    """What the columns of all tables mean, each line once."""
+    """The meaning of the columns of all tables, each line once."""
     return list(dict.fromkeys(line for table in tables(comparison) for line in table.caption))
 
 
@@ -142,7 +142,7 @@ def _difference(metric: Metric, difference: Difference | None) -> str:
         return "-"
     ends = (difference.difference, difference.low, difference.high)
     middle, low, high = (metric.tabled(value, signed=True) for value in ends)
-    # Without the mark two spaces, so that numbers stay below each other.
+    # Two spaces in place of the mark keep the numbers aligned.
     return f"{middle} [{low}, {high}]{' *' if difference.excludes_zero else '  '}"
 
 

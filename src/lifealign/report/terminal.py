@@ -22,9 +22,9 @@ SUMMARY = {
 }
 
 COMPARED = {"last": "last", "learned": "learned", "backward_transfer": "backward"}
-"""What methods are compared by, in columns narrow enough for a terminal of 80."""
+"""Statistics by which methods are compared, with labels narrow enough for a terminal of 80 columns."""
 MOST_HOLES = 6
-"""Missing scores that a line names."""
+"""Maximum number of missing scores that a line names."""
 LEGEND = "last: mean of the row; learned: mean right after each task was learnt; backward: mean change since then"
 
 
@@ -53,7 +53,7 @@ def matrix_table(matrix: ScoreMatrix, steps: Sequence[str]) -> Table:
 
 
 def summary_line(matrix: ScoreMatrix) -> str:
-    """``last 84 %, ...`` in one line, with the number of held-out examples where it is known."""
+    """``last 84 %, ...`` in one line, with the number of held-out examples if it is known."""
     metric, values = metric_of(matrix), matrix.summary()
     numbers = "   ".join(
         f"{label} {metric.text(values[name], signed=name in CHANGES)}" for name, label in SUMMARY.items()
@@ -63,7 +63,7 @@ def summary_line(matrix: ScoreMatrix) -> str:
 
 
 def holes_text(matrix: ScoreMatrix, steps: Sequence[str]) -> str:
-    """Which scores of a matrix are missing, and why where that is known; empty where none is."""
+    """Which scores of a matrix are missing, with the reason if it is known; empty if none is missing."""
     found = [
         f"{task} after {steps[step]}" + (f" ({why})" if (why := matrix.reasons.get((step, task))) else "")
         for step, task in matrix.holes
@@ -73,7 +73,7 @@ def holes_text(matrix: ScoreMatrix, steps: Sequence[str]) -> str:
 
 
 def comparison_table(runs: Mapping[str, ScoreMatrix]) -> Table:
-    """Methods side by side on one metric: every task after the last step, and what a stream is judged by.
+    """Methods side by side on one metric: every task after the last step, and the statistics in ``COMPARED``.
 
     Args:
         runs: Matrices of the same stream, by the method's display name.
@@ -97,10 +97,10 @@ def comparison_table(runs: Mapping[str, ScoreMatrix]) -> Table:
 
 
 def answers_table(answers: Mapping[str, tuple[str, Mapping[str, bool]]]) -> Table:
-    """One prompt, answered by several models, with the rules each answer keeps.
+    """One prompt, answered by several models, with the rules that each answer follows.
 
     Args:
-        answers: By the model's name: the answer, and per rule whether it holds.
+        answers: By the model's name, the answer, and per rule whether the answer follows it.
     """
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("model", no_wrap=True)
@@ -116,7 +116,7 @@ def answers_table(answers: Mapping[str, tuple[str, Mapping[str, bool]]]) -> Tabl
 
 
 def preference_table(result: Mapping[str, Any]) -> Table:
-    """What a judge prefers: per task and over all, as :func:`~lifealign.life.head_to_head.compare_versions` says."""
+    """A judge's preferences per task and overall, as :func:`~lifealign.life.head_to_head.compare_versions` returns."""
     title = plain(one_line(f"{result['version']} against {result['against']}"), "italic")
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for column in ("task", "win", "tie", "loss", "missing", "win rate", "95 % interval", "order mattered"):

@@ -1,4 +1,4 @@
-"""What ``lifealign report`` writes: the page of a life or of several runs, and figures beside it."""
+"""Writes what ``lifealign report`` produces: the page of a life or of several runs, and figures beside it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def write_report(
     """Writes the report of one life, or of several runs side by side.
 
     Args:
-        runs: One directory of a life; or several lives and result files, or a single result file.
-        out: Where the page goes; None for ``report.html``, in the life if it is one.
-        against: Of several runs, label of the method that the others are compared with.
-        figures: Folder for figures as SVG and PNG, or None for none.
+        runs: The directory of one life; or several lives and result files, or a single result file.
+        out: Path of the page; None for ``report.html``, inside the life if there is only one.
+        against: For several runs, label of the method that the others are compared with.
+        figures: Folder for figures as SVG and PNG, or None for no figures.
 
     Returns:
-        The page, and the files of the figures. Nothing is written unless all of it could be made.
+        The page, and the files of the figures. Nothing is written unless everything could be made.
 
     Raises:
         ConfigError: If the runs do not belong together, ``against`` is given with a single life, or matplotlib is
             missing for the figures.
-        LifeError: If a life or result file is damaged or not there, or has learnt nothing.
+        LifeError: If a life or result file is missing or damaged, or the life has learnt nothing.
     """
     if len(runs) == 1 and not runs[0].is_file():
         if against is not None:

@@ -1,1 +1,1 @@
-"""One training stage for every objective and method, and what it stands on."""
+"""The training stage that all objectives and methods share, and what it needs."""

@@ -1,4 +1,4 @@
-"""Who is told what happens while something is learnt: a progress bar, experiment trackers, or a program of yours."""
+"""Listeners, which follow what is learnt: a progress bar, experiment trackers, or a program of yours."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class StageListener(Protocol):
-    """Is told of every optimizer step."""
+    """Is called after every optimizer step."""
 
     def update(self, stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
         """Called after each optimizer step.
@@ -15,13 +15,13 @@ class StageListener(Protocol):
         Args:
             stage: ``sft`` or ``preference``.
             done: Optimizer steps taken in this stage, from 1.
-            total: Optimizer steps of this stage.
+            total: Number of optimizer steps in this stage.
             figures: The row that :func:`~lifealign.training.stage.train_stage` logs for the step.
         """
 
 
 class Listener(StageListener, Protocol):
-    """Is told what a life does; :class:`lifealign.report.progress.Progress` is one."""
+    """Follows what a life does; :class:`lifealign.report.progress.Progress` is one."""
 
     def begin(self, title: str) -> None:
         """Called when a step of the lifelong loop begins.
@@ -31,4 +31,4 @@ class Listener(StageListener, Protocol):
         """
 
     def say(self, text: str) -> None:
-        """Called with a line that a person should read, such as how many pairs were left out."""
+        """Called with a line for the user to read, such as how many pairs were left out."""

@@ -16,13 +16,13 @@ from lifealign.training.objectives import BatchOutcome, StageName
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a method may ask of the running stage.
+    """What the running stage offers to a method.
 
     Attributes:
         stage: ``sft`` or ``preference``.
         parameters: Trainable parameters, by the names of an :data:`~lifealign.memory.update.Adapter`.
         loss_of: Mean loss of any pairs under this stage's objective at the current parameters, with gradient.
-        figures: Numbers that the method wants in the log of the optimizer step, by name.
+        figures: Numbers that the method adds to the log row of the optimizer step, by name.
     """
 
     stage: StageName
@@ -32,17 +32,17 @@ class StageContext:
 
 
 class Moments(Protocol):
-    """The part of a method that runs inside a stage; see :class:`lifealign.methods.base.Method` for all of it."""
+    """The part of a method that runs inside a stage; see :class:`lifealign.methods.base.Method` for the whole."""
 
     @property
     def learning_rate_factor(self) -> float:
-        """What the configured learning rate is multiplied by."""
+        """The factor that the configured learning rate is multiplied by."""
 
     def example_weights(self, outcome: BatchOutcome) -> Float[Tensor, " pairs"] | None:
-        """Weights that multiply the losses of a micro-batch; None for 1."""
+        """Weights that multiply the losses of a micro-batch; None means 1."""
 
     def penalty(self, outcome: BatchOutcome, context: StageContext) -> Tensor | None:
-        """A scalar added to the loss of the optimizer batch; None for nothing."""
+        """A scalar that is added to the loss of the optimizer batch; None adds nothing."""
 
     def edit_gradients(self, context: StageContext) -> None:
-        """Edits ``parameter.grad`` in place, when gradients are whole and not yet clipped."""
+        """Edits ``parameter.grad`` in place, after gradients are accumulated and before they are clipped."""

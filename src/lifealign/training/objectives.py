@@ -30,9 +30,9 @@ def preference_margin(
 
     Args:
         policy_chosen_logps: Log-probabilities of the chosen answers under the policy: sums over their tokens, nats.
-        policy_rejected_logps: The same of the rejected answers.
-        reference_chosen_logps: The same of the chosen answers under the frozen reference; carries no gradient.
-        reference_rejected_logps: The same of the rejected answers under the reference.
+        policy_rejected_logps: The same for the rejected answers.
+        reference_chosen_logps: The same for the chosen answers under the frozen reference; carries no gradient.
+        reference_rejected_logps: The same for the rejected answers under the reference.
         beta: DPO temperature, dimensionless, above 0.
 
     Returns:
@@ -72,7 +72,7 @@ def dpo_loss(margins: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
 def focal_weight(margins: Float[Tensor, "*batch"], focal_exponent: float) -> Float[Tensor, "*batch"]:
     r"""Weight of a pair in focalized preference optimization, :math:`(1 - \sigma(r))^g`: near 1 while not yet mastered.
 
-    Computed as :math:`\exp(g \log\sigma(-r))`, which keeps its precision for well mastered pairs where
+    Computed as :math:`\exp(g \log\sigma(-r))`, which keeps its precision for well-mastered pairs, where
     :math:`1 - \sigma(r)` would round to 0. **The weight carries gradient**: it is part of the loss, not a constant.
 
     Args:
@@ -83,7 +83,7 @@ def focal_weight(margins: Float[Tensor, "*batch"], focal_exponent: float) -> Flo
         Weights in (0, 1], same shape as ``margins``.
 
     Raises:
-        ValueError: If ``focal_exponent`` is negative: it would put the weight on what is already mastered.
+        ValueError: If ``focal_exponent`` is negative, which would put the weight on what is already mastered.
 
     Example:
         >>> focal_weight(torch.tensor([0.0]), 2.0)
@@ -129,7 +129,7 @@ def focal_preference_loss(margins: Float[Tensor, "*batch"], focal_exponent: floa
 
 @dataclass(frozen=True)
 class BatchOutcome:
-    """What one forward pass says of a micro-batch; a method reads it to weight examples or to add a penalty.
+    """The results of one forward pass over a micro-batch; a method uses them to weight examples or add a penalty.
 
     Attributes:
         stage: ``sft`` or ``preference``.
@@ -137,7 +137,7 @@ class BatchOutcome:
         losses: Loss per pair, before any weight, shape ``(pairs,)``: nats summed over chosen tokens in SFT, DPO's loss
             in the preference stage.
         chosen_logps: Log-probabilities of the chosen answers under the policy, sums, nats, ``(pairs,)``.
-        rejected_logps: The same of the rejected answers; None in SFT.
+        rejected_logps: The same for the rejected answers; None in SFT.
         margins: Preference margins, ``(pairs,)``; None in SFT.
     """
 
@@ -158,7 +158,7 @@ class Objective(Protocol):
 
     @property
     def completions(self) -> tuple[str, ...]:
-        """Completions a forward pass must score, in the order of its output."""
+        """Completions that a forward pass must score, in the order of its output."""
 
     def size(self, pair: TokenizedPair) -> int:
         """A pair's share of the denominator: the batch loss is the sum of losses over the sum of sizes."""

@@ -1,4 +1,4 @@
-"""How much memory a stretch of work has taken at most: on the GPU where there is one, else of the process."""
+"""Peak memory of a stretch of work: on the GPU if there is one, otherwise of the process."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _PROCESS = Path("/proc/self")
 
 
 def reset_peak_memory() -> None:
-    """Starts a new measurement. Where the system offers no way to, the peak stays that of the whole process."""
+    """Starts a new measurement. If the system offers no way to do so, the peak stays that of the whole process."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     else:
         with suppress(OSError):
-            (_PROCESS / "clear_refs").write_text("5")  # Linux: makes the peak resident size the present one
+            (_PROCESS / "clear_refs").write_text("5")  # Linux: resets the peak resident size to the present one
 
 
 def peak_memory_bytes() -> int:
-    """Most memory since the last reset: allocated on the GPU, or resident in this process, base model included."""
+    """Peak memory since the last reset: allocated on the GPU, or resident in this process, base model included."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     with suppress(OSError):
@@ -30,4 +30,4 @@ def peak_memory_bytes() -> int:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # bytes there, KiB elsewhere
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB elsewhere

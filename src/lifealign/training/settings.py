@@ -1,4 +1,4 @@
-"""Settings of the two stages, by the names of transformers and TRL."""
+"""Settings of the two stages, under the names that transformers and TRL use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lifealign.settings.section import Settings
 
 
 class StageConfig(Settings):
-    """One optimisation stage, by the names of transformers; AdamW, cosine schedule.
+    """One optimisation stage, under the names that transformers uses; the optimiser is AdamW, the schedule cosine.
 
     Attributes:
         num_train_epochs: 0 switches the stage off.
@@ -37,7 +37,7 @@ class SFTConfig(StageConfig):
 
 
 class PreferenceConfig(StageConfig):
-    """The ``preference`` stage: DPO, weighted as the method says.
+    """The ``preference`` stage: DPO, with the method's weights.
 
     Attributes:
         beta: DPO's temperature, in 1/nat.

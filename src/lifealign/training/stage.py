@@ -80,19 +80,19 @@ def train_stage(
         pairs: Training pairs, replayed ones included.
         objective: SFT or preference.
         settings: Learning rate, epochs, batch sizes and the like of this stage.
-        method: Its moments are called where they belong.
-        task: What is learnt, for messages.
-        seed: Decides the order of pairs and dropout.
-        listeners: Who is told the figures of each optimizer step.
+        method: The method, whose moments are called during the stage.
+        task: Name of what is learnt, for messages.
+        seed: Determines the order of pairs and the dropout.
+        listeners: Receive the figures of each optimizer step.
 
     Returns:
-        One row per optimizer step: ``loss`` (weighted, with the penalty: what was minimised), ``grad_norm`` (before
-        clipping), ``learning_rate``; ``penalty`` where the method has one, and the figures it notes; in the preference
-        stage ``rewards/margins`` and ``rewards/accuracies``.
+        One row per optimizer step: ``loss`` (what was minimised: weighted, with the penalty), ``grad_norm`` (before
+        clipping), ``learning_rate``; ``penalty`` if the method has one, and the figures that the method adds; in the
+        preference stage ``rewards/margins`` and ``rewards/accuracies``.
 
     Raises:
-        TrainingError: If a loss or gradient is NaN or infinite; it names task, stage and optimizer step, and the step
-            is not taken.
+        TrainingError: If a loss or gradient is NaN or infinite; the message names task, stage and optimizer step, and
+            the step is not taken.
     """
     batches = plan_batches(pairs, settings, seed)
     if not batches:
@@ -100,8 +100,8 @@ def train_stage(
     model = runtime.model
     parameters = trainable_parameters(model)
     for parameter in parameters.values():
-        parameter.grad = None  # a stage that failed in this process may have left some
-    warmup = min(math.ceil(settings.warmup_ratio * len(batches)), len(batches) - 1)  # a single step learns at full rate
+        parameter.grad = None  # a stage that failed in this process may have left gradients
+    warmup = min(math.ceil(settings.warmup_ratio * len(batches)), len(batches) - 1)  # a single step has the full rate
     rate = settings.learning_rate * method.learning_rate_factor
     optimizer = AdamW(parameters.values(), lr=rate, weight_decay=settings.weight_decay)
     schedule = get_cosine_schedule_with_warmup(optimizer, warmup, len(batches))
@@ -132,7 +132,7 @@ def train_stage(
 
 @dataclass
 class _Stage:
-    """Turns an optimizer batch into losses to run backward from."""
+    """Turns an optimizer batch into losses to differentiate."""
 
     runtime: Runtime
     objective: Objective
@@ -168,7 +168,7 @@ class _Stage:
 
 
 class _Figures:
-    """Sums what one optimizer batch has to report."""
+    """Accumulates the figures of one optimizer batch."""
 
     def __init__(self) -> None:
         self.loss = 0.0
@@ -208,7 +208,7 @@ def _gradient_checkpointing(runtime: Runtime, wanted: bool) -> Iterator[None]:
 def _require_finite(value: Tensor, name: str, task: str, objective: Objective, number: int) -> None:
     if not torch.isfinite(value).all():
         raise TrainingError(
-            f"the {name} is {float(value.detach())}",
+            f"the {name} is {float(value.detach())}, expected a finite number",
             task=task,
             stage=objective.stage,
             step=number + 1,

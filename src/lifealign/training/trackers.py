@@ -1,4 +1,4 @@
-"""Figures of a life for experiment trackers, through those of ``accelerate``: one run per step of the lifelong loop."""
+"""Sends a life's figures to experiment trackers, by way of ``accelerate``: one run per step of the lifelong loop."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ logger = logging.getLogger(__name__)
 
 
 class Trackers:
-    """The trackers of one step; where none is configured, every call does nothing.
+    """The trackers of one step; if none is configured, every call does nothing.
 
-    A tracker that fails (no network, a full disk) is switched off with a warning: it must not cost what was learnt.
+    A tracker that fails (no network, a full disk) is switched off with a warning, so that it never costs what was
+    learnt.
 
     Args:
         report_to: Names of trackers.
-        life: Name of the life: the project, or the experiment, of trackers that have one.
-        step: Name of the step: the run.
-        folder: Where trackers that write files put them.
+        life: Name of the life, which trackers use as the name of the project or experiment.
+        step: Name of the step, which trackers use as the name of the run.
+        folder: Folder for trackers that write files.
         settings: The resolved settings, nested.
 
     Raises:
@@ -43,23 +44,23 @@ class Trackers:
         self._each(lambda tracker: tracker.store_init_configuration(flat(settings)))
 
     def update(self, stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
-        """Notes the figures of an optimizer step, as ``stage/figure``."""
+        """Logs the figures of an optimizer step, as ``stage/figure``."""
         values = {f"{stage}/{name}": value for name, value in figures.items()}
         self._each(lambda tracker: tracker.log(values, step=done))
 
     def finish(self, scores: Mapping[str, Mapping[str, float]], number: int) -> None:
-        """Notes the scores of the step, as ``metric/task``, and closes the run.
+        """Logs the scores of the step, as ``metric/task``, and closes the run.
 
         Args:
-            scores: By metric, then task.
-            number: The step's number from 1: where on the axis the scores are.
+            scores: Scores by metric, then task.
+            number: Number of the step, from 1: the position of the scores on the axis.
         """
         values = {f"{metric}/{task}": score for metric, by_task in scores.items() for task, score in by_task.items()}
         self._each(lambda tracker: tracker.log(values, step=number))
         self.close()
 
     def close(self) -> None:
-        """Closes the run, of a step that failed, too; a second time does nothing."""
+        """Closes the run, even after a failed step; a second call does nothing."""
         self._each(lambda tracker: tracker.finish())
         self._trackers.clear()
 
@@ -68,16 +69,16 @@ class Trackers:
             try:
                 with _process_state_as_found():
                     call(tracker)
-            except Exception as error:  # whatever a tracker's own library raises
+            except Exception as error:  # a tracker's own library may raise anything
                 logger.warning("%s: switched off for this step: %s: %s", name, type(error).__name__, error)
                 del self._trackers[name]
 
 
 @contextmanager
 def _process_state_as_found() -> Iterator[None]:
-    """Undoes what trackers do to the process: they set up the ``PartialState`` that a program's Accelerator is made of.
+    """Undoes a side effect of trackers: they set up the ``PartialState`` on which a program's own Accelerator is built.
 
-    One that is there already is only read.
+    One that exists already is left as it is.
     """
     there = bool(PartialState._shared_state)
     try:
@@ -91,16 +92,18 @@ def require_trackers(report_to: Sequence[str]) -> None:
     """Refuses a tracker that is not installed.
 
     Raises:
-        ConfigError: It names the package.
+        ConfigError: If one is not installed; the message names the package.
     """
     available = {str(name.value) for name in get_available_trackers()}
     for name in report_to:
         if name not in available:
-            raise ConfigError(f"report_to: found {name}, which is not installed; `pip install {name}`, or leave it out")
+            raise ConfigError(
+                f"report_to: found {name!r}, expected an installed tracker; `pip install {name}`, or leave it out"
+            )
 
 
 def flat(settings: Mapping[str, Any], before: str = "") -> dict[str, str | float | int | bool]:
-    """Nested settings in one level, as trackers take them; what is no number or boolean becomes text.
+    """Flattens nested settings into one level, as trackers expect; values of other types become text.
 
     Example:
         >>> flat({"lora": {"lora_r": 8, "modules": ["q", "v"]}, "seed": 1, "replay": None})

@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_one_line_with_file_and_place(
 
 def test_a_state_that_the_method_did_not_write_is_one_line(life: Path, tmp_path: Path) -> None:
     folder = received(life, tmp_path / "copy", f"{STEP}/method.json", lambda found: found | {"values": {}})
-    with pytest.raises(LifeError, match="found no state of CPPO that it can take back in tasks"):
+    with pytest.raises(LifeError, match="found no state that CPPO can restore in tasks"):
         everything(folder)
 
 

@@ -1,4 +1,4 @@
-"""Python that loads what a life has made, for a person to copy: the one text of it, for the page and for the card."""
+"""Python code that loads what a life has learnt, for users to copy; the page and the card share it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ def peft_code(base: str, adapter: str, *, dtype: str, revision: str | None = Non
 
     Args:
         base: Hub id, or path of a folder or a ``.gguf`` file.
-        adapter: Where the adapter is, as the reader names it.
+        adapter: Path of the adapter, as seen by the reader.
         dtype: The life's setting; ``auto`` is bfloat16.
-        revision: Of a hub model.
-        elsewhere: Whether it is read on another machine: then a path is cut to its last part, with a word about it.
+        revision: Revision of a hub model.
+        elsewhere: Whether the code is read on another machine: a path is then cut to its last part, with a comment.
     """
     path = absolute_path(base)
     place, arguments, comment = base, "", ""
@@ -55,7 +55,7 @@ def life_code(life: str, version: str) -> str:
 
 
 def absolute_path(text: str) -> PurePath | None:
-    """A text as a path, if it is an absolute one, of whichever system."""
+    """A text as a path, if it is an absolute path on any system."""
     return next((path for path in (PurePosixPath(text), PureWindowsPath(text)) if path.is_absolute()), None)
 
 
@@ -65,7 +65,7 @@ def quoted(text: str) -> str:
 
 
 def short_name(model: str) -> str:
-    """A model's name in a sentence: a hub id whole, of a path its last part.
+    """A model's name for use in a sentence: the whole of a hub id, the last part of a path.
 
     Example:
         >>> short_name("HuggingFaceTB/SmolLM2-135M-Instruct"), short_name("/srv/models/our-base")

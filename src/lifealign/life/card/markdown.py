@@ -1,4 +1,4 @@
-"""Text, code and tables in Markdown, safe against whatever characters are in them."""
+"""Text, code and tables in Markdown, safe whatever characters they contain."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from lifealign.life.card.loading_code import absolute_path
 
 PUNCTUATION = re.compile(r"([\\`*_\[\]<>|#~$&])")
-"""Characters that mean something in Markdown or HTML."""
+"""Characters that have a meaning in Markdown or HTML."""
 INVISIBLE = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
-"""Control characters, line ends of every kind among them."""
+"""Control characters, including line ends of every kind."""
 
 
 def plain(value: object) -> str:
@@ -25,7 +25,7 @@ def plain(value: object) -> str:
 
 
 def fenced(language: str, text: str) -> str:
-    r"""A block of code whose fence is longer than any run of backticks in it, so that nothing in it can end it.
+    r"""A block of code whose fence is longer than any run of backticks in the code, so that the code cannot end it.
 
     Example:
         >>> fenced("yaml", "a: 1")
@@ -37,7 +37,7 @@ def fenced(language: str, text: str) -> str:
 
 
 def portable(value: Any) -> Any:
-    """The same value with only the last part of every absolute path in it: a card is read on other machines.
+    """The same value with every absolute path cut to its last part, because a card is read on other machines.
 
     Example:
         >>> portable({"model": {"model_name_or_path": "/srv/models/base"}, "metrics": ["bleu"], "top_k": 3})
@@ -54,12 +54,12 @@ def portable(value: Any) -> Any:
 
 
 def grid(header: Sequence[str], rows: Iterable[Sequence[object]], numbers_from: int = 1, escaped: bool = False) -> str:
-    """A table in Markdown; columns from ``numbers_from`` on are set to the right."""
+    """A table in Markdown; columns from ``numbers_from`` on are right-aligned."""
     rule = ["---" if place < numbers_from else "---:" for place in range(len(header))]
     body = [[str(cell) if escaped else plain(cell) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in [[plain(cell) for cell in header], rule, *body])
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names one after the other."""
+    """Names separated by commas."""
     return ", ".join(plain(name) for name in names)

@@ -1,4 +1,4 @@
-"""The model card: the README.md beside every version's adapter, for whoever meets the adapter without its life."""
+"""The model card: the README.md beside every version's adapter, for readers who have the adapter without its life."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ HUB_LICENSES = """
     gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 lgpl-lr llama2 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 openrail
     openrail++ osl-3.0 other pddl postgresql unknown unlicense wtfpl zlib
 """
-"""Short names that the hub takes for a licence. It may know more by now: any other is written as ``other`` with a
-``license_name``, which it takes as well."""
+"""Short names that the hub accepts for a licence. It may know more by now: any other name is written as ``other`` with
+a ``license_name``, which the hub accepts as well."""
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card says.
+    """The facts on a card.
 
     Attributes:
         version: Name of the version, ``02-tone``.
@@ -45,15 +45,15 @@ class CardFacts:
         fingerprint: Content hash of its weights.
         embedded: Whether its weights are those of the embedded package, which are quantised.
         method: The method, with its options.
-        is_adapter: Whether the version is an adapter that PEFT loads; else it is a pool of prompts.
+        is_adapter: Whether the version is an adapter that PEFT loads; otherwise it is a pool of prompts.
         steps: Names of the steps so far, this one last.
         tasks: Per task in order: ``name``, ``step``, ``train_pairs``, ``test_pairs``.
         matrices: Score matrices by metric, this step's row included.
         general: Figures on general text, or None.
         settings: The resolved settings, as JSON can hold them.
         environment: Versions of libraries.
-        license: Licence of the adapter, or None where nobody said.
-        general_hole: Why there are no figures on general text though they were asked for.
+        license: Licence of the adapter, or None if it was not given.
+        general_hole: Why there are no figures on general text although they were requested.
     """
 
     version: str
@@ -81,7 +81,7 @@ class CardFacts:
 def model_card(facts: CardFacts) -> str:
     """A model card in Markdown with the front matter that the Hugging Face hub reads.
 
-    The same facts give the same text: no clock, and of every absolute path only its last part.
+    The same facts give the same text: it contains no time, and only the last part of every absolute path.
     """
     base = EMBEDDED_HUB_ID if facts.embedded else portable(facts.base)
     options = [(key, value) for key, value in portable(facts.method.model_dump(mode="json")).items()]
@@ -110,14 +110,14 @@ def model_card(facts: CardFacts) -> str:
 
 
 def _hub_id(facts: CardFacts) -> str | None:
-    """The base model's id on the hub, with its owner; None where it is a path, or may be one."""
+    """The base model's id on the hub, with its owner; None if it is a path, or may be one."""
     if facts.embedded:
         return EMBEDDED_HUB_ID
     return facts.base if HUB_ID.fullmatch(facts.base) and not facts.base.endswith((".git", ".gguf")) else None
 
 
 def _front_matter(facts: CardFacts) -> dict[str, Any]:
-    """What the hub reads."""
+    """The front matter, which the hub reads."""
     front: dict[str, Any] = {}
     if (hub_id := _hub_id(facts)) is not None:
         front["base_model"] = hub_id
@@ -149,7 +149,7 @@ def _taught(facts: CardFacts) -> str:
 
 
 def _scores(matrix: ScoreMatrix, facts: CardFacts) -> dict[str, str]:
-    """A score matrix as a table, what was just learnt in bold, and what it comes to."""
+    """A score matrix as a table, with what was just learnt in bold, and its summary."""
     metric = metric_of(matrix)
     rows = [["base model", *(metric.text(matrix.base.get(task)) for task in matrix.tasks)]]
     for step, (name, row) in enumerate(zip(facts.steps, matrix.rows, strict=True)):
@@ -174,12 +174,12 @@ def _scores(matrix: ScoreMatrix, facts: CardFacts) -> dict[str, str]:
 
 
 def _can_forget(facts: CardFacts) -> bool:
-    """Whether one model has learnt something after something else; if not, there is no transfer to speak of."""
+    """Whether one model has learnt one thing after another; otherwise there is no backward transfer to report."""
     return facts.method.one_model and len(facts.steps) > 1
 
 
 def _key_settings(facts: CardFacts) -> Iterator[tuple[str, str]]:
-    """What decides most about the training, in words; the method's own options are shown before it."""
+    """The most important settings of the training, in words; the method's own options are shown before them."""
     settings, method = facts.settings, facts.method
     if facts.is_adapter:
         lora = settings["lora"]
@@ -215,7 +215,7 @@ def _replay(replay: Mapping[str, Any] | None, method: Method) -> str:
 
 
 def _limits(facts: CardFacts) -> Iterator[str]:
-    """What the numbers do not say."""
+    """The limits of what the numbers say."""
     yield (
         "Scores are of held-out pairs of the same tasks. Other tasks, safety and truthfulness beyond them were not "
         "measured."
@@ -254,7 +254,7 @@ def _limits(facts: CardFacts) -> Iterator[str]:
 
 
 def _citation(key: str, paper: Paper | None) -> str:
-    """BibTeX of the method's own paper, of what its class knows; empty where that is LifeAlign's, or there is none."""
+    """BibTeX of the method's own paper, from its class; empty if that is LifeAlign's paper, or there is none."""
     if paper is None or key == "lifealign":
         return ""
     fields = {"title": paper.title, "howpublished": paper.venue, "url": paper.url}

@@ -1,1 +1,1 @@
-"""What a life keeps on disk: every file name and every record."""
+"""What a life keeps on disk: the names of its files, and the records in them."""

@@ -1,4 +1,4 @@
-"""The directory of a life: lock, all-or-nothing commit, verified reads, rollback. Knows files, not models."""
+"""The directory of a life: lock, all-or-nothing commit, verified reads, rollback. It knows files, not models."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ Content = Mapping[str, Any] | Sequence[Any] | str
 
 
 class LifeDirectory:
-    """Files of a life, as its manifest names them; no symbolic link below its directory is ever followed.
+    """The files of a life, as its manifest names them; symbolic links below its directory are never followed.
 
     Args:
         path: The directory.
-        manifest: What is committed in it.
+        manifest: The manifest of what is committed in it.
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
@@ -70,21 +70,23 @@ class LifeDirectory:
         """Holds the directory for writing, after clearing away what an interrupted run left behind.
 
         Raises:
-            LifeError: If another process holds it, with that process's id; if another process has changed the life
-                since this one opened it; or if one of its folders, or anything in its cache, is a symbolic link.
-                Nothing was touched then.
+            LifeError: If another process holds it (the message gives that process's id), another process has changed
+                the life since this one opened it, or one of its folders or anything in its cache is a symbolic link.
+                In all these cases nothing is touched.
         """
         if self._locked:  # a stream holds the lock over many steps
             yield
             return
         for folder in (*OWNED, LOGS, CACHE):
             self.inside(folder)
-        for path in below(self.path / CACHE):  # now, and not when a trained step wants to use it
+        for path in below(self.path / CACHE):  # found now, not when a trained step needs the cache
             self.inside(path.relative_to(self.path).as_posix())
         with exclusive_lock(self.path):
             there = os.path.lexists(self.path / MANIFEST) or self.manifest.versions
             if there and Manifest.read(self.path) != self.manifest:
-                raise LifeError(f"{self.path}: changed by another process since it was opened; open it again")
+                raise LifeError(
+                    f"{self.path}: another process has changed this life since it was opened; open it again"
+                )
             self.clear_leftovers()
             self._locked = True
             try:
@@ -95,15 +97,15 @@ class LifeDirectory:
     def commit(self, name: str, tasks: Sequence[TaskRecord], files: Mapping[str, Content]) -> Version:
         """Makes a version part of the life: all of it, or nothing.
 
-        Every file is written and synced first; then one manifest is replaced. A crash in between leaves files that no
-        manifest names, which the next holder of the lock deletes. Where the system could replace the manifest but not
-        promise that it survives a power loss, the version is committed, and a warning says so: whichever manifest is
-        there afterwards, the files that it names are whole.
+        Every file is written and synced first; then the manifest is replaced. A crash in between leaves files that no
+        manifest names, which the next holder of the lock deletes. If the system replaced the manifest but cannot
+        promise that it survives a power loss, the version is committed and a warning says so: whichever manifest is
+        there afterwards, the files that it names are complete.
 
         Args:
             name: Name of the version.
             tasks: Tasks learnt in it.
-            files: Content by path inside the life, written after the path's suffix: tensors by name for
+            files: Content by path inside the life; the path's suffix decides the format: tensors by name for
                 ``.safetensors``, rows for ``.jsonl``, text for ``.md``, anything JSON can hold for ``.json``.
         """
         version = Version(name=name, tasks=list(tasks), files=self._write(files))
@@ -111,11 +113,11 @@ class LifeDirectory:
         return version
 
     def extend(self, name: str, files: Mapping[str, Content]) -> None:
-        """Adds files to a version, all of them or nothing; what it had of the same names is forgotten first.
+        """Adds files to a version, all of them or nothing; files that it had under the same names are forgotten first.
 
         Args:
             name: Name of the version.
-            files: As for :meth:`commit`.
+            files: Content by path, as for :meth:`commit`.
 
         Raises:
             LifeError: If there is no such version.
@@ -126,15 +128,15 @@ class LifeDirectory:
         self._replace_files(name, self.manifest.versions[self.index(name)].files | records)
 
     def forget(self, name: str, files: Collection[str]) -> None:
-        """Takes files away from a version; what it does not have is no matter."""
+        """Removes files from a version; names that it does not have are ignored."""
         kept = self.manifest.versions[self.index(name)].files
         self._replace_files(name, {file: record for file, record in kept.items() if file not in files})
         self.clear_leftovers()
 
     def rollback(self, to: str) -> None:
-        """Forgets every version after ``to``, whose own files and those before it are verified first.
+        """Forgets every version after ``to``; the files of ``to`` and of the versions before it are verified first.
 
-        What goes is not read: it may be what is damaged.
+        The files of forgotten versions are not read, because they may be the damaged ones.
         """
         kept = self.manifest.versions[: self.index(to) + 1]
         self.verify(kept)
@@ -145,7 +147,7 @@ class LifeDirectory:
         """Position of a version, from 0.
 
         Raises:
-            LifeError: If there is none of that name; the message lists those there are.
+            LifeError: If there is no version of that name; the message lists the existing ones.
         """
         names = [known.name for known in self.manifest.versions]
         if version not in names:
@@ -153,7 +155,7 @@ class LifeDirectory:
         return names.index(version)
 
     def verify(self, versions: Sequence[Version]) -> int:
-        """Compares every file of some versions with its size and SHA-256; returns how many there are.
+        """Checks every file of some versions against its size and SHA-256; returns the number of files.
 
         Raises:
             LifeError: At the first file that is missing or differs.
@@ -164,7 +166,7 @@ class LifeDirectory:
         return len(names)
 
     def verified(self, name: str) -> Path:
-        """Path of a committed file, once its content has been found to be what was committed.
+        """Path of a committed file, after checking that its content is what was committed.
 
         Raises:
             LifeError: If the manifest does not name the file, or it is missing or differs.
@@ -178,7 +180,7 @@ class LifeDirectory:
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Reads a committed ``.safetensors`` file."""
-        from lifealign.storage.tensors import read_tensors  # status and report should not wait for torch
+        from lifealign.storage.tensors import read_tensors  # imported here, because status and report need no torch
 
         return read_tensors(self.verified(name))
 
@@ -198,14 +200,15 @@ class LifeDirectory:
         return content
 
     def clear_leftovers(self) -> None:
-        """Deletes what the manifest does not name from the folders that are the life's own.
+        """Deletes files that the manifest does not name from the folders that belong to the life.
 
-        Trackers' logs go with their step: one that is learnt again would continue the curves of the one that is gone.
-        What cannot be deleted is a warning: it harms nothing, and the next holder of the lock tries again.
+        Trackers' logs are deleted with their step, because otherwise a step that is learnt again would continue the
+        curves of the old one. A file that cannot be deleted is only a warning: it does no harm, and the next holder of
+        the lock tries again.
         """
         failed = []
         try:
-            # What the manifest before this one named may go once it cannot come back with a power loss.
+            # Files of the previous manifest may go only once a power loss can no longer bring that manifest back.
             sync_folder(self.path, f"{self.path}: {MANIFEST} is in place")
             for path in self._leftovers():
                 try:
@@ -217,15 +220,15 @@ class LifeDirectory:
         if failed:
             more = f", and {len(failed) - 3} more" if len(failed) > 3 else ""
             logger.warning(
-                "%s: what an earlier step or run left behind is not all cleared (%s%s); nothing that is committed is "
-                "touched by it, and the next command that writes to this life tries again",
+                "%s: some files that an earlier step or run left behind could not be deleted (%s%s); what is committed "
+                "is not affected, and the next command that writes to this life tries again",
                 self.path,
                 "; ".join(failed[:3]),
                 more,
             )
 
     def _leftovers(self) -> list[Path]:
-        """What :meth:`clear_leftovers` deletes, what is in a folder before the folder itself."""
+        """Paths that :meth:`clear_leftovers` deletes, the contents of a folder before the folder itself."""
         steps = {version.name for version in self.manifest.versions}
         kept = {PurePosixPath(name) for version in self.manifest.versions for name in version.files}
         kept |= {folder for name in kept for folder in name.parents}  # a link in their place is damage, not a leftover
@@ -244,7 +247,7 @@ class LifeDirectory:
         return [path for path in reversed(below(self.path)) if is_left_over(path)]
 
     def _write(self, files: Mapping[str, Content]) -> dict[str, FileRecord]:
-        """Writes files, each after its suffix, and returns what a manifest says of them."""
+        """Writes files, each in the format of its suffix, and returns their records for the manifest."""
         records = {}
         for file, content in files.items():
             path = self.inside(file)
@@ -267,7 +270,7 @@ class LifeDirectory:
     def _replace_versions(self, versions: list[Version]) -> None:
         manifest = self.manifest.model_copy(update={"versions": versions})
         try:
-            manifest.save(self.path)  # the one moment in which versions come and go
+            manifest.save(self.path)  # the only moment at which versions appear or disappear
         except Unsynced as error:
             logger.warning("%s", error)
         self.manifest = manifest

@@ -1,4 +1,4 @@
-"""What a step has learnt, as it stands on disk: adapter, refined updates, the method's state, replayed pairs."""
+"""What a step has learnt, as it is stored on disk: adapter, refined updates, the method's state, replayed pairs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def adapter_files(version: str, model: PeftModel, adapter: Adapter, base: BaseRe
         adapter: Its tensors.
         base: The base that ``adapter_config.json`` names.
     """
-    if (pool := prompt_pool(model)) is not None:  # nothing that PEFT could load, so nothing it would
+    if (pool := prompt_pool(model)) is not None:  # PEFT cannot load a pool, so no file has a name that PEFT looks for
         return {names.pool_weights(version): adapter, names.pool_shape(version): pool.shape()}
     config = model.peft_config["default"].to_dict()
     config |= {"base_model_name_or_path": base.model_name_or_path, "revision": base.revision, "inference_mode": True}
@@ -40,7 +40,7 @@ def adapter_files(version: str, model: PeftModel, adapter: Adapter, base: BaseRe
 
 
 def read_adapter_of(directory: LifeDirectory, version: str | None = None) -> Adapter:
-    """The adapter of a version, by default the last one; of L2P, its prompt pool.
+    """The adapter of a version, by default the last one; for L2P, its prompt pool.
 
     Raises:
         LifeError: If there is no such version, or its file is damaged.
@@ -51,7 +51,7 @@ def read_adapter_of(directory: LifeDirectory, version: str | None = None) -> Ada
 
 
 def memory_tensors(refined: Mapping[str, Adapter]) -> dict[str, Tensor]:
-    """Refined updates of a step by the label of their segment, as :func:`read_memory` reads them."""
+    """Refined updates of a step, with the label of their segment in their names, as :func:`read_memory` expects."""
     return {
         f"{label}/{name}": tensor.detach().float().cpu()
         for label, update in refined.items()
@@ -60,7 +60,7 @@ def memory_tensors(refined: Mapping[str, Adapter]) -> dict[str, Tensor]:
 
 
 def read_memory(directory: LifeDirectory, segments: Sequence[Segment]) -> LongTermMemory:
-    """The long-term memory: the refined updates of all steps, and of each step's segments in their order."""
+    """The long-term memory: the refined updates of all steps, and within a step of its segments, in order."""
     memory = LongTermMemory()
     for version in directory.steps:
         updates: dict[str, dict[str, Tensor]] = {}
@@ -74,16 +74,16 @@ def read_memory(directory: LifeDirectory, segments: Sequence[Segment]) -> LongTe
 
 
 def replay_rows(drawn: Mapping[str, Sequence[Pair]]) -> list[dict[str, Any]]:
-    """Remembered pairs of a step by task, as :func:`read_replay` reads them."""
+    """Rows of a step's remembered pairs with the names of their tasks, as :func:`read_replay` expects."""
     return [pair.as_row() | {"task": name} for name, pairs in drawn.items() for pair in pairs]
 
 
 def read_replay(directory: LifeDirectory, capacity: int) -> ReplayBuffer:
-    """What is remembered of the tasks of all steps.
+    """The remembered pairs of the tasks of all steps.
 
     Args:
         directory: The life's files.
-        capacity: Most pairs in all.
+        capacity: Maximum number of pairs in total.
     """
     buffer = ReplayBuffer(capacity)
     for version in directory.steps:
@@ -99,16 +99,16 @@ def read_method_state(directory: LifeDirectory, step: str, method: Mapping[str, 
     Args:
         directory: The life's files.
         step: Name of the step.
-        method: The method's settings, as the life has them.
+        method: The method's settings, as in the life's settings.
 
     Raises:
-        LifeError: If another configuration of the method has written the state, or a file is damaged.
+        LifeError: If the state was written under another configuration of the method, or a file is damaged.
     """
     tensors, saved = directory.tensors(names.method_tensors(step)), saved_method(directory, step)
     if saved.method != method:
         shown = "; ".join(differences(saved.method, dict(method)))
         raise LifeError(
-            f"{directory.path}: found the method's state of step {step} saved by another configuration "
-            f"({shown}), expected that of life.json; the settings of a life do not change"
+            f"{directory.path}: found the method's state of step {step} saved under another configuration "
+            f"({shown}), expected that of life.json, because the settings of a life do not change"
         )
     return MethodState(tensors, saved.values)

@@ -1,6 +1,6 @@
-"""``life.json``: what a life consists of. What the manifest does not name does not exist.
+"""``life.json``, the manifest of a life: what it does not name is not part of the life.
 
-A life may come from somebody else: whatever is named here is checked before it becomes a path or reaches a terminal.
+A life may come from somebody else, so every name in it is checked before it becomes a path or is printed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FILE_NAME = rf"({'|'.join(OWNED)})(/[A-Za-z0-9][A-Za-z0-9._+-]*)+"
 
 
 def _check(value: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Leaves the check of a task as it is, if it is one."""
+    """Returns the check of a task unchanged, after validating it."""
     try:
         if value is not None:
             AnswerCheck.model_validate(value)
@@ -38,7 +38,7 @@ def _check(value: dict[str, Any] | None) -> dict[str, Any] | None:
     return value
 
 
-Count = Annotated[int, Field(strict=True, ge=0, lt=2**53)]  # what every reader of JSON takes as a whole number
+Count = Annotated[int, Field(strict=True, ge=0, lt=2**53)]  # whole numbers that every reader of JSON reads exactly
 StepName = Annotated[str, StringConstraints(pattern=f"^{STEP_NAME}$")]
 
 
@@ -51,7 +51,7 @@ class FileRecord(BaseModel):
 
 
 class TaskRecord(BaseModel):
-    """A learnt task: how many pairs it had, and a content hash of its data and check."""
+    """A learnt task: its numbers of pairs, and a content hash of its data and check."""
 
     model_config = ConfigDict(extra="forbid")
     name: Annotated[str, StringConstraints(pattern=f"^{TASK_NAME.pattern}$")]
@@ -82,15 +82,15 @@ class Version(BaseModel):
 
 
 class BaseRecord(BaseModel):
-    """The frozen base model a life belongs to.
+    """The frozen base model that a life belongs to.
 
     Attributes:
         model_name_or_path: A hub id, or a folder or file.
         fingerprint: Content hash of its weights.
         tokenizer: Content hash of its tokenizer.
         chat_template: Content hash of its chat template.
-        revision: Commit of the hub.
-        exact: What was proven exact on it, and what runs the plain way and why, in words.
+        revision: Hub commit, or None.
+        exact: Which shortcuts were proven exact on it, and what runs the plain way and why, in words.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -103,7 +103,7 @@ class BaseRecord(BaseModel):
 
 
 class Manifest(BaseModel):
-    """Everything that is committed; replaced as a whole, last, by one rename."""
+    """Everything that is committed; replaced as a whole by one rename, after all other files are written."""
 
     model_config = ConfigDict(extra="forbid")
     format_version: int
@@ -125,11 +125,11 @@ class Manifest(BaseModel):
         return self
 
     def save(self, life: Path) -> None:
-        """Makes this manifest the life's: the moment of commit.
+        """Makes this manifest the life's, which is the moment of commit.
 
         Raises:
-            LifeError: If it holds control characters, or cannot be written; then the life is as it was.
-            Unsynced: If it is the life's now, and may not survive a power loss.
+            LifeError: If it contains control characters, or cannot be written; the life is then as it was.
+            Unsynced: If it is now the life's manifest, but may not survive a power loss.
         """
         content = self.model_dump(mode="json")
         _refuse_control_characters(life / MANIFEST, content)
@@ -140,8 +140,8 @@ class Manifest(BaseModel):
         """Reads a life's manifest.
 
         Raises:
-            LifeError: If the directory is not a life, has another format version, or its manifest is damaged: every
-                changed byte is seen, and so is a name that could not have been written by this package.
+            LifeError: If the directory is not a life, has another format version, or its manifest is damaged: any
+                changed byte is detected, and so is any name that this package would not have written.
         """
         path = life / MANIFEST
         with named(path, "read"):
@@ -171,17 +171,17 @@ def _same_format(path: Path, content: Any) -> None:
 
 
 def _refuse_control_characters(path: Path, content: dict[str, Any]) -> None:
-    """Names and settings are printed; what a terminal would obey instead of showing has no business in them."""
+    """Refuses control characters in names and settings, because these are printed and a terminal would obey them."""
     for place, text in _texts(content):
-        pattern = place[:1] == ("versions",) and "check" in place  # of a task's check; never printed as it is
+        pattern = place[:1] == ("versions",) and "check" in place  # the pattern of a task's check; never printed as is
         if CONTROL.search(text) and not pattern:
             raise LifeError(
-                f"{path}: {'.'.join(place)!r}: found {text[:80]!r}, with control characters, expected text without"
+                f"{path}: {'.'.join(place)!r}: found {text[:80]!r}, with control characters, expected text without any"
             )
 
 
 def _texts(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every text in a value, and where it stands."""
+    """Every text in a value, with its place."""
     match value:
         case str():
             yield place, value

@@ -1,4 +1,4 @@
-"""What was measured of each step of a life: by the step itself, and by evaluations that came later."""
+"""What was measured for each step of a life: by the step itself, and by later evaluations."""
 
 from __future__ import annotations
 
@@ -32,26 +32,25 @@ from lifealign.storage.files import write_json
 Rows = list[dict[str, Any]]
 
 GENERAL_TEXT = "general text"
-"""What perplexity is of, where a metric's scores are by task."""
+"""Stands in place of a task's name for perplexity, which belongs to no task."""
 
 
 @dataclass
 class Record:
-    """What is known of a model after one step.
+    """What was measured for a model after one step.
 
     Attributes:
-        scores: By metric, then task.
-        base: The same of the base model; of the tasks that were new, and of others that were first scored here.
-        outcomes: What every held-out example counted for, of metrics that are means over them.
-        counts: By metric, then task, how many held-out examples a score is made of.
-        holes: By metric, then task, why a score that was asked for is not there; of ``perplexity`` under
-            ``GENERAL_TEXT``.
-        base_holes: The same of the base model.
-        against: What a judge prefers, by the version that this one was compared with: per task, and in ``all``, wins,
+        scores: Scores by metric, then task.
+        base: Scores of the base model, on the new tasks and on others that were first scored here.
+        outcomes: The value of every held-out example, by metric, then task, for metrics that are means over examples.
+        counts: By metric, then task, the number of held-out examples behind a score.
+        holes: By metric, then task, why a requested score is missing; for ``perplexity`` under ``GENERAL_TEXT``.
+        base_holes: The same for the base model.
+        against: A judge's preferences, by the version that this one was compared with: per task, and in ``all``, wins,
             ties, losses and the win rate with its interval.
-        general: Loss and perplexity on general text, ``text`` (its content hash), ``tokens``, and the same of the base
-            in ``base``; None where they were not measured.
-        read_answers: Reads the answers of the model and of the base; numbers are had without them.
+        general: Loss and perplexity on general text, ``text`` (its content hash), ``tokens``, and the same for the base
+            in ``base``; None if they were not measured.
+        read_answers: Reads the answers of the model and of the base; the numbers are available without them.
     """
 
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -75,12 +74,12 @@ class Record:
 
     @cached_property
     def base_answers(self) -> Rows:
-        """The same of the base model."""
+        """The same for the base model."""
         return self.read_answers()[1]
 
     @property
     def missing(self) -> dict[str, list[str]]:
-        """What was asked for and is not there, in words, by the reason."""
+        """Scores that were requested but are missing, in words, by the reason."""
         found = [(metric, task, why) for metric, holes in self.holes.items() for task, why in holes.items()]
         found += [
             (metric, f"the base model on {task}", why)
@@ -94,7 +93,7 @@ class Record:
 
 
 def own_scores_of(scores: Scores, base: Scores, general: Mapping[str, Any] | None) -> OwnScores:
-    """What a step keeps of its scores and those of the base; holes and general text only where there are some."""
+    """What a step stores of its scores and those of the base; holes and general text only if there are any."""
     also: dict[str, Any] = {key: holes for key, holes in (("holes", scores.holes), ("base_holes", base.holes)) if holes}
     if general is not None:
         also["general"] = General.model_validate(general)
@@ -102,7 +101,7 @@ def own_scores_of(scores: Scores, base: Scores, general: Mapping[str, Any] | Non
 
 
 def later_scores_of(metric: str, settings: Mapping[str, Any], scores: Scores, base: Scores) -> LaterScores:
-    """What an evaluation keeps of one metric of a task, with the settings under which it compares."""
+    """What an evaluation stores for one metric of the tasks, with the settings that must match for comparisons."""
     uses_answers = METRICS[metric].measured_on != "pairs"
     return LaterScores(
         metric=metric,
@@ -119,16 +118,16 @@ def later_scores_of(metric: str, settings: Mapping[str, Any], scores: Scores, ba
 
 
 def has_numbers(later: Mapping[str, Any]) -> bool:
-    """Whether an evaluation has measured anything; one that has not settles nothing either, such as its settings."""
+    """Whether an evaluation has measured anything; if not, its settings do not count either."""
     return "general" in later or bool(later["scores"] or later["base"])
 
 
 def known_under(
     directory: LifeDirectory, version: Version, metric: str, settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a version has of a metric under some settings, holes included: of the model, and of the base.
+    """A version's results on a metric under some settings, holes included, for the model and for the base.
 
-    Both are as :meth:`~lifealign.evaluation.scores.Scores.carry` takes them.
+    Both have the form that :meth:`~lifealign.evaluation.scores.Scores.carry` takes.
     """
     later = evaluations(directory, version).get(metric)
     parts = ("scores", "outcomes", "counts", "holes")
@@ -151,7 +150,7 @@ def known_under(
 
 
 def evaluations(directory: LifeDirectory, version: Version) -> dict[str, dict[str, Any]]:
-    """What was measured later of a version, by metric."""
+    """Later measurements of a version, by metric."""
     found = {}
     for metric in (*METRICS, PERPLEXITY):
         if (file := names.later_scores(version.name, metric)) in version.files:
@@ -161,7 +160,7 @@ def evaluations(directory: LifeDirectory, version: Version) -> dict[str, dict[st
 
 
 def comparable(metric: str, settings: EvaluationConfig) -> dict[str, Any]:
-    """What has to be the same for two numbers of a task's metric to compare; of a judge, besides who it is."""
+    """Settings that must match for two scores to be comparable (for a judge, in addition to its identity)."""
     if METRICS[metric].measured_on == "pairs":
         return {"pairs": settings.pairs}
     decisive = ["max_new_tokens", "prompts", "do_sample"]
@@ -170,7 +169,7 @@ def comparable(metric: str, settings: EvaluationConfig) -> dict[str, Any]:
 
 
 def own_settings(directory: LifeDirectory, version: Version, metric: str) -> dict[str, Any] | None:
-    """Settings under which a step has measured a metric itself; None where it has not."""
+    """Settings under which a step itself measured a metric; None if it did not."""
     own = own_scores(directory, version.name)
     if metric == PERPLEXITY:
         return None if own.general is None else {"text": own.general.text}
@@ -182,8 +181,8 @@ def own_settings(directory: LifeDirectory, version: Version, metric: str) -> dic
 def read_records(directory: LifeDirectory) -> list[Record]:
     """One record per step of a life.
 
-    Numbers of one metric have to be comparable over the steps. Where a metric was measured again later, under settings
-    of its own, only those measurements are taken: what a step itself has measured under the life's settings is not.
+    Numbers of one metric have to be comparable across steps. If a metric was measured again later under other settings,
+    only those measurements are used, and not what the steps themselves measured under the life's settings.
     """
     steps = directory.manifest.versions[1:]
     later = [evaluations(directory, version) for version in steps]
@@ -196,11 +195,11 @@ def read_records(directory: LifeDirectory) -> list[Record]:
 def score_matrices(
     directory: LifeDirectory, also: tuple[Sequence[TaskRecord], Record] | None = None
 ) -> dict[str, ScoreMatrix]:
-    """One score matrix per metric that any task of a life has.
+    """One score matrix per metric that any task of a life was scored on.
 
     Args:
         directory: The life's files.
-        also: Tasks and record of a step that is about to be committed; None for what is there.
+        also: Tasks and record of a step that is about to be committed, to be included; or None.
     """
     steps = [version.tasks for version in directory.steps]
     records = read_records(directory)
@@ -210,7 +209,7 @@ def score_matrices(
 
 
 def write_scores(directory: LifeDirectory) -> None:
-    """Writes ``scores.json``, a view for people and scripts of what the versions hold."""
+    """Writes ``scores.json``, a view of the versions' scores for people and scripts."""
     view = {metric: matrix.as_dict() for metric, matrix in score_matrices(directory).items()}
     write_json(directory.path / names.SCORES, view)
 
@@ -277,7 +276,7 @@ def _read(
 
 
 def _answers(directory: LifeDirectory, version: Version, later: Mapping[str, Mapping[str, Any]]) -> tuple[Rows, Rows]:
-    """Answers of the step and of later evaluations; where both have one, the later one, which its metric is about."""
+    """Answers of the step and of later evaluations; if both have one, the later one, on which its metric is based."""
     model, base = (
         {_prompt(row): row for row in _rows(directory, file(version.name))}
         for file in (names.answers, names.base_answers)

@@ -1,4 +1,4 @@
-"""Every file and folder name of a life, in one place; see ``docs/life_format.md`` for what is in them."""
+"""The names of all files and folders of a life; see ``docs/life_format.md`` for what is in them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ FIRST = "00-base"
 
 MANIFEST, CONFIG = "life.json", "config.yaml"
 OWNED = ("versions", "memory", "replay", "tasks")
-"""Folders in which only what the manifest names exists."""
+"""Folders in which every file that the manifest does not name is deleted."""
 LOGS, CACHE = "logs", "cache"
-"""Folder of what trackers write, one folder a step; folder of what is computed again where it is missing."""
+"""Folder that trackers write to, with one folder per step; folder of what is computed again if it is missing."""
 
 REFERENCE_CACHE = f"{CACHE}/reference.safetensors"
 ANSWER_CACHE = f"{CACHE}/answers.json"
 JUDGE_CACHE = f"{CACHE}/judge.sqlite"
 
 SCORES, RESULT, PAGE = "scores.json", "result.json", "report.html"
-"""Views for people and scripts: written anew from what the versions hold, never read."""
+"""Views for people and scripts: rewritten from what the versions hold, never read."""
 
 ADAPTER_WEIGHTS, POOL_WEIGHTS = "adapter_model.safetensors", "prompt_pool.safetensors"
 
@@ -37,7 +37,7 @@ def adapter_weights(version: str) -> str:
 
 
 def pool_shape(version: str) -> str:
-    """Shape of a version's prompt pool, where it has one in place of an adapter."""
+    """Shape of a version's prompt pool, if it has one in place of an adapter."""
     return f"versions/{version}/prompt_pool.json"
 
 
@@ -52,7 +52,7 @@ def model_card(version: str) -> str:
 
 
 def refined_updates(step: str) -> str:
-    """What a step has added to the long-term memory."""
+    """The refined updates that a step has added to the long-term memory."""
     return f"memory/{step}.safetensors"
 
 
@@ -67,22 +67,22 @@ def method_values(step: str) -> str:
 
 
 def remembered_pairs(step: str) -> str:
-    """Pairs of a step's tasks that are kept for replay."""
+    """Pairs of a step's tasks that are remembered for replay."""
     return f"replay/{step}.jsonl"
 
 
 def training_log(step: str) -> str:
-    """What a step was trained on, and its optimizer steps."""
+    """What a step was trained on, and the log of its optimizer steps."""
     return f"tasks/{step}/training.json"
 
 
 def consolidation_figures(step: str) -> str:
-    """What consolidation did in a step."""
+    """Figures of a step's consolidation."""
     return f"tasks/{step}/consolidation.json"
 
 
 def time_and_memory(step: str) -> str:
-    """What a step took."""
+    """The time and memory that a step took."""
     return f"tasks/{step}/time.json"
 
 
@@ -92,7 +92,7 @@ def held_out_pairs(step: str, task: str) -> str:
 
 
 def own_scores(step: str) -> str:
-    """What a step has measured itself."""
+    """The scores that a step itself has measured."""
     return f"tasks/{step}/scores.json"
 
 
@@ -112,5 +112,5 @@ def later_scores(step: str, metric: str) -> str:
 
 
 def preferences(step: str, other: str) -> str:
-    """What a judge prefers, the answers of a step or those of another version."""
+    """A judge's preferences between the answers of a step and those of another version."""
     return f"tasks/{step}/evaluation/against-{other}.json"

@@ -1,7 +1,7 @@
-"""What a step of a life keeps in JSON: the record in every such file, in and out.
+"""The records that a step of a life stores as JSON, for reading and writing.
 
-A life may come from somebody else, so these are read as strictly as anything: one line says what does not fit, and
-where. Keys with a default are those that are only written where there is something to say.
+A life may come from somebody else, so the files are read strictly: one line says what does not fit, and where. Keys
+with a default are only written if there is something to record.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lifealign.memory.long_term import Consolidation
 
 Outcomes = Annotated[list[Number | None], Field(min_length=1)]
-"""What every held-out example of a task counted for; None where it has no mark."""
+"""The value of every held-out example of a task; None for one without a mark."""
 
 
 class BaseGeneral(Record):
@@ -37,8 +37,8 @@ class General(Record):
         loss: Mean loss in nats per token.
         perplexity: Its exponential; lower is better.
         tokens: Number of predicted tokens.
-        text: Content hash of the text; perplexities on two texts do not compare.
-        base: The same of the base model.
+        text: Content hash of the text; perplexities on two texts are not comparable.
+        base: Loss and perplexity of the base model.
     """
 
     loss: Number
@@ -54,7 +54,7 @@ class Figures(Record):
     Attributes:
         rank_kept: Rank after denoising.
         energy_kept: Share of the update's energy after denoising, in (0, 1].
-        overlap_energy: Share of the denoised update's energy inside the span of history, in [0, 1].
+        overlap_energy: Share of the denoised update's energy that lies in the span of history, in [0, 1].
         norm_before: Frobenius norm of the short-term update.
         norm_after: Frobenius norm of the refined update.
     """
@@ -74,7 +74,7 @@ class Consolidated(Record):
 
     @classmethod
     def of(cls, result: Consolidation) -> Consolidated:
-        """What :func:`~lifealign.memory.long_term.consolidate` says of an update."""
+        """The record of what :func:`~lifealign.memory.long_term.consolidate` returned for an update."""
         mean = result.summary()
         return cls(
             mean=Figures(**mean) if mean else None,
@@ -98,7 +98,7 @@ def _with_loss(row: dict[str, float]) -> dict[str, float]:
 
 
 class Training(Record):
-    """``training.json``: what a step was trained on, and figures of every optimizer step by stage."""
+    """``training.json``: what a step was trained on, and the figures of every optimizer step, by stage."""
 
     seed: int
     pairs: Count
@@ -116,7 +116,7 @@ class SavedMethod(Record):
 
 
 class Time(Record):
-    """``time.json``: seconds with scoring and without, and the most memory in use, in bytes."""
+    """``time.json``: seconds with scoring and without, and the peak memory in bytes."""
 
     seconds: Number = Field(ge=0)
     learning_seconds: Number = Field(ge=0)
@@ -124,16 +124,16 @@ class Time(Record):
 
 
 class OwnScores(Record):
-    """``scores.json``: what a step has measured itself.
+    """``scores.json``: what a step itself has measured.
 
     Attributes:
-        scores: By metric, then task.
-        base: The same of the base model, of the tasks that were new.
-        outcomes: What every held-out example counted for, of metrics that are means over them.
-        counts: How many held-out examples a score is made of.
-        holes: Why a score that was asked for is not there; of perplexity under ``general text``.
-        base_holes: The same of the base model.
-        general: The model on general text; None where it was not measured.
+        scores: Scores by metric, then task.
+        base: Scores of the base model on the new tasks.
+        outcomes: The value of every held-out example, for metrics that are means over examples.
+        counts: Number of held-out examples behind a score.
+        holes: Why a requested score is missing; for perplexity under ``general text``.
+        base_holes: The same for the base model.
+        general: The model on general text; None if it was not measured.
     """
 
     scores: dict[str, dict[str, Number]]
@@ -153,7 +153,7 @@ class Message(Record):
 
 
 class Answer(Record):
-    """A row of ``answers.jsonl``: prompt, answer, the tasks it was asked for, and by task whether its check holds."""
+    """A row of ``answers.jsonl``: prompt, answer, the tasks that it belongs to, and by task whether its check holds."""
 
     prompt: list[Message]
     answer: str
@@ -165,16 +165,16 @@ class LaterScores(Record):
     """``evaluation/METRIC.json``: a metric of the tasks, measured later.
 
     Attributes:
-        metric: Its name.
-        settings: What has to be the same for two numbers to compare.
-        scores: By task.
-        base: The same of the base model, of tasks that no other version has it of.
-        outcomes: What every held-out example counted for; None of a metric that is no mean over them.
-        counts: By task, how many held-out examples a score is made of.
-        holes: By task, why a score is not there.
-        base_holes: The same of the base model.
+        metric: Name of the metric.
+        settings: Settings that must match for two numbers to be comparable.
+        scores: Scores by task.
+        base: Scores of the base model, on tasks for which no other version has any.
+        outcomes: The value of every held-out example; None for a metric that is not a mean over examples.
+        counts: By task, the number of held-out examples behind a score.
+        holes: By task, why a score is missing.
+        base_holes: The same for the base model.
         answers: Answers that were judged or compared.
-        base_answers: The same of the base model.
+        base_answers: The same for the base model.
     """
 
     metric: str
@@ -198,14 +198,14 @@ class LaterGeneral(Record):
 
 
 class AskedJudge(Record):
-    """Who was asked: the model, and the address of its server."""
+    """The judge that was asked: its model, and the address of its server."""
 
     model: str
     place: str
 
 
 class Preferred(Record):
-    """How often our answers are preferred, as :class:`~lifealign.evaluation.judge.pairwise.WinRate` says it."""
+    """How often our answers are preferred; see :class:`~lifealign.evaluation.judge.pairwise.WinRate`."""
 
     wins: Count
     ties: Count
@@ -218,15 +218,15 @@ class Preferred(Record):
 
 
 class Against(Record):
-    """``evaluation/against-VERSION.json``: what a judge prefers, our answers or another version's.
+    """``evaluation/against-VERSION.json``: a judge's preferences between our answers and another version's.
 
     Attributes:
-        version: Ours.
-        against: Theirs.
-        judge: Who was asked.
-        settings: Under which the answers were made.
-        tasks: By task, and in ``all``; None where too much is missing.
-        outcomes: By task, one of ``win``, ``tie`` and ``loss`` per prompt; None where there is none.
+        version: Our version.
+        against: The other version.
+        judge: The judge that was asked.
+        settings: Settings under which the answers were made.
+        tasks: Preferences by task, and in ``all``; None if too much is missing.
+        outcomes: By task, one of ``win``, ``tie`` and ``loss`` per prompt; None for a missing one.
     """
 
     version: str
@@ -238,7 +238,7 @@ class Against(Record):
 
 
 def as_json(record: BaseModel) -> dict[str, Any]:
-    """A record as its file holds it: every key that was given."""
+    """A record in the form of its file: every key that was given."""
     return record.model_dump(mode="json", exclude_unset=True)
 
 
@@ -246,13 +246,13 @@ def read_record(directory: LifeDirectory, file: str, kind: type[Kind]) -> Kind:
     """Reads a committed JSON file of a life as a record.
 
     Raises:
-        LifeError: If it is missing or damaged, or holds something else.
+        LifeError: If the file is missing, damaged, or not such a record.
     """
     return validated(directory.path / file, directory.json(file), kind)
 
 
 def read_answers(directory: LifeDirectory, file: str) -> list[Answer]:
-    """Reads a committed JSONL file of answers; raises as :func:`read_record` does, with the line."""
+    """Reads a committed JSONL file of answers; raises the errors of :func:`read_record`, with the line."""
     path = directory.path / file
     return [validated(f"{path}:{line}", row, Answer) for line, row in enumerate(directory.rows(file), start=1)]
 
@@ -263,20 +263,20 @@ def training(directory: LifeDirectory, step: str) -> Training:
 
 
 def consolidation(directory: LifeDirectory, step: str) -> dict[str, Consolidated]:
-    """What consolidation did in a step, by the name of the update."""
+    """Figures of a step's consolidation, by the name of the update."""
     return read_record(directory, names.consolidation_figures(step), dict[str, Consolidated])
 
 
 def saved_method(directory: LifeDirectory, step: str) -> SavedMethod:
-    """The method after a step."""
+    """The method and the values of its state after a step."""
     return read_record(directory, names.method_values(step), SavedMethod)
 
 
 def time_taken(directory: LifeDirectory, step: str) -> Time:
-    """What a step took."""
+    """The time and memory that a step took."""
     return read_record(directory, names.time_and_memory(step), Time)
 
 
 def own_scores(directory: LifeDirectory, step: str) -> OwnScores:
-    """What a step has measured itself."""
+    """The scores that a step itself has measured."""
     return read_record(directory, names.own_scores(step), OwnScores)

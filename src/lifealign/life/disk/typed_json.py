@@ -1,4 +1,4 @@
-"""JSON that others hand us, read into typed records: what does not fit is one line with file, place and expectation."""
+"""Reads JSON from others into typed records; what does not fit is an error of one line with file and place."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lifealign.errors import LifeError
 from lifealign.settings.faults import Faults, Place, nearest, shown
 
 Number = Annotated[float, Field(ge=-1e100, le=1e100)]
-"""A finite number; nothing that is measured comes near these ends, and sums of squares beyond them would overflow."""
+"""A finite number; nothing measured comes near these limits, and sums of squares beyond them would overflow."""
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 """A number of things, bytes included."""
 
@@ -25,11 +25,11 @@ BOUNDS = {
     "less_than": ("a number less than {}", "lt"),
     "too_short": ("at least {} of them", "min_length"),
 }
-PLAIN = re.compile(r"[\w/-]{1,60}", re.ASCII)  # a key that a place shows as it is
+PLAIN = re.compile(r"[\w/-]{1,60}", re.ASCII)  # a key that can be shown in a place without quoting
 
 
 class Record(BaseModel):
-    """An object in a JSON file of ours, of which we write every key: no other key, no conversion, nothing infinite."""
+    """An object in a JSON file that this package writes: no unknown keys, no conversions, no infinite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -38,16 +38,16 @@ Kind = TypeVar("Kind")
 
 
 def validated(path: str | Path, content: Any, kind: type[Kind]) -> Kind:
-    """Makes a record of what a JSON file holds.
+    """Validates the content of a JSON file as a record.
 
     Args:
         path: The file, for the message; with the line, if there is one.
         content: Its content.
-        kind: The record, or a list or dictionary of records.
+        kind: The type of the record, or of a list or dictionary of records.
 
     Raises:
-        LifeError: If the content is no such record. The line names the first fault: its place, what is there, and
-            what should be there.
+        LifeError: If the content is not such a record. The message names the first fault: its place, what was found,
+            and what was expected.
 
     Example:
         >>> class Step(Record):
@@ -91,7 +91,7 @@ def _first_fault(error: ValidationError, kind: Any) -> str:
 
 
 def _annotation(kind: Any, place: Place) -> Any:
-    """What the type of a record says of a place in it; Any where it says nothing."""
+    """The type of a place in a record; Any if the record's type does not tell."""
     found = kind
     for key in place:
         found = _bare(found)
@@ -105,7 +105,7 @@ def _annotation(kind: Any, place: Place) -> Any:
 
 
 def _fields(annotation: Any) -> Mapping[str, Any]:
-    """Keys of a record and their types, None beside a type included; nothing for anything else."""
+    """The keys of a record with their types, for optional records too; empty for anything else."""
     kind = _bare(annotation)
     if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
         return {}
@@ -113,7 +113,7 @@ def _fields(annotation: Any) -> Mapping[str, Any]:
 
 
 def _bare(annotation: Any) -> Any:
-    """A type without its bounds, and without the None that may stand in its place."""
+    """A type without its bounds, and without an alternative None."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if NoneType in (parts := get_args(annotation)) and len(parts) == 2:
@@ -154,7 +154,7 @@ def _listed(keys: Mapping[str, Any]) -> str:
 
 
 def _dotted(place: Place) -> str:
-    """A place as one writes it; a key that is no plain word stands in brackets, so that it cannot break the line."""
+    """A place in dotted form; a key that is not a plain word is put in brackets, so that it cannot break the line."""
     parts = []
     for key in place:
         if isinstance(key, int):

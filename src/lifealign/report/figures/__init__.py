@@ -1,7 +1,7 @@
 """Figures for papers, as SVG and PNG: the score matrix, scores over time, general ability, methods side by side.
 
-Widths are those of one column or of both, exactly, so that a page takes a figure without scaling it and letters keep
-their size. Nothing here uses ``pyplot`` or the settings of whoever runs it.
+Widths are exactly those of one column or of both, so that a figure needs no scaling on a page and letters keep their
+size. Nothing here uses ``pyplot`` or the user's own matplotlib settings.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ def life_figures(
     steps: Sequence[str],
     general: Sequence[Mapping[str, Any] | None] | None = None,
 ) -> dict[str, Figure]:
-    """Of each metric the score matrix as a heat map, and the score of every task over the steps.
+    """For each metric, the score matrix as a heat map, and the score of every task over the steps.
 
     Args:
         matrices: Score matrices by metric.
         steps: Names of the steps.
-        general: Figures on general text after each step, as a life's records have them; None, or a step's None, where
-            they were not measured.
+        general: Figures on general text after each step, as in a life's records. None for a step without them; None in
+            place of the list if there are none at all.
 
     Returns:
-        Figures by file name without ending: ``matrix-METRIC``, ``over-time-METRIC``, and ``general`` if there is any.
+        Figures by file name without suffix: ``matrix-METRIC``, ``over-time-METRIC``, and ``general`` if it exists.
 
     Raises:
         ConfigError: If matplotlib is not installed.
@@ -50,10 +50,12 @@ def life_figures(
 
 
 def comparison_figures(comparison: Comparison) -> dict[str, Figure]:
-    """Of each order and metric the methods' last score and backward transfer, with one standard deviation over seeds.
+    """For each order and metric, the methods' last score and backward transfer, with their spread over seeds.
+
+    The spread is one standard deviation.
 
     Returns:
-        Figures by file name without ending: ``methods-METRIC``, with several orders ``methods-NUMBER-METRIC``.
+        Figures by file name without suffix: ``methods-METRIC``, or ``methods-NUMBER-METRIC`` with several orders.
 
     Raises:
         ConfigError: If matplotlib is not installed.
@@ -72,7 +74,7 @@ def write_figures(folder: Path, figures: Mapping[str, Figure]) -> list[Path]:
     """Writes figures as SVG, with text as text, and as PNG of 300 dpi; the same figures give the same bytes.
 
     Returns:
-        The files, an SVG and a PNG of each figure.
+        The files: an SVG and a PNG of each figure.
 
     Raises:
         ConfigError: If matplotlib is not installed.

@@ -25,7 +25,7 @@ DARKEST = (0x08 / 255, 0x45 / 255, 0x8A / 255)
 
 
 def heat_map(matrix: ScoreMatrix, steps: Sequence[str]) -> Figure:
-    """Rows are moments, the base model first; what was just learnt is framed, what is missing is hatched."""
+    """A row per step, the base model first; what was just learnt is framed, what is missing is hatched."""
     metric = metric_of(matrix)
     rows = [matrix.base, *matrix.rows]
     names = ["base model", *(f"after {shortened(step)}" for step in steps)]
@@ -34,13 +34,13 @@ def heat_map(matrix: ScoreMatrix, steps: Sequence[str]) -> Figure:
         (x, y): row.get(task)
         for y, row in enumerate(rows)
         for x, task in enumerate(matrix.tasks)
-        if y == 0 or y > matrix.learnt_at[task]  # else it was not learnt yet
+        if y == 0 or y > matrix.learnt_at[task]  # otherwise the task was not learnt yet
     }
-    # Without the unit, which the label has.
+    # Without the unit, which is in the label.
     texts = {place: metric.text(score, unit=False) for place, score in cells.items() if score is not None}
 
     beside = inches(names) + 0.15
-    flat = inches(tasks) < 0.5  # else the names of tasks are turned, and reach beyond the last cell
+    flat = inches(tasks) < 0.5  # otherwise the names of tasks are rotated, and extend beyond the last cell
     above, beyond = (0.15, 0.0) if flat else (0.75 * inches(tasks) + 0.2, 0.75 * inches(tasks[-1:]) + 0.05)
     width, cell = COLUMN, (COLUMN - beside - beyond - 0.1) / len(tasks)
     if cell < 0.36:
@@ -63,7 +63,7 @@ def heat_map(matrix: ScoreMatrix, steps: Sequence[str]) -> Figure:
             weight = "bold" if new else "normal"
             axis.text(x, y, texts[x, y], ha="center", va="center", fontsize=size, color=_ink(shade), fontweight=weight)
     for inside in (*axis.patches, *axis.texts):
-        inside.set_in_layout(False)  # they have their place, and are many
+        inside.set_in_layout(False)  # their places are fixed, and laying out so many would be slow
     axis.set(xlim=(-0.5, len(tasks) - 0.5), ylim=(len(rows) - 0.5, -0.5), aspect=height / cell)
     turned = {"rotation": angle, "ha": "left", "rotation_mode": "anchor"} if angle == 45 else {"rotation": angle}
     axis.set_xticks(range(len(tasks)), tasks, size=min(SIZE, 60 * cell), **turned)
@@ -83,7 +83,7 @@ def _box(x: int, y: int, **look: Any) -> Any:
 
 
 def _shades(metric: Metric, scores: Sequence[float]) -> Callable[[float], tuple[float, ...]]:
-    """Colour of a score: the better the darker; shares on their whole scale, others between worst and best."""
+    """Colours of scores, darker for better; shares use their whole scale, others the range from worst to best."""
     low, high = metric.ends(scores)
 
     def shade(score: float) -> tuple[float, ...]:

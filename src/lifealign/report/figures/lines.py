@@ -27,11 +27,11 @@ def over_time(matrix: ScoreMatrix, steps: Sequence[str]) -> Figure:
     """A line per task, from the step that learnt it; a missing score is a gap."""
     metric = metric_of(matrix)
     tasks = [shortened(task) for task in matrix.tasks]
-    many = len(tasks) > 6  # then their names stand beside the axis, else below it
+    many = len(tasks) > 6  # many names go beside the axis, few below it
     columns = -(-len(tasks) // 24) if many else max(1, min(len(tasks), int(COLUMN / (inches(tasks) + 0.5))))
-    names = 0.15 * -(-len(tasks) // columns)  # inches of their height
+    names = 0.15 * -(-len(tasks) // columns)  # their height in inches
     figure, (axis,) = new_figure(*((PAGE, max(2.6, names + 0.2)) if many else (COLUMN, 2.0 + names)))
-    apart = min(0.06, 0.4 / len(tasks))  # of a step: equal scores stand side by side
+    apart = min(0.06, 0.4 / len(tasks))  # in steps, so that equal scores appear side by side
     for number, task in enumerate(matrix.tasks):
         places = range(matrix.learnt_at[task], len(steps))
         scores = [matrix.rows[step].get(task) for step in places]
@@ -44,14 +44,14 @@ def over_time(matrix: ScoreMatrix, steps: Sequence[str]) -> Figure:
         mark_zero(axis, horizontal=True)
     else:
         low, high = metric.axis_limits
-        beyond = 0.04 * (high - low)  # so that no marker at an end is cut
+        beyond = 0.04 * (high - low)  # so that no marker at the limits is cut off
         axis.set_ylim(low - beyond, high + beyond)
     figure.legend(loc=f"outside {'center right' if many else 'lower center'}", ncols=columns, frameon=False)
     return settled(figure)
 
 
 def general_text(general: Sequence[Mapping[str, Any] | None], steps: Sequence[str]) -> Figure:
-    """Perplexity on general text after each step, and of the base model as a dashed line."""
+    """Perplexity on general text after each step, with the base model's as a dashed line."""
     figure, (axis,) = new_figure(COLUMN, 2.0)
     heights = [float("nan") if record is None else record["perplexity"] for record in general]
     base = next(record["base"]["perplexity"] for record in general if record is not None)
@@ -65,7 +65,7 @@ def general_text(general: Sequence[Mapping[str, Any] | None], steps: Sequence[st
 
 
 def _time_axis(axis: Axes, steps: Sequence[str], width: float) -> None:
-    """Names of the steps below an axis of so many inches, or their numbers where the names do not fit."""
+    """Writes the names of the steps below an axis of a given width in inches, or their numbers if names do not fit."""
     names = [shortened(step) for step in steps]
     if inches(names) < 0.9 * width / len(steps):
         axis.set_xticks(range(len(steps)), names)

@@ -25,7 +25,7 @@ from lifealign.report.figures.style import (
 
 
 def methods_side_by_side(table: MetricTable, order: OrderTables, name_the_order: bool) -> Figure:
-    """A dot per method, and a bar of one standard deviation to both sides where there are several seeds."""
+    """A dot per method, with a bar of one standard deviation to each side if there are several seeds."""
     metric = metric_of(table)
     rows = [row for row in table.rows if row.seeds is not None]
     figure, axes = new_figure(PAGE, 0.19 * len(rows) + 0.75, columns=len(STATISTICS))
@@ -73,7 +73,7 @@ def _mark_base(axis: Axes, table: MetricTable, metric: Metric) -> None:
 
 
 def _spread_text(rows: Sequence[Row]) -> str:
-    """What dot and bar are."""
+    """What the dots and bars mean, in words."""
     counts = sorted({len(row.seeds) for row in rows if row.seeds})
     if not counts:
         return "no results"

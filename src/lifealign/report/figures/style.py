@@ -1,4 +1,4 @@
-"""How every figure looks: sizes, colours, the words of its axes; and figures that owe nothing to global state."""
+"""The style of every figure: sizes, colours and axis labels; and figures that use no global state."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from lifealign.errors import ConfigError
 from lifealign.evaluation.metrics import CHANGES, Metric
 
 COLUMN, PAGE = 3.3, 6.9
-"""Widths in inches: one column of a two-column page, and the whole of it."""
+"""Widths in inches: one column of a two-column page, and the whole page."""
 SIZE = 7.0
-"""Of letters, in points."""
+"""Font size in points."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, which the colour-blind can tell apart; yellow left out, which white paper swallows."""
+"""The colours of Okabe and Ito, which colour-blind readers can tell apart; without yellow, too faint on white paper."""
 MARKERS = "osD^vPX"
 LINES = ("-", "--", ":", "-.")
 GREY, PALE = "#767676", "#DDDDDD"
 STATISTICS = {"last": "last", "backward_transfer": "backward transfer"}
 LONGEST = 24
-"""Letters of a name that are shown; a task's may have 64."""
+"""Maximum number of characters of a name that are shown; the name of a task may have 64."""
 Figure = Any
 """A ``matplotlib.figure.Figure``; the library is an extra, so it is not imported for a type."""
 Axes = Any
@@ -28,7 +28,7 @@ Axes = Any
 
 @contextmanager
 def look() -> Iterator[None]:
-    """How everything looks, whatever the settings of whoever runs it; they come back afterwards."""
+    """Applies the style within the context, whatever the user's own settings, which are restored afterwards."""
     try:
         import matplotlib
     except ImportError as error:
@@ -39,7 +39,7 @@ def look() -> Iterator[None]:
     plain: dict[Any, Any] = {key: defaults[key] for key in defaults if not key.startswith("backend")}
     ours: dict[Any, Any] = {
         "svg.fonttype": "none",  # text stays text
-        "svg.hashsalt": "lifealign",  # else the ids in it are random
+        "svg.hashsalt": "lifealign",  # otherwise the ids in the file are random
         "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica"],  # the first comes with matplotlib
         "font.size": SIZE,
         "axes.labelsize": SIZE,
@@ -69,7 +69,7 @@ def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, S
 
 
 def settled(figure: Figure) -> Figure:
-    """The figure with everything in its final place: a layout moves a little each time it is made, so no more of it."""
+    """The figure with everything in its final place; the layout is then frozen, because each run moves it a little."""
     for _ in range(3):
         figure.draw_without_rendering()
     figure.set_layout_engine("none")
@@ -89,14 +89,14 @@ def line_look(number: int) -> dict[str, Any]:
 
 
 def mark_zero(axis: Axes, *, horizontal: bool) -> None:
-    """A line at zero where it is in sight, which it does not bring there."""
+    """Draws a line at zero if zero is within the axis limits; never changes the limits."""
     low, high = sorted(axis.get_ylim() if horizontal else axis.get_xlim())
     if low < 0 < high:
         (axis.axhline if horizontal else axis.axvline)(0, color=GREY, linewidth=0.6, zorder=0.5)
 
 
 def axis_label(metric: Metric, statistic: str | None = None) -> str:
-    """What an axis shows, with its unit, and its direction where that is not the usual one.
+    """What an axis shows, with its unit, and its direction if lower is better.
 
     Example:
         >>> from lifealign.evaluation.metrics import PERPLEXITY_METRIC, METRICS
@@ -113,7 +113,7 @@ def axis_label(metric: Metric, statistic: str | None = None) -> str:
 
 
 def shortened(name: str) -> str:
-    """A name of at most ``LONGEST`` letters: the middle is left out.
+    """A name shortened to at most ``LONGEST`` characters by leaving out its middle.
 
     Example:
         >>> shortened("brief"), shortened("always-answer-in-one-short-sentence")
@@ -126,7 +126,7 @@ def shortened(name: str) -> str:
 
 
 def inches(texts: Iterable[str]) -> float:
-    """Width of the widest of some texts."""
+    """Width of the widest of some texts, in inches."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 

@@ -11,28 +11,28 @@ from lifealign.life.disk.measurements import Record
 
 WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 LONGEST = 4000
-"""Characters; longer answers are shown whole and not compared, which would take quadratic time."""
+"""Maximum characters of an answer that is compared; longer ones are shown whole, as comparing takes quadratic time."""
 ALIKE = 0.6
-"""Share of words in common (twice the common ones over all) below which an answer counts as written anew."""
+"""Share of common words (twice their number over all words) below which an answer counts as rewritten."""
 
 
 class Piece(NamedTuple):
-    """A run of text that both answers have, or one of them."""
+    """A run of text that is in both answers or in one of them."""
 
     kind: Literal["same", "added", "removed", "new"]
     text: str
 
 
 def changes(before: str | None, after: str) -> list[Piece]:
-    """Marks what an answer has gained and lost since the one before.
+    """Marks what an answer has gained and lost since the previous one.
 
     Args:
-        before: The answer of the version before; None where there is none, then nothing is marked.
+        before: The answer of the previous version; None if there is none, and then nothing is marked.
         after: The answer.
 
     Returns:
-        A single piece of kind ``new`` where so little is in common that marks would hide the text. Else pieces: without
-        those of kind ``removed`` they are ``after``, without those of kind ``added`` ``before``.
+        A single piece of kind ``new`` if so little is in common that marks would hide the text. Otherwise pieces that
+        give ``after`` without those of kind ``removed``, and ``before`` without those of kind ``added``.
 
     Example:
         >>> [(piece.kind, piece.text) for piece in changes("Hello, my dear friend.", "Hello, our old friend.")]
@@ -59,7 +59,7 @@ def changes(before: str | None, after: str) -> list[Piece]:
 
 
 def _alike(old: Sequence[str], new: Sequence[str]) -> bool:
-    """Whether two answers share enough; spaces do not count, since any two texts have those in common."""
+    """Whether two answers have enough words in common; spaces are ignored, since all texts share them."""
     before, after = ([word for word in text if not word.isspace()] for text in (old, new))
     words = SequenceMatcher(None, before, after, autojunk=False)
     if words.quick_ratio() < ALIKE:  # an upper bound, and much cheaper
@@ -73,20 +73,20 @@ def _marked(removed: str, added: str) -> list[Piece]:
 
 
 SHOWN_PROMPTS = 8
-"""Prompts whose answers stand open; the others are folded."""
+"""Number of prompts whose answers are shown unfolded; the others are folded."""
 
 
 MOST_PROMPTS = 100
-"""Prompts in the page at all."""
+"""Maximum number of prompts on the page."""
 
 
 def prompt_cards(records: Sequence[Record], steps: Sequence[str], tasks: Sequence[str]) -> list[dict[str, Any]]:
     """Prompts with the answers of the base and of every version that has one, evenly spaced ones first.
 
     Args:
-        records: What was measured of each step.
+        records: The record of each step.
         steps: Names of the steps.
-        tasks: Names of the tasks as they were learnt: the order in which verdicts are shown.
+        tasks: Names of the tasks in the order in which they were learnt, and in which verdicts are shown.
     """
     place = {task: number for number, task in enumerate(tasks)}
     columns: list[tuple[str, dict[str, dict[str, Any]]]] = []
@@ -118,14 +118,14 @@ def prompt_cards(records: Sequence[Record], steps: Sequence[str], tasks: Sequenc
             )
             before = row["answer"]
         found = next(column[key] for _, column in columns if key in column)
-        # With verdicts the page says already who asked.
+        # If there are verdicts, they already name the tasks.
         asked = [] if any(answer["holds"] for answer in answers) else sorted(asking[key], key=place.__getitem__)
         shown.append({"messages": found["prompt"], "tasks": asked, "answers": answers})
     return shown
 
 
 def evenly(keys: Sequence[str], count: int) -> list[str]:
-    """Some of the keys, from the first to the last in equal steps; all of them where there are no more.
+    """Some of the keys, from the first to the last in equal steps; all keys if there are no more than ``count``.
 
     Example:
         >>> evenly("abcdefghijk", 3), evenly("ab", 3), evenly("abc", 1)
@@ -137,7 +137,7 @@ def evenly(keys: Sequence[str], count: int) -> list[str]:
 
 
 def _state(before: str | None, answer: str, pieces: Sequence[Piece]) -> str:
-    """What became of an answer since the version before, in one word; empty where marks in the text say it."""
+    """How an answer has changed since the previous version, in one word; empty if marks in the text show it."""
     if before is None:
         return ""
     if before == answer:
@@ -150,7 +150,7 @@ def _key(row: Mapping[str, Any]) -> str:
 
 
 def empty_answers(records: Sequence[Record], steps: Sequence[str]) -> list[str]:
-    """Versions that have given empty answers, in words: they count as answers, and a reader should know."""
+    """Versions that gave empty answers, in words: these count as answers, which a reader should know."""
     counts = []
     for step, record in zip(steps, records, strict=True):
         counts.append((step, sum(not row["answer"].strip() for row in record.answers), len(record.answers)))

@@ -73,12 +73,12 @@ def life_page(life: Life) -> str:
 
 
 def _unscored(life: Life) -> list[str]:
-    """Tasks that have no held-out pairs: nothing of them can be measured."""
+    """Tasks without held-out pairs, on which nothing can be measured."""
     return [task.name for version in life.steps for task in version.tasks if not task.test_pairs]
 
 
 def _general(records: Sequence[Record], steps: Sequence[str]) -> dict[str, Any] | None:
-    """Perplexity on general text of the base and after every step; None where it was never measured."""
+    """Perplexity on general text, of the base and after every step; None if it was never measured."""
     known = [record.general for record in records if record.general is not None]
     if not known:
         return None
@@ -112,7 +112,7 @@ def _change(now: float, before: float) -> str:
 
 
 def _against(life: Life, records: Sequence[Record]) -> list[dict[str, Any]]:
-    """What a judge preferred, version by version."""
+    """A judge's preferences, version by version."""
     return [
         {"version": version.name, "against": other, "judge": found["judge"]["model"], "tasks": found["tasks"]}
         for version, record in zip(life.steps, records, strict=True)
@@ -121,7 +121,7 @@ def _against(life: Life, records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def _consolidation(life: Life) -> list[dict[str, Any]]:
-    """Per step and segment: the means over all factors, and what was written down of each factor."""
+    """Per step and segment, the means over all factors and the figures of each factor."""
     found = []
     for version in life.steps:
         for segment, content in consolidation(life.directory, version.name).items():
@@ -133,7 +133,7 @@ def _consolidation(life: Life) -> list[dict[str, Any]]:
 
 
 def _costs(life: Life) -> list[dict[str, Any]]:
-    """What each step was made of and what it took."""
+    """What each step was trained on, and the time and space that it took."""
     rows = []
     for version in life.steps:
         trained, time = training(life.directory, version.name), time_taken(life.directory, version.name)
@@ -156,7 +156,7 @@ def _costs(life: Life) -> list[dict[str, Any]]:
 
 
 def peft_code(life: Life) -> str | None:
-    """Code that loads the last version with PEFT and without lifealign; None where it is no LoRA adapter."""
+    """Code that loads the last version with PEFT and without lifealign; None if it is not a LoRA adapter."""
     last, base = life.versions[-1], life.directory.manifest.base
     if names.adapter_weights(last.name) not in last.files:
         return None
@@ -170,10 +170,10 @@ def life_code(life: Life) -> str:
 
 
 def is_embedded(life: Life) -> bool:
-    """Whether the base is the embedded one, whose weights are quantised and a little different from the hub's."""
+    """Whether the base is the embedded one, whose weights are quantised and differ slightly from the hub's."""
     return life.shown.model.model_name_or_path == EMBEDDED
 
 
 def folder_name(life: Life) -> str:
-    """Name of the life's directory, without its place: the page may be read on another machine."""
+    """Name of the life's directory without its location, because the page may be read on another machine."""
     return life.directory.path.absolute().name

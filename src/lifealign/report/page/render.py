@@ -1,4 +1,4 @@
-"""Templates to one HTML file: text of others escaped, style and script inside and nothing else allowed."""
+"""Renders templates as one HTML file with escaped text, and with its own style and script and no others allowed."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from markupsafe import Markup
 FOLDER = Path(__file__).parent
 MINUS = re.compile(r"(?<![\w.-])-(?=\d)")
 HALVES = re.compile("[\ud800-\udfff]")
-"""Halves of surrogate pairs: text that was cut apart may hold one, and UTF-8 has no bytes for it."""
+"""Halves of surrogate pairs: text that was cut may contain one, and UTF-8 cannot encode it."""
 
 
 def render(template: str, **content: Any) -> str:
     """Fills a template of the report.
 
-    The policy in the page's head lets its own style and script run, by their hashes, and nothing else: no request, no
-    script that came in with an answer of a model.
+    The policy in the page's head allows its own style and script, by their hashes, and nothing else: no request, and no
+    script from a model's answer.
 
     Args:
         template: Name of the template.
-        **content: What it shows; text is escaped.
+        **content: The template's variables; text is escaped.
     """
     style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
     policy = (
@@ -39,7 +39,7 @@ def render(template: str, **content: Any) -> str:
 
 
 def minus(text: str) -> str:
-    """Numbers with a minus sign instead of a hyphen, as type is set; names keep their hyphens.
+    """Replaces the hyphen before numbers with a proper minus sign; names keep their hyphens.
 
     Example:
         >>> minus("-6 % [-9.1, +2.0]"), minus("O-LoRA-2"), minus("-")

@@ -60,7 +60,7 @@ def _order(comparison: Comparison, order: OrderTables, runs: Iterable[RunResult]
                 "label": metric.label,
                 "direction": metric.direction,
                 "plots": _plots(here, table),
-                "tables": [_named(found, order.order) for found in tables(of_metric)[:-1]],  # the last: costs, empty
+                "tables": [_named(found, order.order) for found in tables(of_metric)[:-1]],  # without the empty costs
             }
         )
     others = tables(replace(comparison, orders=(replace(order, metrics=()),)))
@@ -68,13 +68,13 @@ def _order(comparison: Comparison, order: OrderTables, runs: Iterable[RunResult]
 
 
 def _named(table: TextTable, order: str) -> dict[str, Any]:
-    """A table under a heading that already names the order."""
+    """A table for display under a heading that already names the order."""
     title = table.title.removeprefix(f"{order}: ")
     return table._asdict() | {"title": title[:1].upper() + title[1:]}
 
 
 def _plots(runs: Sequence[RunResult], table: MetricTable) -> list[dict[str, Any]]:
-    """Both statistics as dots; the method with the best last score on top, since tables keep the given order."""
+    """Both statistics as dots, with the best last score on top; the tables keep the given order."""
     metric, (base, *methods) = metric_of(table), table.rows
     found = {
         name: {row.label: [_statistic(run, table.metric, name) for run in _of(runs, row.label)] for row in methods}
@@ -111,7 +111,7 @@ def _of(runs: Iterable[RunResult], label: str) -> list[RunResult]:
 
 
 def _values(metric: Metric, runs: Sequence[RunResult], values: Sequence[float | None], *, signed: bool) -> Values:
-    """A row of a dot plot: every seed, mean, standard deviation, and both in words."""
+    """A row of a dot plot: the value of every seed, mean and standard deviation, as numbers and in words."""
     seeds = {run.seed: value for run, value in zip(runs, values, strict=True) if value is not None}
     if not seeds:
         return Values((), None, None, "no such number")
@@ -134,5 +134,5 @@ def _values(metric: Metric, runs: Sequence[RunResult], values: Sequence[float | 
 
 
 def _seed_rows(rows: Mapping[str, Values]) -> list[tuple[str, str]]:
-    """What the plot shows, as rows of a table: the label and everything about it in words."""
+    """The content of the plot as rows of a table: the label, and its numbers in words."""
     return [(label, row.tip or row.text) for label, row in rows.items()]

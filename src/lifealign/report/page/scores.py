@@ -1,4 +1,4 @@
-"""What the page shows of a score matrix: key figures, heat map, lines over time, change and fall of every task."""
+"""A score matrix on the page: key figures, heat map, lines over time, and change and fall of every task."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lifealign.report.page.charts.scales import level
 
 
 def key_figures(matrices: Mapping[str, ScoreMatrix], records: Sequence[Record]) -> list[dict[str, str]]:
-    """The figures a person looks for first: of the leading metric, and of general ability."""
+    """The figures that a reader looks for first: those of the first metric, and of general ability."""
     cards = []
     if matrices:
         matrix = next(iter(matrices.values()))
@@ -77,7 +77,7 @@ def metric_panel(matrix: ScoreMatrix, steps: Sequence[str], records: Sequence[Re
 
 
 def _heat_map(matrix: ScoreMatrix, steps: Sequence[str], records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Rows of the heat map, the base model's first; a cell knows what it is, its colour, and more words about it."""
+    """Rows of the heat map, the base model's first; each cell has a kind, a text, a colour level and a tooltip."""
     metric, tasks = metric_of(matrix), matrix.tasks
     values = [*matrix.base.values(), *(score for row in matrix.rows for score in row.values())]
     scale = metric.ends(values)

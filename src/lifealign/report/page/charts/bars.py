@@ -1,4 +1,4 @@
-"""What each task gained or lost since it was learnt, as bars: change to both sides of zero, fall from the best."""
+"""Bars of what each task gained or lost since it was learnt: change to both sides of zero, and fall from the best."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lifealign.report.page.charts.scales import NARROW, shortened
 
 ROW, HEAD = 30.0, 30.0
-"""Height of a row, and of the names of the two columns above them."""
+"""Height of a row, and of the column names above the rows, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,10 @@ class Bar:
     """A bar from zero to a value.
 
     Attributes:
-        value: The value; None where it is missing.
+        value: The value; None if it is missing.
         text: The value in words.
         x: Left end, in pixels.
-        width: Pixels.
+        width: Width in pixels.
     """
 
     value: float | None
@@ -30,7 +30,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class BarRow:
-    """A task: its change since it was learnt, and its fall from the best it ever was."""
+    """A task: its change since it was learnt, and its fall from its best score."""
 
     label: str
     short: str
@@ -41,14 +41,14 @@ class BarRow:
 
 @dataclass(frozen=True)
 class BarChart:
-    """Both columns on one scale, so that lengths compare.
+    """Both columns on one scale, so that lengths are comparable.
 
     Attributes:
-        width: Pixels.
-        height: Pixels.
-        zeros: Where the bars of change begin, and those of fall.
+        width: Width in pixels.
+        height: Height in pixels.
+        zeros: Where the bars of change begin, and where those of fall begin.
         texts: Where the numbers of both columns end.
-        rows: A row per task.
+        rows: One row per task.
     """
 
     width: float
@@ -69,9 +69,9 @@ def bar_chart(
     """Lays out change and fall of every task.
 
     Args:
-        values: By task, its change (positive is better) and its fall (at least 0); None where one is missing.
-        text: Puts a value in words; the second argument says whether it has a sign.
-        width: Pixels.
+        values: By task, its change (positive is better) and its fall (at least 0); None for a missing one.
+        text: Puts a value in words; the second argument says whether to write a sign.
+        width: Width in pixels.
         label_room: Room for the names of the tasks.
         text_room: Room for a number.
 
@@ -83,7 +83,7 @@ def bar_chart(
     there = [abs(value) for both in values.values() for value in both if value is not None]
     greatest = max(there, default=0.0) or 1.0
     gap = 20.0
-    unit = (width - label_room - 2 * text_room - gap) / 3  # two of them for change, which has two directions
+    unit = (width - label_room - 2 * text_room - gap) / 3  # change has two directions and takes two units
     zeros = (label_room + unit, label_room + 2 * unit + text_room + gap)
 
     def bar(value: float | None, zero: float, signed: bool) -> Bar:

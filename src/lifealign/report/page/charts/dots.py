@@ -13,18 +13,18 @@ ROW = 28.0
 
 @dataclass(frozen=True)
 class Spread:
-    """One row of a dot plot: a value per seed, their mean, and the reach of one standard deviation; in pixels.
+    """One row of a dot plot: a value per seed, their mean, and the range of one standard deviation, all in pixels.
 
     Attributes:
         label: Name of the row.
-        short: As much of it as there is room for.
-        y: Its height.
-        dots: One per seed.
+        short: The name, cut to the room there is.
+        y: Vertical position of the row.
+        dots: One value per seed.
         mean: Their mean; None without a value.
         low: Left end of mean ± standard deviation; None with fewer than two values.
-        high: Right end.
+        high: Right end of it.
         text: The numbers in words.
-        tip: More words, for who points at it.
+        tip: A longer text for the tooltip.
     """
 
     label: str
@@ -43,12 +43,12 @@ class DotPlot:
     """Rows of dots on one scale.
 
     Attributes:
-        width: Pixels.
-        height: Pixels.
+        width: Width in pixels.
+        height: Height in pixels.
         left: Where the scale begins.
-        right: Where it ends; the numbers stand beyond.
-        bottom: Height of the axis.
-        ticks: Round values.
+        right: Where the scale ends; the numbers are to the right of it.
+        bottom: Vertical position of the axis.
+        ticks: Round values on the axis.
         mark: A value to compare with, such as the base model's or zero; None without one.
         rows: The rows.
     """
@@ -65,7 +65,7 @@ class DotPlot:
 
 @dataclass(frozen=True)
 class Values:
-    """What a row shows: a value per seed, mean, standard deviation, and the numbers in words."""
+    """The content of a row: a value per seed, mean, standard deviation, and the numbers in words."""
 
     seeds: Sequence[float]
     mean: float | None
@@ -85,9 +85,9 @@ def dot_plot(
     """Lays out a dot plot.
 
     Args:
-        rows: By label, what the row shows.
-        mark: A value to compare with and its name.
-        width: Pixels.
+        rows: Content of the rows by label.
+        mark: A value to compare with, and its name.
+        width: Width in pixels.
         label_room: Room for labels.
         text_room: Room for the numbers in words.
     """

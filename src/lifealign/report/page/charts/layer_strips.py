@@ -1,4 +1,4 @@
-"""What consolidation did, layer by layer: a strip of cells per LoRA factor, one chart per step and figure."""
+"""The figures of consolidation, layer by layer: a strip of cells per LoRA factor, one chart per step and figure."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ FIGURES = {
     "norm_before": ("norm before", "Frobenius norm of the update as trained"),
     "norm_after": ("norm after", "Frobenius norm of what was added to the long-term memory"),
 }
-"""What consolidation writes down of every factor: its short name, and what it is."""
+"""The figures that consolidation records for every factor, each with its short name and its meaning."""
 STRIPS = ("overlap_energy", "rank_kept", "energy_kept")
 """Figures that are shown layer by layer."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One factor of one layer; its place is a number of columns, since the page stretches strips to its width."""
+    """One factor of one layer; its place is a column number, because the page stretches strips to its width."""
 
     column: int
     layer: int
@@ -61,7 +61,7 @@ def strip_chart(kinds: Mapping[str, Mapping[int, float]], scale: tuple[float, fl
 
     Args:
         kinds: Values by kind of factor, then layer; a layer without the factor has no cell.
-        scale: Values at the two ends of the colour scale.
+        scale: The lowest and highest value of the colour scale.
 
     Example:
         >>> strip = strip_chart({"q": {0: 0.0, 7: 1.0}, "v": {7: 0.5}}, (0.0, 1.0))
@@ -81,12 +81,12 @@ def strip_panels(steps: Sequence[Mapping[str, Any]], lora_rank: int) -> list[dic
     """One panel per figure, with the strips of all steps on one scale.
 
     Args:
-        steps: Per step its ``label`` and its ``factors``, as ``consolidation.json`` has them.
-        lora_rank: The greatest rank there can be.
+        steps: The ``label`` and the ``factors`` of each step, as in ``consolidation.json``.
+        lora_rank: The highest possible rank.
 
     Returns:
-        Panels with ``key``, ``short``, ``low``, ``high``, ``more`` (a value lies beyond the scale), ``layers`` and
-        ``steps``.
+        Panels with ``key``, ``short``, ``low``, ``high``, ``more`` (whether a value is beyond the scale), ``layers``
+        and ``steps``.
     """
     panels = []
     for figure in STRIPS:

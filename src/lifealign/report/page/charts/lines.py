@@ -1,4 +1,4 @@
-"""Lines over the steps of a life, as numbers: where points, labels and ticks lie. The templates turn them into SVG."""
+"""Lines over the steps of a life, as the positions of points, labels and ticks; the templates turn them into SVG."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lifealign.report.page.charts.scales import NARROW, Tick, round_ticks, shortened, spread, step_labels, tick_text
 
 LINE = 15.0
-"""Least distance of two labels."""
+"""Minimum distance between two labels, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Line:
     """A line through the points of consecutive steps; a missing step breaks it into several parts.
 
     Attributes:
-        label: Its name.
-        short: As much of its name as there is room for.
+        label: Name of the line.
+        short: The name, cut to the room there is.
         style: Number of its colour, dash and marker, from 0.
-        parts: Points that are joined.
-        label_y: Height of its name, moved so that no two names overlap.
+        parts: Groups of points that are joined.
+        label_y: Vertical position of the name, moved so that no two names overlap.
     """
 
     label: str
@@ -42,7 +42,7 @@ class Line:
 
     @property
     def points(self) -> tuple[Point, ...]:
-        """All points, from the first step on."""
+        """All points, in the order of the steps."""
         return tuple(point for part in self.parts for point in part)
 
 
@@ -51,14 +51,14 @@ class LineChart:
     """Lines over steps.
 
     Attributes:
-        width: Pixels.
-        height: Pixels.
+        width: Width in pixels.
+        height: Height in pixels.
         left: Where the steps begin.
-        right: Where they end; names of the lines stand beyond.
-        bottom: Height of the axis of steps.
-        steps: Whole names of the steps.
-        x_ticks: One per step.
-        y_ticks: Round values.
+        right: Where the steps end; the names of the lines are to the right of it.
+        bottom: Vertical position of the axis of steps.
+        steps: Full names of the steps.
+        x_ticks: One tick per step.
+        y_ticks: Round values on the vertical axis.
         lines: The lines.
     """
 
@@ -86,11 +86,11 @@ def line_chart(
     """Lays out lines over steps.
 
     Args:
-        series: Of each line, its value at every step; None where there is none, which is a gap and never a zero.
+        series: The value of each line at every step; None for a missing value, which becomes a gap and never a zero.
         steps: Names of the steps.
-        limits: Least and greatest value of the axis; None takes those of the values.
-        width: Pixels.
-        height: Pixels; more where the names of the lines need it.
+        limits: Lowest and highest value of the axis; None takes those of the values.
+        width: Width in pixels.
+        height: Height in pixels; increased if the names of the lines need more.
         left: Room for the values of the axis.
         room: Room for the names of the lines.
 
@@ -149,7 +149,7 @@ def line_charts(
     limits: tuple[float, float] | None = None,
     height: float = 300,
 ) -> dict[str, LineChart]:
-    """The same lines laid out twice, ``wide`` and ``narrow``; the page shows the one that the screen has room for."""
+    """The same lines laid out twice, ``wide`` and ``narrow``; the page shows the one that fits the screen."""
     narrow = {"width": NARROW, "height": 0.8 * height, "left": 40.0, "room": 100.0}
     return {
         "wide": line_chart(series, steps, limits=limits, height=height),

@@ -1,4 +1,4 @@
-"""What all charts share: round ticks, labels that do not overlap or overrun, and the steps of a colour scale."""
+"""Shared by all charts: round ticks, labels that neither overlap nor overrun, and the levels of a colour scale."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 LEVELS = 10
-"""Steps of a colour scale beside its zero."""
+"""Number of levels of a colour scale above its zero."""
 CHARACTER = 6.8
-"""Width in pixels that a character of 12 pixels may take; the page uses the reader's own font, so this is generous."""
+"""Width in pixels assumed for a character of 12 pixels; generous, because the page uses the reader's own font."""
 NARROW = 340.0
 """Width of charts on a phone: a screen of 360 pixels without its margins, and a little to spare."""
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A place on an axis, in pixels, and what is written there."""
+    """A place on an axis, in pixels, and its label."""
 
     place: float
     label: str
 
 
 def round_ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round values that enclose a range, about as many as asked for.
+    """Round values that enclose a range; their number is close to ``about``.
 
     Example:
         >>> round_ticks(0.0, 1.0), round_ticks(-0.3, 2.1), round_ticks(17.2, 18.9)
@@ -38,7 +38,7 @@ def round_ticks(low: float, high: float, about: int = 4) -> list[float]:
 
 
 def tick_text(value: float) -> str:
-    """A value on an axis; as everywhere on the page, its minus is a minus and not a hyphen.
+    """A value on an axis, with a proper minus sign instead of a hyphen, as everywhere on the page.
 
     Example:
         >>> tick_text(-40.0), tick_text(17.5)
@@ -51,10 +51,10 @@ def spread(places: Sequence[float], gap: float, top: float, bottom: float) -> li
     """Moves labels apart, keeping their order, so that each has its own line.
 
     Args:
-        places: Heights at which they should stand.
-        gap: Least distance.
-        top: Highest place.
-        bottom: Lowest place; overrun where there are more labels than room.
+        places: Desired vertical positions.
+        gap: Minimum distance between labels.
+        top: Highest position.
+        bottom: Lowest position; if there are too many labels, some end up above ``top``.
 
     Example:
         >>> spread([50.0, 52.0, 90.0], 15, 0, 100)
@@ -74,7 +74,7 @@ def spread(places: Sequence[float], gap: float, top: float, bottom: float) -> li
 
 
 def shortened(text: str, pixels: float) -> str:
-    """Text cut so that it fits; the whole of it is in the table below the chart.
+    """Text cut so that it fits; the full text is in the table below the chart.
 
     Example:
         >>> shortened("order-number", 200), shortened("order-number", 60)
@@ -85,10 +85,10 @@ def shortened(text: str, pixels: float) -> str:
 
 
 def step_labels(names: Sequence[str], gap: float) -> list[str]:
-    """Names of steps as an axis has room for them: whole, or all of them by their number.
+    """Names of steps that fit on an axis: all of them in full, or all of them by number.
 
     Args:
-        names: Names as versions have them, ``02-tone``, or other ones.
+        names: Names of versions, such as ``02-tone``, or other names.
         gap: Pixels from one step to the next.
 
     Example:
@@ -101,7 +101,7 @@ def step_labels(names: Sequence[str], gap: float) -> list[str]:
 
 
 def level(value: float, low: float, high: float) -> int:
-    """Step of a colour scale, from 0 to ``LEVELS``.
+    """The level of a value on a colour scale, from 0 to ``LEVELS``.
 
     Example:
         >>> level(0.0, 0, 1), level(0.5, 0, 1), level(1.0, 0, 1), level(3.0, 3, 3)
