@@ -8,12 +8,13 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from functools import cache
-from typing import Any
-
-from rouge_score.rouge_scorer import RougeScorer
-from sacrebleu.metrics.bleu import BLEU
+from typing import TYPE_CHECKING, Any
 
 from lifealign.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu.metrics.bleu import BLEU
 
 HAN = "\u4e00-\u9fd5"
 _HAS_HAN = re.compile(f"[{HAN}]")
@@ -42,12 +43,12 @@ def bleu(answers: Sequence[str], references: Sequence[str]) -> float:
         100.0
     """
     _require_pairs(answers, references)
-    return min(100.0, float(BLEU().corpus_score(list(answers), [list(references)]).score))
+    return min(100.0, float(_bleu().corpus_score(list(answers), [list(references)]).score))
 
 
 def bleu_signature() -> str:
     """What decides :func:`bleu`, in sacrebleu's notation: tokenizer, smoothing and version."""
-    metric = BLEU()
+    metric = _bleu()
     metric.corpus_score(["a"], [["a"]])  # it knows the number of references only after this
     return str(metric.get_signature())
 
@@ -199,8 +200,17 @@ def _longest_common(ours: Sequence[Hashable], theirs: Sequence[Hashable]) -> int
     return len(ours) - row.bit_count()
 
 
+# Both packages import much (nltk, scipy) and are needed only where a life measures these metrics.
+def _bleu() -> BLEU:
+    from sacrebleu.metrics.bleu import BLEU
+
+    return BLEU()
+
+
 @cache
 def _rouge() -> RougeScorer:
+    from rouge_score.rouge_scorer import RougeScorer
+
     return RougeScorer(["rougeL"], use_stemmer=False)
 
 
