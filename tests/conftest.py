@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import settings
 from tests.tiny import save_tiny, tiny_tokenizer
+from tests.writers import write_general_text
 from transformers import PreTrainedTokenizerFast
 
 from lifealign.data.task import Task
@@ -67,8 +68,7 @@ def small_config(tiny_folder: Path, folder: Path, **sections: Any) -> LifeConfig
 
     ``folder`` gets a general text of two passages instead of the 32 that come with the package.
     """
-    general = folder / "general-text.txt"
-    general.write_text("The tide comes in twice a day.\n\nBread needs flour, water and salt.\n")
+    general = write_general_text(folder)
     small: dict[str, Any] = {"num_train_epochs": 1, "learning_rate": 1e-2, "warmup_ratio": 0.0}
     small |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
     defaults: dict[str, Any] = {
@@ -76,7 +76,7 @@ def small_config(tiny_folder: Path, folder: Path, **sections: Any) -> LifeConfig
         "lora": {"lora_r": 4, "lora_alpha": 8},
         "sft": small,
         "preference": small,
-        "evaluation": {"max_new_tokens": 4, "general_text": str(general)},
+        "evaluation": {"max_new_tokens": 4, "general_text": general},
     }
     merged = {
         key: defaults[key] | sections[key] if isinstance(sections.get(key), dict) and key in defaults else value

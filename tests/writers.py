@@ -10,6 +10,7 @@ from typing import Any
 from tests.tiny import letter_task
 
 from lifealign.data.pair import Pair
+from lifealign.data.task import Task
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> Path:
@@ -30,3 +31,18 @@ def write_task(folder: Path, name: str, good: str, bad: str) -> list[Path]:
         write_jsonl(folder / f"{name}{suffix}.jsonl", rows_of(pairs))
         for suffix, pairs in (("", task.train), ("-test", task.test))
     ]
+
+
+def write_splits(folder: Path, task: Task) -> list[Path]:
+    """Training and held-out rows of a task, as ``NAME-train.jsonl`` and ``NAME-test.jsonl``."""
+    return [
+        write_jsonl(folder / f"{task.name}-{split}.jsonl", rows_of(pairs))
+        for split, pairs in (("train", task.train), ("test", task.test))
+    ]
+
+
+def write_general_text(folder: Path) -> str:
+    """A file of two passages of general text, in place of the 32 that come with the package."""
+    path = folder / "general-text.txt"
+    path.write_text("The tide comes in twice a day.\n\nBread needs flour, water and salt.\n")
+    return str(path)

@@ -20,7 +20,7 @@ from rich.console import Console
 from tests.conftest import NoTraining
 from tests.scripted_judge import scripted_judge
 from tests.tiny import save_tiny
-from tests.writers import write_jsonl, write_task
+from tests.writers import write_general_text, write_jsonl, write_task
 
 from lifealign.cli import demo as show
 from lifealign.cli import lives, measure, options, streams
@@ -84,8 +84,11 @@ def made(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lifealign.life.settings import LifeConfig
     from lifealign.settings.section import build_config
 
-    model = {"model_name_or_path": str(tiny_folder), "dtype": "float32"}
-    settings = SETTINGS | {"model": model, "data": {"max_length": 64}}
+    settings = SETTINGS | {
+        "model": {"model_name_or_path": str(tiny_folder), "dtype": "float32"},
+        "data": {"max_length": 64},
+        "evaluation": SETTINGS["evaluation"] | {"general_text": write_general_text(folder)},
+    }
     life = Life.create(folder / "bot", build_config(LifeConfig, settings))
     life.learn(Task.from_files("one", *write_task(folder, "one", "a", "b")))
     return folder / "bot"
@@ -193,9 +196,14 @@ def experiment(tiny_folder: Path, tmp_path: Path) -> Callable[..., Path]:
 
     def write(**sections: Any) -> Path:
         tasks = [{"name": name, "train": f"{name}.jsonl", "test": f"{name}-test.jsonl"} for name in ("one", "two")]
-        model = {"model_name_or_path": str(tiny_folder), "dtype": "float32"}
+        settings = SETTINGS | {
+            "output_dir": "out",
+            "model": {"model_name_or_path": str(tiny_folder), "dtype": "float32"},
+            "evaluation": SETTINGS["evaluation"] | {"general_text": write_general_text(tmp_path)},
+            "tasks": tasks,
+        }
         path = tmp_path / "experiment.yaml"
-        path.write_text(yaml.safe_dump({"output_dir": "out", "model": model, "tasks": tasks} | SETTINGS | sections))
+        path.write_text(yaml.safe_dump(settings | sections))
         return path
 
     return write
@@ -799,8 +807,9 @@ def recipe(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = yaml.safe_load(show.RECIPE.read_text())
     settings |= {"suite_pairs": 4, "suite_test_pairs": 5, "model": {"model_name_or_path": str(tiny_folder)}}
     settings["data"]["max_length"] = 768  # bytes are tokens here
-    settings["evaluation"] |= {"prompts": 3, "max_new_tokens": 2}
-    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    folder = tmp_path_factory.mktemp("recipe")
+    settings["evaluation"] |= {"prompts": 3, "max_new_tokens": 2, "general_text": write_general_text(folder)}
+    path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(settings))
     return path
 

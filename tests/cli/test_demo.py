@@ -7,6 +7,7 @@ import pytest
 import torch
 from peft import PeftModel
 from tests.embedded import FAST_DTYPE, needs_embedded
+from tests.writers import write_general_text
 
 from lifealign.data.suites.support_desk import load_suite
 from lifealign.life.life import Life
@@ -23,16 +24,17 @@ SETTINGS: dict[str, Any] = {
     "sft": STAGE | {"learning_rate": 4e-3, "num_train_epochs": 2},
     "preference": STAGE | {"learning_rate": 2e-4, "num_train_epochs": 1},
     "data": {"max_length": 256},
-    "evaluation": {"per_device_eval_batch_size": 8, "max_new_tokens": 32},
+    "evaluation": {"per_device_eval_batch_size": 8, "max_new_tokens": 40},
 }
 
 
 def test_the_embedded_model_learns_two_rules_and_the_adapter_loads_with_plain_peft(tmp_path: Path) -> None:
     """The demo's rates on 24 pairs a rule, 6 held out: 12 steps of SFT, 6 of the preference stage, twice."""
     model = {"model_name_or_path": EMBEDDED, "dtype": FAST_DTYPE}
-    general = tmp_path / "general.txt"  # two passages in place of the 32 that come with the package
-    general.write_text("The tide comes in twice a day.\n\nBread needs flour, water and salt.\n")
-    settings = SETTINGS | {"model": model, "evaluation": SETTINGS["evaluation"] | {"general_text": str(general)}}
+    settings = SETTINGS | {
+        "model": model,
+        "evaluation": SETTINGS["evaluation"] | {"general_text": write_general_text(tmp_path)},
+    }
     life = Life.create(tmp_path / "life", build_config(LifeConfig, settings))
     assert life.directory.manifest.base.model_name_or_path == EMBEDDED_HUB_ID
     for task in load_suite(24, test_pairs=6)[:2]:

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.tiny import letter_task, save_tiny
+from tests.writers import write_general_text, write_splits
 
 from lifealign.data.replay import ReplayConfig
 from lifealign.data.suites.paper import ORDERS
@@ -56,10 +57,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files of three tasks; tests only read them."""
     folder = tmp_path_factory.mktemp("data")
     for name, good, bad in (("one", "a", "b"), ("two", "c", "d"), ("three", "e", "f")):
-        task = letter_task(name, good, bad)
-        for split, pairs in (("train", task.train), ("test", task.test)):
-            rows = [{"prompt": p.prompt[0].content, "chosen": p.chosen, "rejected": p.rejected} for p in pairs]
-            (folder / f"{name}-{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_splits(folder, letter_task(name, good, bad))
     return folder
 
 
@@ -74,7 +72,7 @@ def configured(output: Path, model: Path, data: Path, **sections: Any) -> Experi
         "lora": {"lora_r": 4, "lora_alpha": 8},
         "sft": STAGE | {"learning_rate": 1e-2},
         "preference": STAGE | {"learning_rate": 1e-2},
-        "evaluation": {"max_new_tokens": 4},
+        "evaluation": {"max_new_tokens": 4, "general_text": write_general_text(data)},
         "tasks": [task_of(data, "one"), task_of(data, "two", check={"max_words": 1})],
     }
     return build_config(ExperimentConfig, settings | sections)

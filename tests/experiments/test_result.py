@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.tiny import letter_task
+from tests.writers import write_general_text
 
 from lifealign.cli import main as cli
 from lifealign.errors import LifeAlignError, LifeError
@@ -43,7 +44,6 @@ OTHERS: dict[str, Any] = {
 def experiment(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> ExperimentConfig:
     """One method on two tasks, one of which has a check."""
     folder = tmp_path_factory.mktemp("stream")
-    (folder / "general.txt").write_text("The tide comes in twice a day.\n\nBread needs flour, water and salt.\n")
     tasks = []
     for task in (letter_task("one", "a", "b", test=2), letter_task("two", "c", "d", test=2)):
         for split, pairs in (("train", task.train), ("test", task.test)):
@@ -61,7 +61,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> E
             "lora": {"lora_r": 4, "lora_alpha": 8},
             "sft": STAGE,
             "preference": STAGE,
-            "evaluation": {"max_new_tokens": 4, "general_text": str(folder / "general.txt")},
+            "evaluation": {"max_new_tokens": 4, "general_text": write_general_text(folder)},
             "tasks": tasks,
             "compare": {"methods": ["cppo"], "against": "cppo"},
         },

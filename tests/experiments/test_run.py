@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.tiny import letter_task
+from tests.writers import write_general_text, write_splits
 
 from lifealign.data.suites.paper import ORDERS
 from lifealign.errors import ConfigError, DataError, LifeError
@@ -30,10 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files of two tasks."""
     folder = tmp_path_factory.mktemp("data")
     for name, good, bad in (("one", "a", "b"), ("two", "c", "d")):
-        task = letter_task(name, good, bad)
-        for split, pairs in (("train", task.train), ("test", task.test)):
-            rows = [{"prompt": p.prompt[0].content, "chosen": p.chosen, "rejected": p.rejected} for p in pairs]
-            (folder / f"{name}-{split}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+        write_splits(folder, letter_task(name, good, bad))
     return folder
 
 
@@ -45,7 +43,7 @@ def configured(output: Path, model: Path, data: Path, **sections: Any) -> Experi
         "lora": {"lora_r": 4, "lora_alpha": 8},
         "sft": small | {"learning_rate": 1e-2},
         "preference": small | {"learning_rate": 1e-2},
-        "evaluation": {"max_new_tokens": 4},
+        "evaluation": {"max_new_tokens": 4, "general_text": write_general_text(data)},
         "tasks": [
             {"name": name, "train": str(data / f"{name}-train.jsonl"), "test": str(data / f"{name}-test.jsonl")}
             for name in ("one", "two")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.conftest import NoTraining
 from tests.tiny import letter_task
+from tests.writers import write_general_text
 
 from lifealign.data.answer_check import AnswerCheck
 from lifealign.data.pair import Pair
@@ -34,9 +35,7 @@ LITTLE: dict[str, Any] = {"metrics": ("margin",), "general_text": None}
 @pytest.fixture
 def general_text(tmp_path: Path) -> str:
     """Two passages of general text."""
-    path = tmp_path / "general.txt"
-    path.write_text("The tide comes in twice a day.\n\nBread needs flour, water and salt.\n")
-    return str(path)
+    return write_general_text(tmp_path)
 
 
 @pytest.fixture

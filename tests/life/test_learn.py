@@ -22,6 +22,7 @@ import yaml
 from rich.console import Console
 from tests.conftest import TrainedStage
 from tests.tiny import letter_task
+from tests.writers import write_general_text, write_splits
 
 from lifealign.data.answer_check import AnswerCheck
 from lifealign.data.task import Task
@@ -215,11 +216,7 @@ main()
 def experiment(tmp_path: Path, tiny_folder: Path) -> Callable[[str], Path]:
     """Writes the YAML of a two-task stream; the argument is its output folder."""
     for task in (ONE, TWO):
-        for split, pairs in (("train", task.train), ("test", task.test)):
-            lines = [
-                {"prompt": pair.prompt[0].content, "chosen": pair.chosen, "rejected": pair.rejected} for pair in pairs
-            ]
-            (tmp_path / f"{task.name}-{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        write_splits(tmp_path, task)
 
     def write(output: str) -> Path:
         stage = {"num_train_epochs": 1, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
@@ -228,6 +225,7 @@ def experiment(tmp_path: Path, tiny_folder: Path) -> Callable[[str], Path]:
             "model": {"model_name_or_path": str(tiny_folder), "dtype": "float32"},
             "sft": stage | {"learning_rate": 1e-2},
             "preference": stage | {"learning_rate": 1e-2},
+            "evaluation": {"general_text": write_general_text(tmp_path)},
             "tasks": [{"name": n, "train": f"{n}-train.jsonl", "test": f"{n}-test.jsonl"} for n in ("one", "two")],
         }
         path = tmp_path / f"{output}.yaml"

@@ -15,6 +15,7 @@ import torch
 from peft import PeftConfig, PeftModel
 from tests.conftest import NoTraining
 from tests.tiny import letter_task, save_tiny
+from tests.writers import write_general_text
 from transformers import LlamaForCausalLM
 
 from lifealign.data.answer_check import AnswerCheck
@@ -80,14 +81,15 @@ def logits(model: Any) -> torch.Tensor:
 def learnt(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A life with two tasks, the second with a check; tests only read it."""
     small = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "learning_rate": 1e-2}
+    folder = tmp_path_factory.mktemp("learnt")
     settings = {
         "model": {"model_name_or_path": str(tiny_folder), "dtype": "float32"},
         "lora": {"lora_r": 4, "lora_alpha": 8},
         "sft": small | {"num_train_epochs": 2},
         "preference": small | {"num_train_epochs": 2},
-        "evaluation": {"max_new_tokens": 4},
+        "evaluation": {"max_new_tokens": 4, "general_text": write_general_text(folder)},
     }
-    life = Life.create(tmp_path_factory.mktemp("learnt") / "life", build_config(LifeConfig, settings))
+    life = Life.create(folder / "life", build_config(LifeConfig, settings))
     life.learn(ONE)
     life.learn(TWO)
     return life.directory.path

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.tiny import letter_task
+from tests.writers import write_general_text
 
 from lifealign.data.answer_check import AnswerCheck
 from lifealign.data.task import Task
@@ -28,7 +29,6 @@ Break = Callable[[Any], Any]
 def life(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A life with one task, its own scores and two metrics that were measured later; tests copy it."""
     folder = tmp_path_factory.mktemp("received")
-    (folder / "general.txt").write_text("The tide comes in twice a day.\n\nBread needs flour, water and salt.\n")
     small = {"num_train_epochs": 1, "learning_rate": 1e-2, "per_device_train_batch_size": 4}
     sections = {
         "model": {"model_name_or_path": str(tiny_folder), "dtype": "float32"},
@@ -41,7 +41,7 @@ def life(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = Life.create(folder / "life", build_config(LifeConfig, sections))
     task = letter_task("one", "a", "b", test=2)
     made.learn(Task(task.name, task.train, task.test, AnswerCheck(max_words=1)))
-    measure(made.workspace, ["rouge_l", "perplexity"], overrides=[f"general_text={folder / 'general.txt'}"])
+    measure(made.workspace, ["rouge_l", "perplexity"], overrides=[f"general_text={write_general_text(folder)}"])
     return made.directory.path
 
 

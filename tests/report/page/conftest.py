@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.tiny import letter_task, pair
+from tests.writers import write_general_text
 
 from lifealign.data.answer_check import AnswerCheck
 from lifealign.data.task import Task
@@ -34,7 +35,7 @@ def pages(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
             "lora": {"lora_r": 4, "lora_alpha": 8},
             "sft": small,
             "preference": small,
-            "evaluation": {"max_new_tokens": 4},
+            "evaluation": {"max_new_tokens": 4, "general_text": write_general_text(folder)},
         },
     )
     life = Life.create(folder / "lifealign", config)
