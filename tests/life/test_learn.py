@@ -27,6 +27,8 @@ from tests.writers import write_general_text, write_splits
 from lifealign.data.answer_check import AnswerCheck
 from lifealign.data.task import Task
 from lifealign.errors import LifeError
+from lifealign.experiments.run import run_experiment
+from lifealign.experiments.settings import load_experiment
 from lifealign.life import learn as lifelong
 from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
@@ -243,9 +245,7 @@ def run_command(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_killed_run_is_finished_by_the_same_command_to_the_last_byte(
     experiment: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    main = "from lifealign.cli.main import main; main()"
-    smooth = run_command(main, "run", str(experiment("smooth")))
-    assert smooth.returncode == 0, smooth.stderr
+    run_experiment(load_experiment(experiment("smooth")))
     assert Life.open(tmp_path / "smooth").scores["margin"].last is not None
     # killed in the second task's training, again just before a file of its commit appears, and before the commit itself
     for where, steps in (("training", 1), ("02-two/scores.json", 1)):
@@ -253,7 +253,7 @@ def test_a_killed_run_is_finished_by_the_same_command_to_the_last_byte(
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert len(Life.open(tmp_path / "killed").steps) == steps
     assert list((tmp_path / "killed" / "tasks" / "02-two").iterdir())  # there, and not part of the life
-    finished = run_command(main, "run", str(experiment("killed")))
+    finished = run_command("from lifealign.cli.main import main; main()", "run", str(experiment("killed")))
     assert finished.returncode == 0, finished.stderr
     assert everything(tmp_path / "killed") == everything(tmp_path / "smooth")
 

@@ -157,6 +157,7 @@ def _load(config: ModelConfig, where: str, options: dict[str, Any]) -> Base:
     _require_whole_tokenizer(name, tokenizer)
     if "gguf_file" in options:
         options["quantization_config"] = GgufConfig(dequantize=True)
+        options["config"] = settings  # read once: it takes seconds
     if config.attn_implementation != "auto":
         options["attn_implementation"] = config.attn_implementation
     with _quiet(name):
