@@ -13,12 +13,6 @@ def user_cache() -> Path:
     """Folder of the user's cache; it need not exist, and deleting it costs time and nothing else.
 
     ``LIFEALIGN_CACHE``, else ``lifealign`` in ``XDG_CACHE_HOME``, else ``~/.cache/lifealign``.
-
-    Example:
-        >>> import os
-        >>> os.environ["LIFEALIGN_CACHE"] = "/tmp/elsewhere"
-        >>> str(user_cache())
-        '/tmp/elsewhere'
     """
     if named := os.environ.get(CACHE_VARIABLE):
         return Path(named).expanduser().absolute()
