@@ -22,7 +22,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from lifealign.errors import ModelError
 from lifealign.memory.update import Adapter
 from lifealign.model.adapter import attach_lora, read_adapter, usual_targets, write_adapter
-from lifealign.model.base_model import Base, load_base, require_text_decoder
+from lifealign.model.base_model import Base, load_base
+from lifealign.model.completeness import require_text_decoder
 from lifealign.model.generate import generate_answers
 from lifealign.model.runtime import Runtime
 from lifealign.model.settings import AdapterConfig, ModelConfig

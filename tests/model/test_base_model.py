@@ -12,8 +12,9 @@ from tests.tiny import save_tiny, tiny_model
 
 from lifealign.errors import LifeAlignError, ModelError
 from lifealign.model.adapter import attach_lora
-from lifealign.model.base_model import fingerprint, load_base, load_tokenizer
+from lifealign.model.base_model import load_base, load_tokenizer
 from lifealign.model.embedded import embedded_file
+from lifealign.model.identity import fingerprint
 from lifealign.model.settings import EMBEDDED, AdapterConfig, ModelConfig
 
 

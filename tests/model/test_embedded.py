@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from tests.tiny import letter_task
+from tests.writers import write_general_text
 
+from lifealign.life.life import Life
+from lifealign.life.settings import LifeConfig
 from lifealign.model import base_model, embedded
 from lifealign.model.base_model import Base, load_base, load_tokenizer
 from lifealign.model.embedded import HASHES, EmbeddedCopy
 from lifealign.model.settings import EMBEDDED, ModelConfig
+from lifealign.settings.section import build_config
 from lifealign.storage.user_cache import CACHE_VARIABLE, user_cache
 
 FLOAT32 = ModelConfig(model_name_or_path=EMBEDDED, dtype="float32")
@@ -65,6 +70,24 @@ def test_the_second_load_reads_the_copy_and_comes_to_the_same_numbers(world: Wor
     ids = torch.tensor([[3, 1, 4, 1, 5, 9]])
     with torch.no_grad():
         assert torch.equal(first.model(input_ids=ids).logits, second.model(input_ids=ids).logits)
+
+
+def test_a_life_on_the_copy_is_the_life_on_the_original_to_the_last_byte(world: World, tmp_path: Path) -> None:
+    def lived(name: str) -> dict[str, bytes]:
+        stage = {"num_train_epochs": 1, "per_device_train_batch_size": 4}
+        evaluation = {"max_new_tokens": 2, "general_text": write_general_text(tmp_path)}
+        settings = {"model": FLOAT32.model_dump(), "sft": stage, "preference": stage, "evaluation": evaluation}
+        life = Life.create(tmp_path / name / "life", build_config(LifeConfig, settings))
+        life.learn(letter_task("one", "a", "b"))
+        files = {path.relative_to(life.directory.path): path for path in life.directory.path.rglob("*")}
+        return {
+            str(name): path.read_bytes()
+            for name, path in files.items()
+            if path.is_file() and path.name not in ("life.json", "time.json", ".lock", ".lock-holder.json")
+        }
+
+    assert lived("on the original") == lived("on the copy")
+    assert world.read == 1
 
 
 def test_the_tokenizer_alone_comes_from_the_copy(world: World) -> None:
@@ -157,7 +180,10 @@ def test_what_a_killed_process_left_goes_and_what_one_is_writing_stays(world: Wo
     assert written in world.copies
 
 
-def test_another_process_that_was_faster_leaves_one_whole_copy(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_that_was_faster_leaves_one_whole_copy(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     whole = EmbeddedCopy.is_whole
     load_base(FLOAT32)
     monkeypatch.setattr(EmbeddedCopy, "is_whole", lambda self: False)  # as it was when this process looked
@@ -166,6 +192,7 @@ def test_another_process_that_was_faster_leaves_one_whole_copy(world: World, mon
     assert len(world.copies) == 1
     load_base(FLOAT32)
     assert world.read == 2
+    assert "copy" not in caplog.text
 
 
 def test_the_cache_lies_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ from lifealign.errors import ModelError
 from lifealign.life.life import Life
 from lifealign.life.settings import LifeConfig
 from lifealign.model.adapter import attach_lora
-from lifealign.model.base_model import Base, load_base, ordinary_tokens
-from lifealign.model.proof import Proof, _probes, in_float32, prove
+from lifealign.model.base_model import Base, load_base
+from lifealign.model.completeness import ordinary_tokens
+from lifealign.model.proof import Proof, _probes, prove
+from lifealign.model.rounding import in_float32
 from lifealign.model.runtime import Runtime
 from lifealign.model.settings import AdapterConfig, ModelConfig
 from lifealign.model.sharing import CHUNKED, FULL, SLIDING, Reach, Sharing

@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import copy
 import io
-import json
 import logging
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import xxhash
 from peft import PeftModel
 from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GgufConfig,
-    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
 from lifealign.errors import ModelError
-from lifealign.model.chat_template import template_fingerprint
+from lifealign.model.causal import require_causal
+from lifealign.model.completeness import (
+    embedding_rows,
+    ordinary_tokens,
+    require_text_decoder,
+    require_whole_tokenizer,
+    require_whole_weights,
+)
 from lifealign.model.embedded import EMBEDDED_HUB_ID, EmbeddedCopy, embedded_file
-from lifealign.model.proof import Proof, prove, require_causal
+from lifealign.model.identity import Identity, identity_of
+from lifealign.model.proof import Proof, prove
 from lifealign.model.settings import EMBEDDED
 from lifealign.model.template_check import TemplateFacts, require_usable_template
 
@@ -39,23 +42,6 @@ if TYPE_CHECKING:
     from lifealign.model.settings import ModelConfig
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Identifies a base model, so that a life can tell whether it is the one that it was made with.
-
-    Attributes:
-        fingerprint: Content hash of its weights as loaded (xxh3, 128 bits, hexadecimal).
-        tokenizer: Content hash of its tokenizer, special and end tokens included.
-        chat_template: Content hash of its chat template.
-        revision: Hub commit that it was loaded from; None for a folder or file.
-    """
-
-    fingerprint: str
-    tokenizer: str
-    chat_template: str
-    revision: str | None
 
 
 @dataclass(frozen=True)
@@ -143,7 +129,7 @@ def load_base(config: ModelConfig) -> Base:
 
 
 def _load(config: ModelConfig, where: str, options: dict[str, Any]) -> Base:
-    """Loads the base model that is called as the settings say from where it is, with options of ``from_pretrained``."""
+    """Loads a base from a folder or hub id with options of ``from_pretrained``; errors name it as ``config`` does."""
     name = config.model_name_or_path
     options = options | {"revision": config.revision}
     logger.info("loading %s", name)
@@ -154,7 +140,7 @@ def _load(config: ModelConfig, where: str, options: dict[str, Any]) -> Base:
         tokenizer = AutoTokenizer.from_pretrained(where, **_NO_CODE, **options)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    _require_whole_tokenizer(name, tokenizer)
+    require_whole_tokenizer(name, tokenizer)
     if "gguf_file" in options:
         options["quantization_config"] = GgufConfig(dequantize=True)
         options["config"] = settings  # read once: it takes seconds
@@ -165,19 +151,15 @@ def _load(config: ModelConfig, where: str, options: dict[str, Any]) -> Base:
             where, dtype=_dtype(config), output_loading_info=True, ignore_mismatched_sizes=True, **_NO_CODE, **options
         )
     model: PreTrainedModel = loaded[0]
-    _require_whole_weights(name, model, report=loaded[1])
+    require_whole_weights(name, model, report=loaded[1])
     model.requires_grad_(False)
     model.eval()
     _switch_dropout_off(model)
     ordinary = ordinary_tokens(name, model, tokenizer)
-    facts = require_usable_template(tokenizer, name, embedding_rows=_embedding_rows(model))
+    facts = require_usable_template(tokenizer, name, embedding_rows=embedding_rows(model))
     require_causal(name, model, ordinary)
-    identity = Identity(
-        fingerprint(model),
-        tokenizer_fingerprint(model, tokenizer),
-        template_fingerprint(tokenizer),
-        getattr(settings, "_commit_hash", None) or config.revision,
-    )
+    revision = getattr(settings, "_commit_hash", None) or config.revision
+    identity = identity_of(model, tokenizer, revision)
     return Base(EMBEDDED_HUB_ID if name == EMBEDDED else name, model, tokenizer, identity, facts)
 
 
@@ -201,58 +183,11 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def fingerprint(model: PreTrainedModel) -> str:
-    """Content hash of all weights with their names and dtypes: equal only for equal models."""
-    digest = xxhash.xxh3_128()
-    kept = {*model.state_dict(keep_vars=True)}
-    buffers = [(name, buffer) for name, buffer in model.named_buffers() if name in kept]
-    for name, tensor in sorted([*model.named_parameters(), *buffers]):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def tokenizer_fingerprint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Content hash of what turns text into tokens and ends an answer: vocabulary, rules, special and end tokens."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    parts = {
-        "vocabulary": tokenizer.get_vocab() if backend is None else json.loads(backend.to_str()),
-        "added": {str(number): repr(token) for number, token in tokenizer.added_tokens_decoder.items()},
-        "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
-        "end": getattr(model.generation_config, "eos_token_id", None),
-    }
-    return xxhash.xxh3_128(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _embedding_rows(model: PreTrainedModel) -> int:
-    weight: Any = model.get_input_embeddings().weight
-    return int(weight.shape[0])
-
-
 def most_positions(causal: Any) -> int | None:
     """Maximum number of tokens that a model can read at once; None if its configuration states no limit."""
     config = causal.config.get_text_config(decoder=True)
     found = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len")]
     return next((limit for limit in found if isinstance(limit, int) and limit > 0), None)
-
-
-def ordinary_tokens(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids of the tokens for ordinary text, in ascending order.
-
-    Raises:
-        ModelError: If a token of the tokenizer has no row in the embedding.
-    """
-    rows = _embedding_rows(model)
-    vocabulary = tokenizer.get_vocab()
-    beyond = sorted((number, token) for token, number in vocabulary.items() if number >= rows)
-    if beyond:
-        number, token = beyond[0]
-        raise ModelError(
-            f"model {name!r}: found token {token!r} with id {number}, expected ids below {rows}, the number of rows of "
-            "its embedding; the tokenizer belongs to another model, or tokens were added without resizing the embedding"
-        )
-    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    return sorted(set(vocabulary.values()) - special)
 
 
 def _locate(name: str) -> tuple[str, dict[str, Any]]:
@@ -267,16 +202,6 @@ def _locate(name: str) -> tuple[str, dict[str, Any]]:
         raise ModelError(f"model {name!r}: found no config.json there, expected a folder with a model")
     return (str(path) if path.is_dir() else name), {}
 
-
-_OTHER_PARTS = {
-    "vision_config": "images",
-    "vision_tower_config": "images",
-    "vq_config": "images",
-    "audio_config": "sound",
-    "audio_encoder_config": "sound",
-    "patcher_config": "patches of bytes",
-}
-"""Inputs besides text, by the entry of a configuration that describes the part that reads them."""
 
 _NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 """Passed in every call; otherwise transformers asks on the terminal whether it may run a repository's code."""
@@ -303,56 +228,6 @@ def _quiet(name: str) -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-def require_text_decoder(name: str, config: PretrainedConfig) -> None:
-    """Refuses a model that is not a causal language model of text, before its weights are read."""
-    kind = config.model_type
-    if getattr(config, "is_encoder_decoder", False):
-        raise ModelError(f"model {name!r}: {kind} is an encoder-decoder, expected a causal language model")
-    parts = {what for name_, what in _OTHER_PARTS.items() if hasattr(config, name_)}
-    if parts or config.get_text_config() is not config:
-        raise ModelError(
-            f"model {name!r}: {kind} reads {' and '.join(sorted(parts)) or 'other inputs'} as well as text, expected a "
-            "model of text alone; many such models have their text part published separately"
-        )
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ModelError(f"model {name!r}: {kind} is not a causal language model, expected one")
-
-
-def _require_whole_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    if tokenizer.chat_template is None:
-        raise ModelError(f"model {name!r}: its tokenizer has no chat template, expected an instruction-tuned model")
-    if tokenizer.eos_token_id is None:
-        raise ModelError(
-            f"model {name!r}: its tokenizer has no end-of-text token, expected one, because answers could not end "
-            "without it"
-        )
-
-
-def _require_whole_weights(name: str, model: PreTrainedModel, report: Mapping[str, Any]) -> None:
-    """Refuses a checkpoint that does not hold every weight of the model, or holds more layers than the model has.
-
-    The library fills in missing weights with random numbers and only logs it, where it is easily overlooked.
-    """
-    problems = []
-    if missing := sorted(report["missing_keys"]):
-        problems.append(f"{len(missing)} of {len(model.state_dict())} weights are missing ({_few(missing)})")
-    if mismatched := sorted(str(entry[0]) for entry in report["mismatched_keys"]):
-        problems.append(f"{len(mismatched)} have another shape ({_few(mismatched)})")
-    own = {re.sub(r"\d+", "#", key) for key in model.state_dict()}
-    if surplus := sorted(key for key in report["unexpected_keys"] if re.sub(r"\d+", "#", key) in own):
-        problems.append(f"{len(surplus)} belong to layers that config.json does not have ({_few(surplus)})")
-    if problems and (foreign := sorted(set(report["unexpected_keys"]) - set(surplus))):
-        problems.append(f"{len(foreign)} have names that the model does not know ({_few(foreign)})")
-    if errors := report.get("error_msgs"):
-        problems.append(" ".join(str(errors[0]).split()))
-    if problems:
-        raise ModelError(f"model {name!r}: {'; '.join(problems)}, expected a complete checkpoint of this architecture")
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _switch_dropout_off(model: PreTrainedModel) -> None:

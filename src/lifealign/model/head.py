@@ -46,7 +46,7 @@ def output_head(causal: Any) -> OutputHead | None:
     """The head of a causal language model, read from its modules and configuration; None if it is not a single matrix.
 
     Whether the logits depend on anything else has to be tried on the model itself (see
-    :func:`lifealign.model.proof.require_causal`).
+    :func:`lifealign.model.causal.require_causal`).
     """
     module = causal.get_output_embeddings()
     weight = getattr(module, "weight", None)

@@ -9,10 +9,8 @@ rows of random tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,16 +19,11 @@ from torch import Tensor
 
 from lifealign.errors import ModelError
 from lifealign.model.batch import Batch, collate
-from lifealign.model.head import backbone, output_head
+from lifealign.model.causal import CANNOT_RUN, in_one_line
 from lifealign.model.logps import CompletionLogps
+from lifealign.model.rounding import distance, float32_fits, in_float32, tolerance_in
 from lifealign.model.sharing import Sharing, candidates, longest_reach, other_kinds
 from lifealign.model.tokens import TokenizedPair
-
-EXACT = 1e-3
-"""Relative difference up to which two float32 computations of a hidden state differ by rounding alone. Rounding was
-measured below 1e-5 on nearly every family; real faults are off by 1e-2 to 1."""
-ROUNDED = 0.1
-"""The same in bfloat16 and float16, for the median token: one rounding is 4e-3, and a state is the sum of many."""
 
 BOTH = ("chosen", "rejected")
 
@@ -100,7 +93,7 @@ def prove(model: PeftModel, vocabulary: Sequence[int], max_length: int, pad_toke
         probes = _Probes(_probes(causal, vocabulary, max_length), pad_token_id)
         proof = None
         if causal.dtype != torch.float32:
-            if not _float32_fits(causal):
+            if not float32_fits(causal):
                 return _prove_or_refuse(model, probes, [], plain_because="memory is too short to prove it in float32")
             with in_float32(causal):
                 proof = _prove_or_refuse(model, probes, forms)
@@ -121,80 +114,12 @@ def _prove_or_refuse(model: PeftModel, probes: _Probes, forms: Sequence[Sharing]
         _require_same_in_training(model, probes, plain)
         sharing, reason = _shared(model, probes, plain, forms)
         unpadded = _unpadded_because(model, probes)
-    except (RuntimeError, TypeError, AttributeError, IndexError, KeyError, ValueError, NotImplementedError) as error:
-        said = (str(error).strip().splitlines() or [""])[0]
+    except CANNOT_RUN as error:
         raise ModelError(
             f"model: {type(causal).__name__} with a LoRA adapter cannot be run in {str(causal.dtype)[6:]} "
-            f"({type(error).__name__}: {said}); try model.dtype=float32 or other lora.lora_target_modules"
+            f"({in_one_line(error)}); try model.dtype=float32 or other lora.lora_target_modules"
         ) from error
     return Proof(sharing, plain_because or reason if sharing is None else "", not unpadded, unpadded)
-
-
-@torch.no_grad()
-def require_causal(name: str, causal: Any, vocabulary: Sequence[int]) -> None:
-    """Refuses a model that looks ahead, or whose logits are not its hidden states times a known head.
-
-    Raises:
-        ModelError: If it does either, or cannot be run; the message says which.
-    """
-    kind = type(causal).__name__
-    ids = torch.tensor([list(vocabulary)[: 4 * 13 : 4][:12]], device=causal.device)
-    other = ids.clone()
-    other[0, -1] = int(vocabulary[-1])
-    try:
-        with in_float32(causal) if _float32_fits(causal) else nullcontext():
-            first, second = (causal(input_ids=one, use_cache=False).logits.float() for one in (ids, other))
-            head = output_head(causal)
-            hidden = backbone(causal)(input_ids=ids, use_cache=False).last_hidden_state
-            logits = None if head is None else head.logits(hidden[0])
-            tolerance = EXACT if causal.dtype == torch.float32 else ROUNDED
-    except (RuntimeError, TypeError, AttributeError, IndexError, KeyError, ValueError, NotImplementedError) as error:
-        said = (str(error).strip().splitlines() or [""])[0]
-        raise ModelError(
-            f"model {name!r}: {kind} cannot read a dozen tokens ({type(error).__name__}: {said}), expected a causal "
-            "language model"
-        ) from error
-    if float(_distance(first[0, :-1], second[0, :-1]).max()) > tolerance:
-        raise ModelError(
-            f"model {name!r}: {kind} looks at later tokens when it predicts a token, expected a causal language model"
-        )
-    if logits is None:
-        raise ModelError(f"model {name!r}: found no output head that is a single matrix, expected one")
-    if logits.shape != first[0].shape or float(_distance(logits, first[0]).max()) > tolerance:
-        raise ModelError(
-            f"model {name!r}: the logits of {kind} are not its last hidden states times its output head, expected a "
-            "model where they are, up to a bias, a constant scale and a soft cap"
-        )
-
-
-@contextmanager
-def in_float32(causal: Any) -> Iterator[None]:
-    """Computes in float32 within the context; weights of lower precision are widened, then narrowed without loss."""
-    narrow = [
-        (tensor, tensor.dtype)
-        for tensor in (*causal.parameters(), *causal.buffers())
-        if tensor.dtype in (torch.bfloat16, torch.float16)
-    ]
-    try:
-        for tensor, _ in narrow:
-            tensor.data = tensor.data.float()
-        yield
-    finally:
-        for tensor, dtype in narrow:
-            tensor.data = tensor.data.to(dtype)
-
-
-def _float32_fits(causal: Any) -> bool:
-    """Whether every weight fits into free memory at four bytes, with some to spare; True if free memory is unknown."""
-    needed = 1.2 * sum(2 * tensor.nbytes for tensor in causal.parameters() if tensor.dtype != torch.float32)
-    if causal.device.type == "cuda":
-        return bool(torch.cuda.mem_get_info(causal.device)[0] > needed)
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
-    except (OSError, StopIteration, ValueError):
-        return True
-    return bool(available > needed)
 
 
 def _probes(causal: Any, vocabulary: Sequence[int], max_length: int) -> list[TokenizedPair]:
@@ -224,7 +149,7 @@ def _plain(model: PeftModel, probes: _Probes) -> _Reading:
     alone = [_read(model, _batch(model, [pair], probes.pad_token_id, shared=False), None) for pair in probes.pairs]
     chosen = [reading.hidden[: len(pair.chosen)] for reading, pair in zip(alone, probes.pairs, strict=True)]
     rejected = [reading.hidden[len(pair.chosen) :] for reading, pair in zip(alone, probes.pairs, strict=True)]
-    if _typical(_distance(together.hidden, torch.cat([*chosen, *rejected])), model) > _tolerance(model):
+    if _typical(distance(together.hidden, torch.cat([*chosen, *rejected])), model) > _tolerance(model):
         raise ModelError(
             f"model: {type(model.get_base_model()).__name__} reads a row differently when its batch has a longer one, "
             "expected padding on the right to change nothing"
@@ -247,7 +172,7 @@ def _require_same_in_training(model: PeftModel, probes: _Probes, plain: _Reading
             training = _read(model, _batch(model, probes.pairs, probes.pad_token_id, shared=False), None)
     finally:
         model.eval()
-    if _typical(_distance(training.hidden, plain.hidden), model) > _tolerance(model):
+    if _typical(distance(training.hidden, plain.hidden), model) > _tolerance(model):
         raise ModelError(
             f"model: {type(model.get_base_model()).__name__} computes something else in training than in scoring (some "
             "models draw experts at random), expected the same"
@@ -278,9 +203,9 @@ def _differs(model: PeftModel, probes: _Probes, plain: _Reading, form: Sharing) 
     batch = _batch(model, probes.pairs, probes.pad_token_id, shared=True)
     shared = _read(model, batch, form)
     order = _order(batch, probes.pairs)
-    if _typical(_distance(shared.hidden[order], plain.hidden), model) > _tolerance(model):
+    if _typical(distance(shared.hidden[order], plain.hidden), model) > _tolerance(model):
         return f"log-probabilities would be off by {_order_of((shared.logps - plain.logps).abs().max())} nats"
-    gradients = _distance(shared.gradient.flatten()[None], plain.gradient.flatten()[None])
+    gradients = distance(shared.gradient.flatten()[None], plain.gradient.flatten()[None])
     if not shared.gradient.isfinite().all():
         return "gradients would be no numbers"
     if float(gradients) > 4 * _tolerance(model):
@@ -294,7 +219,7 @@ def _differs(model: PeftModel, probes: _Probes, plain: _Reading, form: Sharing) 
             CompletionLogps(model, form).predicting(_batch(model, swapped, probes.pad_token_id, shared=True)).float()
         )
     kept = torch.cat([_tokens_of(batch, len(probes.pairs) + number) for number in range(len(probes.pairs))])
-    if _typical(_distance(other[kept], shared.hidden[kept]), model) > _tolerance(model) / 10:
+    if _typical(distance(other[kept], shared.hidden[kept]), model) > _tolerance(model) / 10:
         return "the chosen answer would be read into the rejected one"
     return ""
 
@@ -334,7 +259,7 @@ def _unpadded_because(model: PeftModel, probes: _Probes, steps: int = 3) -> str:
         return f"it cannot answer padded prompts ({type(error).__name__})"
     for number, (own_tokens, own_logits) in enumerate(alone):
         for step in range(steps):
-            if float(_distance(logits[number, step][None], own_logits[0, step][None])) > 2 * _tolerance(model):
+            if float(distance(logits[number, step][None], own_logits[0, step][None])) > 2 * _tolerance(model):
                 return "its answer to a prompt would depend on the prompt beside it"
             if tokens[number, step] != own_tokens[0, step]:
                 break  # two tokens are equally likely; what follows cannot be compared
@@ -349,7 +274,7 @@ def _require_answers_are_scored(model: PeftModel, probes: _Probes, answers: Sequ
         policy = CompletionLogps(model, None)
         with torch.no_grad():
             scored = policy.head().logits(policy.predicting(batch)[: len(answer)])
-        if _typical(_distance(logits[0], scored), model) > 2 * _tolerance(model):
+        if _typical(distance(logits[0], scored), model) > 2 * _tolerance(model):
             raise ModelError(
                 f"model: {type(model.get_base_model()).__name__} has other logits when it answers than when its answer "
                 "is scored, expected the same with and without its cache"
@@ -387,12 +312,6 @@ def _tokens_of(batch: Batch, sequence: int) -> Tensor:
     return (batch.sequence == sequence).nonzero().squeeze(1)
 
 
-def _distance(found: Tensor, expected: Tensor) -> Tensor:
-    """Length of the difference relative to the expected vector's length, row by row; infinite if it is not finite."""
-    distance = (found - expected).norm(dim=-1) / expected.norm(dim=-1).clamp_min(1e-12)
-    return torch.where(distance.isfinite(), distance, torch.inf)
-
-
 def _order_of(value: Tensor) -> str:
     """The size of a fault in words that do not depend on a processor's rounding: ``more than 0.1``."""
     return f"more than {10.0 ** math.floor(math.log10(max(float(value), 1e-9))):g}" if value.isfinite() else "no number"
@@ -404,7 +323,7 @@ def _typical(distances: Tensor, model: PeftModel) -> float:
 
 
 def _tolerance(model: PeftModel) -> float:
-    return EXACT if _dtype(model) == torch.float32 else ROUNDED
+    return tolerance_in(_dtype(model))
 
 
 def _dtype(model: PeftModel) -> torch.dtype:
