@@ -32,10 +32,10 @@ demo: $(STAMP)  ## the main job on the embedded model and data, a few minutes on
 	$(BIN)/lifealign demo
 
 test: $(STAMP)  ## all tests
-	$(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS)
+	$(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-fast: $(STAMP)  ## the tests that take seconds
-	$(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not families"
+	$(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not families"
 
 test-families: $(STAMP)  ## every family of models that transformers knows, a few minutes
 	$(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) -m "families or not families" tests/model/test_families.py
