@@ -24,6 +24,7 @@ from lifealign.life.life import Life
 from lifealign.life.settings import LifeConfig
 from lifealign.model.adapter import attach_lora, read_adapter, write_adapter
 from lifealign.model.base_model import load_base
+from lifealign.model.batch import Layout
 from lifealign.model.proof import Proof
 from lifealign.model.runtime import Runtime
 from lifealign.model.settings import AdapterConfig, ModelConfig
@@ -125,10 +126,10 @@ def lived(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Lived:
 def make_runtime(tiny_folder: Path) -> MakeRuntime:
     """Makes runtimes on the tiny model in float32, with an adapter in which no factor is zero.
 
-    ``make_runtime(share_prefix=False, attention="eager", seed=1)``; ``seed`` decides the adapter, None leaves it new.
+    ``make_runtime("plain", attention="eager", seed=1)``; ``seed`` decides the adapter, None leaves it new.
     """
 
-    def make(share_prefix: bool = True, attention: str = "sdpa", seed: int | None = 0) -> Runtime:
+    def make(layout: Layout = "packed", attention: str = "sdpa", seed: int | None = 0) -> Runtime:
         base = load_base(
             ModelConfig(model_name_or_path=str(tiny_folder), dtype="float32", attn_implementation=attention)
         )
@@ -140,7 +141,8 @@ def make_runtime(tiny_folder: Path) -> MakeRuntime:
                 for name, factor in read_adapter(model).items()
             }
             write_adapter(model, moved)
-        return Runtime.prepare(model, base.tokenizer, Proof(Sharing()), share_prefix=share_prefix)
+        proof = Proof(Sharing(packed=layout == "packed" and attention == "sdpa"))
+        return Runtime.prepare(model, base.tokenizer, proof, share_prefix=layout != "plain")
 
     return make
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tiny import letter_task, pair
+from tests.tiny import LAYOUTS, letter_task, pair
 
 from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
@@ -49,10 +49,10 @@ def naive_embeddings(runtime: Runtime, pool: PromptPool, ids: list[int], prompt:
     return torch.cat((virtual, causal.get_input_embeddings()(torch.tensor(ids))))[None]
 
 
-@pytest.mark.parametrize("share_prefix", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_log_probabilities_are_those_of_prompts_put_in_front_by_hand(make_runtime, share_prefix, attention) -> None:
-    runtime = make_runtime(share_prefix=share_prefix, attention=attention, seed=None)
+def test_log_probabilities_are_those_of_prompts_put_in_front_by_hand(make_runtime, layout, attention) -> None:
+    runtime = make_runtime(layout=layout, attention=attention, seed=None)
     pool = with_pool(runtime)
     pairs, _ = tokenize_pairs(runtime.tokenizer, PAIRS, 128)
     found = runtime.policy(runtime.batch(pairs, ("chosen", "rejected"))).chunk(2)

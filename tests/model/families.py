@@ -25,6 +25,7 @@ from lifealign.model.adapter import attach_lora, read_adapter, usual_targets, wr
 from lifealign.model.base_model import Base, load_base
 from lifealign.model.completeness import require_text_decoder
 from lifealign.model.generate import generate_answers
+from lifealign.model.packing import PACKED_ATTENTION
 from lifealign.model.runtime import Runtime
 from lifealign.model.settings import AdapterConfig, ModelConfig
 from lifealign.model.tokens import TokenizedPair, tokenize_pair
@@ -127,6 +128,7 @@ class Row:
     attention: str
     targets: str
     prompts: str
+    packing: str
     generation: str
 
 
@@ -171,20 +173,21 @@ def try_family(family: str, folder: Path) -> tuple[Row, Runtime | None]:
     except ModelError as error:
         return _refused(family, error), None
     except Exception as error:
-        return Row(family, "", "", f"not tried: no default configuration ({type(error).__name__})", ""), None
+        return _unproven(family, f"not tried: no default configuration ({type(error).__name__})"), None
     try:
         save_family(family, folder)
     except Exception as error:  # these are faults of the recipe, not of the package
         said = str(error) if isinstance(error, NotSmall) else type(error).__name__
-        return Row(family, "", "", f"not tried: no tiny model of it here ({said})", ""), None
+        return _unproven(family, f"not tried: no tiny model of it here ({said})"), None
     try:
         runtime = family_runtime(folder)
     except ModelError as error:
         return _refused(family, error), None
     record = runtime.proof.as_record()
-    attention = str(runtime.model.get_base_model().config._attn_implementation)
+    attention = str(runtime.model.get_base_model().config._attn_implementation).replace(PACKED_ATTENTION, "sdpa")
     targets = ", ".join(sorted(runtime.model.peft_config["default"].target_modules))
-    return Row(family, attention, targets, record["shared_prompts"], record["generation"]), runtime
+    packing = record["packing"] if runtime.share_prefix else ""
+    return Row(family, attention, targets, record["shared_prompts"], packing, record["generation"]), runtime
 
 
 def family_runtime(folder: Path) -> Runtime:
@@ -205,7 +208,11 @@ def _adapted(base: Base) -> tuple[Any, ...]:
 
 def _refused(family: str, error: ModelError) -> Row:
     reason = re.sub(r"^model '[^']*': |^model: ", "", str(error))
-    return Row(family, "", "", f"refused: {reason}", "")
+    return _unproven(family, f"refused: {reason}")
+
+
+def _unproven(family: str, why: str) -> Row:
+    return Row(family, "", "", why, "", "")
 
 
 # -- what the proof claims, looked at without it ----------------------------------------------------------------------
@@ -266,7 +273,7 @@ def reloaded_by_peft(runtime: Runtime, folder: Path, adapter: Path) -> tuple[tor
 
 # -- the table --------------------------------------------------------------------------------------------------------
 
-HEADER = "| family | attention | adapter on | prompts | answers |\n| --- | --- | --- | --- | --- |\n"
+HEADER = "| family | attention | adapter on | prompts | packing | answers |\n| --- | --- | --- | --- | --- | --- |\n"
 
 
 def line_of(row: Row) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.tiny import pair
+from tests.tiny import LAYOUTS, pair
 from torch import Tensor
 
 from lifealign.model import logps as module
+from lifealign.model.batch import Layout
 from lifealign.model.head import OutputHead
 from lifealign.model.logps import linear_logps
 from lifealign.model.tokens import TokenizedPair, tokenize_pair
@@ -68,11 +69,11 @@ def test_a_head_that_trains_is_refused() -> None:
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("share_prefix", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_completion_logps_are_those_of_the_models_own_logits(
-    make_runtime, pairs: list[TokenizedPair], share_prefix: bool, attention: str
+    make_runtime, pairs: list[TokenizedPair], layout: Layout, attention: str
 ) -> None:
-    runtime = make_runtime(share_prefix, attention)
+    runtime = make_runtime(layout, attention)
     expected = []
     with torch.no_grad():
         for name in ("chosen", "rejected"):
@@ -85,29 +86,28 @@ def test_completion_logps_are_those_of_the_models_own_logits(
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_a_shared_prefix_changes_neither_logps_nor_gradients(
-    make_runtime, pairs: list[TokenizedPair], attention: str
-) -> None:
+def test_no_layout_changes_logps_or_gradients(make_runtime, pairs: list[TokenizedPair], attention: str) -> None:
     upstream = numbers(4, 2 * len(pairs))
     results = []
-    for share_prefix in (True, False):
-        runtime = make_runtime(share_prefix, attention)
+    for layout in LAYOUTS:
+        runtime = make_runtime(layout, attention)
         logps = runtime.policy(runtime.batch(pairs, ("chosen", "rejected")))
         (logps * upstream).sum().backward()
         results.append((logps, {name: p.grad for name, p in runtime.model.named_parameters() if p.requires_grad}))
-    (shared, shared_gradients), (alone, gradients) = results
-    torch.testing.assert_close(shared, alone, rtol=1e-4, atol=0)
+    (alone, gradients), *others = results
     assert len(gradients) == 8
-    for name, gradient in gradients.items():
-        assert gradient.norm() > 0
-        assert (shared_gradients[name] - gradient).norm() <= 1e-4 * gradient.norm(), name
+    for logps, found in others:
+        torch.testing.assert_close(logps, alone, rtol=1e-4, atol=0)
+        for name, gradient in gradients.items():
+            assert gradient.norm() > 0
+            assert (found[name] - gradient).norm() <= 1e-4 * gradient.norm(), name
 
 
-@pytest.mark.parametrize("share_prefix", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_only_completion_positions_get_logits(
-    monkeypatch: pytest.MonkeyPatch, make_runtime, pairs: list[TokenizedPair], share_prefix: bool
+    monkeypatch: pytest.MonkeyPatch, make_runtime, pairs: list[TokenizedPair], layout: Layout
 ) -> None:
-    runtime = make_runtime(share_prefix)
+    runtime = make_runtime(layout)
     rows: list[int] = []
 
     def spy(hidden: Tensor, head: OutputHead, targets: Tensor) -> Tensor:

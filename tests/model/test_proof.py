@@ -74,7 +74,7 @@ def test_a_proof_leaves_the_model_as_it_was(tiny_folder: Path, dtype: str) -> No
     needed = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     random = torch.get_rng_state()
     proof = prove(model, ordinary_tokens(base.name, base.model, base.tokenizer), 100, 258)
-    assert proof == Proof(Sharing())
+    assert proof == Proof(Sharing(packed=True))
     after = model.state_dict()
     assert after.keys() == before.keys()
     assert all(
@@ -108,7 +108,7 @@ def test_a_bias_of_distance_that_rounding_would_hide_is_found(tmp_path: Path, dt
 def test_a_window_longer_than_any_row_is_no_window(tmp_path: Path) -> None:
     families.save_family("mistral", tmp_path)
     proof = proof_of(base_of(tmp_path))
-    assert proof.sharing == Sharing((Reach(SLIDING, families.WINDOW),))
+    assert proof.sharing == Sharing((Reach(SLIDING, families.WINDOW),), packed=True)
     assert proof_of(base_of(tmp_path), max_length=families.WINDOW).sharing == proof.sharing
 
 
@@ -249,7 +249,11 @@ def test_what_is_not_exact_runs_plain_is_said_and_stands_in_the_life(
     reason = "plain rows: no mask parts two answers in layers of the kind linear_attention"
     assert sum(reason in message for message in caplog.messages) == 1
     written = json.loads((tmp_path / "life" / "life.json").read_text())
-    assert written["base"]["exact"] == {"shared_prompts": reason, "generation": "padded on the left"}
+    assert written["base"]["exact"] == {
+        "shared_prompts": reason,
+        "packing": "one pair a row",
+        "generation": "padded on the left",
+    }
 
 
 def test_shared_prompts_asked_for_by_hand_are_refused_where_they_are_not_exact(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny import letter_task, pair
+from tests.tiny import LAYOUTS, letter_task, pair
 
 from lifealign.errors import TrainingError
 from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.model.adapter import adapter_fingerprint
+from lifealign.model.batch import Layout
 from lifealign.model.reference import ReferenceCache
 from lifealign.model.tokens import TokenizedPair, tokenize_pair
 
@@ -124,9 +125,9 @@ def test_the_same_pair_twice_is_computed_once(make_runtime, pairs: list[Tokenize
     assert set(found) == {pairs[0].key, pairs[1].key}
 
 
-@pytest.mark.parametrize("share_prefix", [True, False])
-def test_scores_come_in_the_order_of_the_pairs(make_runtime, pairs: list[TokenizedPair], share_prefix: bool) -> None:
-    runtime = make_runtime(share_prefix)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_scores_come_in_the_order_of_the_pairs(make_runtime, pairs: list[TokenizedPair], layout: Layout) -> None:
+    runtime = make_runtime(layout)
     alone = [runtime.score([one], 1)[0] for one in pairs]
     for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
         for batch_size in (1, 2, 3):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.tiny import pair, tiny_tokenizer
+from tests.tiny import LAYOUTS, pair, tiny_tokenizer
 from tokenizers import AddedToken
 
 from lifealign.data.pair import Message, Pair
-from lifealign.model.batch import collate
+from lifealign.model.batch import Layout, collate
+from lifealign.model.packing import Span
 from lifealign.model.tokens import TokenizedPair, prompt_ids, tokenize_pair, tokenize_pairs
 
 EOS, PAD = 257, 258
@@ -29,7 +30,7 @@ TWO = TokenizedPair("two", "two", prompt=(12,), chosen=(22,), rejected=(32, 33))
 
 
 def test_without_sharing_every_completion_is_a_row() -> None:
-    batch = collate([ONE, TWO], ("chosen", "rejected"), pad_token_id=0, share_prefix=False)
+    batch = collate([ONE, TWO], ("chosen", "rejected"), pad_token_id=0, layout="plain")
     assert batch.input_ids.tolist() == [
         [10, 11, 20, 21],  # one, chosen
         [12, 22, 0, 0],  # two, chosen
@@ -45,7 +46,7 @@ def test_without_sharing_every_completion_is_a_row() -> None:
 
 
 def test_with_sharing_a_pair_is_a_row_and_positions_restart() -> None:
-    batch = collate([ONE, TWO], ("chosen", "rejected"), pad_token_id=0, share_prefix=True)
+    batch = collate([ONE, TWO], ("chosen", "rejected"), pad_token_id=0, layout="shared")
     assert batch.input_ids.tolist() == [
         [10, 11, 20, 21, 30],  # one: prompt, chosen, rejected
         [12, 22, 32, 33, 0],  # two, and a padding
@@ -80,15 +81,34 @@ def test_with_sharing_a_pair_is_a_row_and_positions_restart() -> None:
 
 
 def test_one_completion_is_laid_out_plainly_even_with_sharing() -> None:
-    batch = collate([ONE, TWO], ("chosen",), pad_token_id=0, share_prefix=True)
+    batch = collate([ONE, TWO], ("chosen",), pad_token_id=0, layout="shared")
     assert batch.input_ids.tolist() == [[10, 11, 20, 21], [12, 22, 0, 0]]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
     assert (batch.targets.tolist(), batch.sequences) == ([20, 21, 22], 2)
 
 
-@pytest.mark.parametrize("share_prefix", [True, False])
-def test_nothing_of_a_pair_leaks_into_another_answer(make_runtime, tokenizer, share_prefix: bool) -> None:
-    runtime = make_runtime(share_prefix)
+def test_packed_pairs_stand_side_by_side_without_padding() -> None:
+    batch = collate([ONE, TWO], ("chosen", "rejected"), pad_token_id=0, layout="packed")
+    assert batch.input_ids.tolist() == [[10, 11, 20, 21, 30, 12, 22, 32, 33]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 2, 0, 1, 1, 2]]
+    assert batch.spans == (Span(0, 2, (2, 1)), Span(5, 1, (1, 2)))
+    assert [span.end for span in batch.spans] == [5, 9]
+    # as in the other layouts: all chosen answers first, each predicted from the prompt's last place and then itself
+    assert batch.targets.tolist() == [20, 21, 22, 30, 32, 33]
+    assert batch.predicted_from.tolist() == [1, 2, 5, 1, 5, 7]
+    assert batch.sequence.tolist() == [0, 0, 1, 2, 3, 3]
+    assert batch.sequences == 4
+
+
+def test_packed_pairs_of_one_completion_leave_the_other_out() -> None:
+    batch = collate([ONE, TWO], ("chosen",), pad_token_id=0, layout="packed")
+    assert batch.input_ids.tolist() == [[10, 11, 20, 21, 12, 22]]
+    assert batch.spans == (Span(0, 2, (2,)), Span(4, 1, (1,)))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_nothing_of_a_pair_leaks_into_another_answer(make_runtime, tokenizer, layout: Layout) -> None:
+    runtime = make_runtime(layout)
 
     def logps(*pairs: Pair) -> tuple[list[float], list[float]]:
         tokenized = [tokenize_pair(tokenizer, one, 512) for one in pairs]

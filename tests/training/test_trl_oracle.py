@@ -9,10 +9,11 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model_state_dict
 from peft.utils import set_peft_model_state_dict
-from tests.tiny import pair, tiny_model
+from tests.tiny import LAYOUTS, pair, tiny_model
 from torch import Tensor
 
 from lifealign.model.adapter import read_adapter
+from lifealign.model.batch import Layout
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import TokenizedPair, tokenize_pair
 from lifealign.training.objectives import BatchOutcome, PreferenceObjective, focal_preference_loss, focal_weight
@@ -94,12 +95,12 @@ def trl_result(
     return loss.detach(), gradients(trainer.model), logged
 
 
-@pytest.mark.parametrize("share_prefix", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_at_exponent_zero_loss_and_gradients_are_those_of_trl(
-    make_runtime, pairs: list[TokenizedPair], trl_result: Any, share_prefix: bool
+    make_runtime, pairs: list[TokenizedPair], trl_result: Any, layout: Layout
 ) -> None:
     expected, expected_gradients, logged = trl_result
-    runtime = make_runtime(share_prefix)
+    runtime = make_runtime(layout)
     outcome = our_outcome(runtime, pairs)
     loss = (focal_weight(outcome.margins, 0.0) * outcome.losses).mean()
     loss.backward()

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from lifealign.model.packing import Span
 from lifealign.model.tokens import TokenizedPair
+
+Layout = Literal["plain", "shared", "packed"]
+"""``plain``: a row for every completion. ``shared``: a row for every pair, whose completions share one copy of the
+prompt. ``packed``: one row for all pairs, each laid out as in a shared row, without padding."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +25,14 @@ class Batch:
     Attributes:
         input_ids: ``(rows, length)``, padded on the right.
         position_ids: ``(rows, length)``; with shared prompts both completions continue from the prompt's end.
-        attention_mask: ``(rows, length)`` of 0/1, or ``(rows, 1, length, length)`` of booleans for shared prompts.
+        attention_mask: ``(rows, length)`` of 0/1, or ``(rows, 1, length, length)`` of booleans for shared prompts;
+            packed pairs need none, and what it holds is not used.
         predicted_from: ``(tokens,)``, index into the flattened rows of the position whose output predicts the token.
         targets: ``(tokens,)``, the completion tokens.
         sequence: ``(tokens,)``, which completion a token belongs to, from 0.
         sequences: Number of completions: all chosen answers first, then all rejected.
-        prompts: Token ids of the prompt that each row begins with.
+        prompts: Token ids of the prompt that each row begins with; of every pair, if they are packed.
+        spans: Where each pair stands in a packed row; empty in the other layouts.
     """
 
     input_ids: Int[Tensor, "rows length"]
@@ -36,6 +43,7 @@ class Batch:
     sequence: Int[Tensor, " tokens"]
     sequences: int
     prompts: Sequence[tuple[int, ...]]
+    spans: tuple[Span, ...] = ()
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -45,23 +53,25 @@ class Batch:
         return Batch(**moved)
 
 
-def collate(
-    pairs: Sequence[TokenizedPair], completions: Sequence[str], *, pad_token_id: int, share_prefix: bool
-) -> Batch:
+def collate(pairs: Sequence[TokenizedPair], completions: Sequence[str], *, pad_token_id: int, layout: Layout) -> Batch:
     """Lays pairs out as one micro-batch.
 
-    With ``share_prefix`` a pair is one row, prompt | chosen | rejected: the mask keeps the rejected answer from seeing
-    the chosen one, its positions restart at the prompt's end, and the first token of both is predicted from the
-    prompt's last position. Without, every completion is a row of its own with a copy of the prompt. The
-    log-probabilities are the same (Wang et al., Accelerating DPO with prefix sharing, arXiv:2410.20305).
+    In a shared row a pair is prompt | chosen | rejected: the mask keeps the rejected answer from seeing the chosen one,
+    its positions restart at the prompt's end, and the first token of both is predicted from the prompt's last position.
+    Packed, all pairs stand like this in one row, and attention runs on each alone. In a plain row every completion has
+    a copy of the prompt. The log-probabilities are the same (Wang et al., Accelerating DPO with prefix sharing,
+    arXiv:2410.20305).
 
     Args:
         pairs: At least one tokenised pair.
-        completions: ``("chosen",)`` or ``("chosen", "rejected")``.
+        completions: ``("chosen",)`` or ``("chosen", "rejected")``; one completion has nothing to share its prompt with,
+            so shared rows of it are plain rows.
         pad_token_id: Token that pads the rows.
-        share_prefix: Whether the completions of a pair share one copy of the prompt.
+        layout: How the pairs are laid out.
     """
-    shared = share_prefix and len(completions) > 1
+    if layout == "packed":
+        return _packed(pairs, completions)
+    shared = layout == "shared" and len(completions) > 1
     rows: list[tuple[TokenizedPair, list[tuple[int, str]]]] = []  # pair, [(sequence number, completion name)]
     if shared:
         for index, pair in enumerate(pairs):
@@ -100,6 +110,36 @@ def collate(
         torch.tensor(sequence),
         len(pairs) * len(completions),
         [pair.prompt for pair, _ in rows],
+    )
+
+
+def _packed(pairs: Sequence[TokenizedPair], completions: Sequence[str]) -> Batch:
+    """One row that holds every pair, prompt and completions, without padding."""
+    ids: list[int] = []
+    positions: list[int] = []
+    spans: list[Span] = []
+    of_each: list[list[tuple[list[int], tuple[int, ...]]]] = [[] for _ in completions]  # predicting places, targets
+    for pair in pairs:
+        start, prompt = len(ids), len(pair.prompt)
+        ids += pair.prompt
+        positions += range(prompt)
+        answers: list[tuple[int, ...]] = [getattr(pair, name) for name in completions]
+        for places, tokens in zip(of_each, answers, strict=True):
+            places.append(([start + prompt - 1, *range(len(ids), len(ids) + len(tokens) - 1)], tokens))
+            ids += tokens
+            positions += range(prompt, prompt + len(tokens))
+        spans.append(Span(start, prompt, tuple(map(len, answers))))
+    sequences = [one for places in of_each for one in places]
+    return Batch(
+        torch.tensor([ids]),
+        torch.tensor([positions]),
+        torch.ones(1, len(ids), dtype=torch.long),
+        torch.tensor([place for places, _ in sequences for place in places]),
+        torch.tensor([token for _, tokens in sequences for token in tokens]),
+        torch.tensor([number for number, (_, tokens) in enumerate(sequences) for _ in tokens]),
+        len(sequences),
+        [pair.prompt for pair in pairs],
+        tuple(spans),
     )
 
 

@@ -66,15 +66,19 @@ class CompletionLogps(nn.Module):
         """Last hidden states at the positions that predict the completion tokens."""
         causal: Any = self.model.get_base_model()
         mask: Any = batch.attention_mask
-        positions, read = batch.position_ids, {"input_ids": batch.input_ids}
+        positions = batch.position_ids
+        read: dict[str, Any] = {"input_ids": batch.input_ids}
         pool = active_pool(self.model)
-        if pool is not None:
+        if batch.spans:
+            assert self.sharing is not None and pool is None  # virtual tokens would have to go in front of every pair
+            mask, read["packed_spans"] = self.sharing.unused_masks(batch.input_ids.device), batch.spans
+        elif pool is not None:
             embedded = causal.get_input_embeddings()(batch.input_ids)
             virtual = pool(pool.queries(causal, batch.prompts)).to(embedded.dtype)
             read = {"inputs_embeds": torch.cat((virtual, embedded), dim=1)}
             positions = torch.cat((_counting(batch, pool.tokens), positions + pool.tokens), dim=1)
             mask = _see_prefix(mask, pool.tokens)
-        if mask.dim() == 4:
+        if not batch.spans and mask.dim() == 4:
             assert self.sharing is not None
             mask = self.sharing.masks(mask, positions, causal.dtype)
         hidden = backbone(causal)(

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,9 +19,10 @@ from peft import PeftModel
 from torch import Tensor
 
 from lifealign.errors import ModelError
-from lifealign.model.batch import Batch, collate
+from lifealign.model.batch import Batch, Layout, collate
 from lifealign.model.causal import CANNOT_RUN, in_one_line
 from lifealign.model.logps import CompletionLogps
+from lifealign.model.packing import packed_attention_installed
 from lifealign.model.rounding import distance, float32_fits, in_float32, tolerance_in
 from lifealign.model.sharing import Sharing, candidates, longest_reach, other_kinds
 from lifealign.model.tokens import TokenizedPair
@@ -35,6 +37,8 @@ class Proof:
     Attributes:
         sharing: The form in which prompts can be shared; None if every completion has to be a row of its own.
         plain_because: Why prompts cannot be shared, in words; empty if they can.
+        unpacked_because: Why pairs cannot stand side by side in a row, in words; empty if they can, or if not even
+            prompts can be shared.
         padded: Whether prompts of different lengths can be answered side by side, padded on the left.
         unpadded_because: Why they cannot be answered side by side, in words; empty if they can.
     """
@@ -43,11 +47,14 @@ class Proof:
     plain_because: str = ""
     padded: bool = True
     unpadded_because: str = ""
+    unpacked_because: str = ""
 
     def as_record(self) -> dict[str, str]:
         """The proof in words, as a life records it."""
+        packed = "pairs side by side" if self.sharing is not None and self.sharing.packed else "one pair a row"
         return {
             "shared_prompts": str(self.sharing) if self.sharing is not None else f"plain rows: {self.plain_because}",
+            "packing": packed + (f": {self.unpacked_because}" if self.unpacked_because else ""),
             "generation": "padded on the left" if self.padded else f"equal lengths together: {self.unpadded_because}",
         }
 
@@ -101,9 +108,11 @@ def prove(model: PeftModel, vocabulary: Sequence[int], max_length: int, pad_toke
         native = _prove_or_refuse(model, probes, forms, plain_because="" if proof is None else proof.plain_because)
     finally:
         model.train(was_training)
-    if proof is None or proof.padded:
+    if proof is None:
         return native
-    return Proof(native.sharing, native.plain_because, False, proof.unpadded_because)
+    if native.sharing is not None and proof.unpacked_because:
+        native = replace(native, unpacked_because=proof.unpacked_because)
+    return native if proof.padded else replace(native, padded=False, unpadded_because=proof.unpadded_because)
 
 
 def _prove_or_refuse(model: PeftModel, probes: _Probes, forms: Sequence[Sharing], plain_because: str = "") -> Proof:
@@ -113,13 +122,20 @@ def _prove_or_refuse(model: PeftModel, probes: _Probes, forms: Sequence[Sharing]
         plain = _plain(model, probes)
         _require_same_in_training(model, probes, plain)
         sharing, reason = _shared(model, probes, plain, forms)
-        unpadded = _unpadded_because(model, probes)
+        unpacked = ""
+        if sharing is not None and sharing.packed:
+            unpacked = _unpacked_because(model, probes, plain, sharing)
+            sharing = replace(sharing, packed=not unpacked)
+        packs = sharing is not None and sharing.packed
+        with packed_attention_installed(causal) if packs else nullcontext():  # as it will be when it answers
+            unpadded = _unpadded_because(model, probes)
     except CANNOT_RUN as error:
         raise ModelError(
             f"model: {type(causal).__name__} with a LoRA adapter cannot be run in {str(causal.dtype)[6:]} "
             f"({in_one_line(error)}); try model.dtype=float32 or other lora.lora_target_modules"
         ) from error
-    return Proof(sharing, plain_because or reason if sharing is None else "", not unpadded, unpadded)
+    plain_because = plain_because or reason if sharing is None else ""
+    return Proof(sharing, plain_because, not unpadded, unpadded, unpacked)
 
 
 def _probes(causal: Any, vocabulary: Sequence[int], max_length: int) -> list[TokenizedPair]:
@@ -145,8 +161,8 @@ def _probes(causal: Any, vocabulary: Sequence[int], max_length: int) -> list[Tok
 
 def _plain(model: PeftModel, probes: _Probes) -> _Reading:
     """Reads plain rows; refuses a model for which a row depends on the other rows of its batch."""
-    together = _read(model, _batch(model, probes.pairs, probes.pad_token_id, shared=False), None)
-    alone = [_read(model, _batch(model, [pair], probes.pad_token_id, shared=False), None) for pair in probes.pairs]
+    together = _read(model, _batch(model, probes.pairs, probes.pad_token_id, "plain"), None)
+    alone = [_read(model, _batch(model, [pair], probes.pad_token_id, "plain"), None) for pair in probes.pairs]
     chosen = [reading.hidden[: len(pair.chosen)] for reading, pair in zip(alone, probes.pairs, strict=True)]
     rejected = [reading.hidden[len(pair.chosen) :] for reading, pair in zip(alone, probes.pairs, strict=True)]
     if _typical(distance(together.hidden, torch.cat([*chosen, *rejected])), model) > _tolerance(model):
@@ -169,7 +185,7 @@ def _require_same_in_training(model: PeftModel, probes: _Probes, plain: _Reading
             module.eval()
     try:
         with torch.random.fork_rng(devices=[]):
-            training = _read(model, _batch(model, probes.pairs, probes.pad_token_id, shared=False), None)
+            training = _read(model, _batch(model, probes.pairs, probes.pad_token_id, "plain"), None)
     finally:
         model.eval()
     if _typical(distance(training.hidden, plain.hidden), model) > _tolerance(model):
@@ -186,7 +202,7 @@ def _shared(model: PeftModel, probes: _Probes, plain: _Reading, forms: Sequence[
     reasons = []
     for form in forms:
         try:
-            reason = _differs(model, probes, plain, form)
+            reason = _differs(model, probes, plain, form, "shared")
         except Exception as error:  # a model may raise anything for a form of mask that it does not know
             reason = f"it cannot take their masks ({type(error).__name__})"
         if not reason:
@@ -198,9 +214,24 @@ def _shared(model: PeftModel, probes: _Probes, plain: _Reading, forms: Sequence[
     return None, f"no mask parts two answers {kinds}"
 
 
-def _differs(model: PeftModel, probes: _Probes, plain: _Reading, form: Sharing) -> str:
-    """How shared prompts differ from plain rows, in words; empty if they do not."""
-    batch = _batch(model, probes.pairs, probes.pad_token_id, shared=True)
+def _unpacked_because(model: PeftModel, probes: _Probes, plain: _Reading, form: Sharing) -> str:
+    """Why pairs cannot stand side by side in a row, in words; empty if they can."""
+    causal: Any = model.get_base_model()
+    if causal.config._attn_implementation != "sdpa":
+        return f"{causal.config._attn_implementation} attention has no form for them"
+    with packed_attention_installed(causal):
+        try:
+            again = _read(model, _batch(model, probes.pairs, probes.pad_token_id, "plain"), None)
+            if _typical(distance(again.hidden, plain.hidden), model) > _tolerance(model):
+                return "with attention for packed rows it would read plain rows differently"
+            return _differs(model, probes, plain, form, "packed")
+        except Exception as error:  # a model may raise anything for an attention that it does not know
+            return f"it cannot read them ({type(error).__name__})"
+
+
+def _differs(model: PeftModel, probes: _Probes, plain: _Reading, form: Sharing, layout: Layout) -> str:
+    """How a layout with shared prompts differs from plain rows, in words; empty if it does not."""
+    batch = _batch(model, probes.pairs, probes.pad_token_id, layout)
     shared = _read(model, batch, form)
     order = _order(batch, probes.pairs)
     if _typical(distance(shared.hidden[order], plain.hidden), model) > _tolerance(model):
@@ -215,9 +246,7 @@ def _differs(model: PeftModel, probes: _Probes, plain: _Reading, form: Sharing) 
         TokenizedPair(pair.key, "", pair.prompt, tuple(reversed(pair.chosen)), pair.rejected) for pair in probes.pairs
     ]
     with torch.no_grad():
-        other = (
-            CompletionLogps(model, form).predicting(_batch(model, swapped, probes.pad_token_id, shared=True)).float()
-        )
+        other = CompletionLogps(model, form).predicting(_batch(model, swapped, probes.pad_token_id, layout)).float()
     kept = torch.cat([_tokens_of(batch, len(probes.pairs) + number) for number in range(len(probes.pairs))])
     if _typical(distance(other[kept], shared.hidden[kept]), model) > _tolerance(model) / 10:
         return "the chosen answer would be read into the rejected one"
@@ -270,7 +299,7 @@ def _require_answers_are_scored(model: PeftModel, probes: _Probes, answers: Sequ
     """Refuses a model whose logits differ between answering token by token and scoring the same answer."""
     for pair, (tokens, logits) in zip(probes.pairs, answers, strict=True):
         answer = tuple(tokens[0].tolist())
-        batch = _batch(model, [TokenizedPair("", "", pair.prompt, answer, answer)], probes.pad_token_id, shared=False)
+        batch = _batch(model, [TokenizedPair("", "", pair.prompt, answer, answer)], probes.pad_token_id, "plain")
         policy = CompletionLogps(model, None)
         with torch.no_grad():
             scored = policy.head().logits(policy.predicting(batch)[: len(answer)])
@@ -298,9 +327,9 @@ def _read(model: PeftModel, batch: Batch, form: Sharing | None) -> _Reading:
     return _Reading(hidden.detach().float(), logps.detach(), gradient.detach().float())
 
 
-def _batch(model: PeftModel, pairs: Sequence[TokenizedPair], pad: int, *, shared: bool) -> Batch:
+def _batch(model: PeftModel, pairs: Sequence[TokenizedPair], pad: int, layout: Layout) -> Batch:
     causal: Any = model.get_base_model()
-    return collate(pairs, BOTH, pad_token_id=pad, share_prefix=shared).to(causal.device)
+    return collate(pairs, BOTH, pad_token_id=pad, layout=layout).to(causal.device)
 
 
 def _order(batch: Batch, pairs: Sequence[TokenizedPair]) -> Tensor:

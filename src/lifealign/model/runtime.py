@@ -13,9 +13,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lifealign.errors import ModelError
-from lifealign.model.batch import Batch, collate
+from lifealign.model.batch import Batch, Layout, collate
 from lifealign.model.logps import CompletionLogps
-from lifealign.model.prompt_pool import without_prompts
+from lifealign.model.packing import install_packed_attention
+from lifealign.model.prompt_pool import active_pool, without_prompts
 from lifealign.model.proof import Proof
 from lifealign.model.reasoning import Reasoning
 from lifealign.model.tokens import TokenizedPair
@@ -75,6 +76,8 @@ class Runtime:
                 f"{type(model.get_base_model()).__name__}: {proof.plain_because}"
             )
         shared = share_prefix is not False and proof.sharing is not None
+        if proof.sharing is not None and proof.sharing.packed:
+            install_packed_attention(model.get_base_model())
         device = current_device()
         policy = CompletionLogps(model, proof.sharing).to(device)
         return cls(device, policy, model, tokenizer, proof, shared, reasoning)
@@ -95,11 +98,18 @@ class Runtime:
                 parameter.requires_grad_(required)
 
     def batch(self, pairs: Sequence[TokenizedPair], completions: Sequence[str]) -> Batch:
-        """Lays pairs out on the model's device."""
+        """Lays pairs out on the model's device, in the layout that does the least work and is exact on the model."""
         pad = self.tokenizer.pad_token_id
         assert isinstance(pad, int)
-        batch = collate(pairs, completions, pad_token_id=pad, share_prefix=self.share_prefix)
-        return batch.to(self.device)
+        return collate(pairs, completions, pad_token_id=pad, layout=self.layout).to(self.device)
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of a batch for the model as it is now."""
+        sharing = self.proof.sharing
+        if not self.share_prefix or sharing is None:
+            return "plain"
+        return "packed" if sharing.packed and active_pool(self.model) is None else "shared"
 
     def sample_targets(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Draws tokens from the model's own predictions; see :meth:`~lifealign.model.logps.CompletionLogps`."""

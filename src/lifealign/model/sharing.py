@@ -48,10 +48,12 @@ class Sharing:
     Attributes:
         reaches: One per kind of layer.
         by_kind: Whether the model takes a mapping from kind to mask; otherwise it takes one mask for all its layers.
+        packed: Whether several pairs can stand side by side in one row (:mod:`lifealign.model.packing`).
     """
 
     reaches: tuple[Reach, ...] = (Reach(),)
     by_kind: bool = False
+    packed: bool = False
 
     def masks(
         self, visible: Bool[Tensor, "rows 1 length length"], positions: Int[Tensor, "rows length"], dtype: torch.dtype
@@ -72,6 +74,11 @@ class Sharing:
             seen = visible if near is None else visible & near[:, None]
             found[reach.kind] = torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
         return found if self.by_kind else next(iter(found.values()))
+
+    def unused_masks(self, device: torch.device) -> Tensor | Mapping[str, Tensor]:
+        """What a model is given in place of masks for packed rows, so that it makes none of its own."""
+        unused = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=device)
+        return {reach.kind: unused for reach in self.reaches} if self.by_kind else unused
 
     def __str__(self) -> str:
         """``full attention``, or the windows: ``full attention, sliding attention (4096)``."""
@@ -98,7 +105,7 @@ def candidates(config: Any) -> list[Sharing]:
     reaches = tuple(Reach(kind, sizes.get(kind)) for kind in kinds)
     if any(reach.size is None for reach in reaches if reach.kind != FULL):
         return []
-    single, by_kind = Sharing(reaches), Sharing(reaches, by_kind=True)
+    single, by_kind = Sharing(reaches, packed=True), Sharing(reaches, by_kind=True, packed=True)
     return [by_kind] if len(reaches) > 1 else [single, by_kind]
 
 
