@@ -100,15 +100,14 @@ def general_loss(runtime: Runtime, passages: Sequence[str], *, batch_size: int, 
     rows = [row for row in rows if row.chosen]
     if not rows:
         raise ValueError(f"found {len(passages)} passages, none of two tokens or more, expected at least one")
-    losses = [0.0] * len(rows)
+    by_length = sorted(range(len(rows)), key=lambda index: len(rows[index]))  # similar lengths, little padding
+    found: list[float] = []
     runtime.model.eval()
-    by_length = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     with torch.no_grad():
-        for start in range(0, len(by_length), batch_size):
-            indices = by_length[start : start + batch_size]
-            logps = runtime.policy(runtime.batch([rows[index] for index in indices], ("chosen",)))
-            for index, logp in zip(indices, logps.tolist(), strict=True):
-                losses[index] = -logp
+        for part in runtime.micro_batches([rows[index] for index in by_length], ("chosen",), batch_size):
+            found += (-runtime.policy(runtime.batch(part, ("chosen",)))).tolist()
+    in_order = dict(zip(by_length, found, strict=True))
+    losses = [in_order[index] for index in range(len(rows))]
     tokens = sum(len(row.chosen) for row in rows)
     loss = math.fsum(losses) / tokens
     if not loss <= GREATEST:  # NaN too

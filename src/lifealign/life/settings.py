@@ -149,6 +149,11 @@ class LifeConfig(Settings):
         refuse_idle_replay(self.method, self.replay)
         return self
 
+    @model_validator(mode="after")
+    def _leaves_out_nothing_that_a_penalty_needs(self) -> Self:
+        refuse_skipping_beside_a_penalty(self.method, self.preference)
+        return self
+
     @property
     def replay_or_default(self) -> ReplayConfig:
         """The configured replay, or the method's default: on with its defaults, or off."""
@@ -169,6 +174,23 @@ class ShownConfig(LifeConfig):
     @model_validator(mode="after")
     def _has_a_use_for_replay(self) -> Self:
         return self  # this was checked when the life was made
+
+    @model_validator(mode="after")
+    def _leaves_out_nothing_that_a_penalty_needs(self) -> Self:
+        return self  # as was this
+
+
+def refuse_skipping_beside_a_penalty(method: Method, preference: PreferenceConfig) -> None:
+    """Refuses to skip mastered pairs for a method with a penalty: it holds for every pair and every step.
+
+    Raises:
+        Faults: If both are asked for.
+    """
+    from lifealign.methods.base import Method as MethodBase
+
+    if preference.skip_mastered and type(method).penalty is not MethodBase.penalty:
+        fault = f"found {preference.skip_mastered}, expected 0, because {method.key} has a penalty on every step"
+        raise Faults([(("preference", "skip_mastered"), fault)])
 
 
 def refuse_idle_replay(method: Method, replay: ReplayConfig | None) -> None:

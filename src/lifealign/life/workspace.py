@@ -139,12 +139,17 @@ class Workspace:
         settings.method.prepare(model, settings.seed)
         if self.directory.versions:
             install_adapter(model, read_adapter_of(self.directory))
-            known = self.directory.manifest.base.exact
-            if known != (found := proof.as_record()):
+            known, found = self.directory.manifest.base.exact, proof.as_record()
+            if any(found.get(what) != how for what, how in known.items()):  # it may have been asked less
                 logger.warning("%s: found %s, expected what the life recorded: %s", self.base.name, found, known)
         data = settings.data
         return Runtime.prepare(
-            model, self.base.tokenizer, proof, share_prefix=data.share_prefix, reasoning=data.reasoning
+            model,
+            self.base.tokenizer,
+            proof,
+            share_prefix=data.share_prefix,
+            reasoning=data.reasoning,
+            max_tokens=data.max_tokens_per_batch,
         )
 
     # -- what it remembers --------------------------------------------------------------------------------------------

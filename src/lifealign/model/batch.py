@@ -113,6 +113,24 @@ def collate(pairs: Sequence[TokenizedPair], completions: Sequence[str], *, pad_t
     )
 
 
+def positions(pairs: Sequence[TokenizedPair], completions: Sequence[str], layout: Layout) -> int:
+    """Number of positions, padding included, of the batch that :func:`collate` makes of pairs.
+
+    Example:
+        >>> pairs = [TokenizedPair("a", "", (1, 2), (3,), (4,)), TokenizedPair("b", "", (1, 2), (3, 4, 5), (6,))]
+        >>> [positions(pairs, ("chosen", "rejected"), layout) for layout in ("plain", "shared", "packed")]
+        [20, 12, 10]
+    """
+    lengths = [[len(getattr(pair, name)) for name in completions] for pair in pairs]
+    together = [len(pair.prompt) + sum(each) for pair, each in zip(pairs, lengths, strict=True)]
+    if layout == "packed":
+        return sum(together)
+    if layout == "shared":
+        return len(pairs) * max(together)
+    longest = max(len(pair.prompt) + max(each) for pair, each in zip(pairs, lengths, strict=True))
+    return len(pairs) * len(completions) * longest
+
+
 def _packed(pairs: Sequence[TokenizedPair], completions: Sequence[str]) -> Batch:
     """One row that holds every pair, prompt and completions, without padding."""
     ids: list[int] = []

@@ -84,7 +84,7 @@ def packed_attention(
     wanted = [name for name in ("softcap", "position_bias", "s_aux") if more.get(name) is not None]
     if wanted or more.get("is_causal") is False or not getattr(module, "is_causal", True):
         raise ValueError(f"packed rows: found attention with {', '.join(wanted) or 'no causal order'}, expected none")
-    options = {"scale": scaling, "dropout_p": dropout, "enable_gqa": query.shape[1] != key.shape[1]}
+    options: dict[str, Any] = {"scale": scaling, "dropout_p": dropout, "enable_gqa": query.shape[1] != key.shape[1]}
     answers: list[Tensor] = []
     for span in packed_spans:
         begin = span.start + span.prompt

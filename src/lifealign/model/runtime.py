@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lifealign.errors import ModelError
-from lifealign.model.batch import Batch, Layout, collate
+from lifealign.model.batch import Batch, Layout, collate, positions
 from lifealign.model.logps import CompletionLogps
 from lifealign.model.packing import install_packed_attention
 from lifealign.model.prompt_pool import active_pool, without_prompts
@@ -36,6 +36,7 @@ class Runtime:
         proof: What was proven exact on the model.
         share_prefix: Whether chosen and rejected share one copy of their prompt in a batch.
         reasoning: What to do with reasoning in prompts and generated answers.
+        max_tokens: Most tokens in one forward pass, padding included; None counts pairs instead.
     """
 
     device: torch.device
@@ -45,6 +46,7 @@ class Runtime:
     proof: Proof
     share_prefix: bool
     reasoning: Reasoning = "strip"
+    max_tokens: int | None = None
 
     @classmethod
     def prepare(
@@ -55,6 +57,7 @@ class Runtime:
         *,
         share_prefix: bool | Literal["auto"] = "auto",
         reasoning: Reasoning = "strip",
+        max_tokens: int | None = None,
     ) -> Runtime:
         """Puts a model on the current accelerator, such as ``cuda:0``, or on the CPU if there is none.
 
@@ -66,6 +69,7 @@ class Runtime:
             proof: What was proven exact on the model.
             share_prefix: Whether prompts are shared; ``auto`` shares them if that is exact.
             reasoning: What to do with reasoning in prompts and generated answers.
+            max_tokens: Most tokens in one forward pass, padding included; None counts pairs instead.
 
         Raises:
             ModelError: If ``share_prefix`` is true and sharing is not exact on the model.
@@ -80,7 +84,7 @@ class Runtime:
             install_packed_attention(model.get_base_model())
         device = current_device()
         policy = CompletionLogps(model, proof.sharing).to(device)
-        return cls(device, policy, model, tokenizer, proof, shared, reasoning)
+        return cls(device, policy, model, tokenizer, proof, shared, reasoning, max_tokens)
 
     @contextmanager
     def base_policy(self) -> Iterator[None]:
@@ -111,6 +115,26 @@ class Runtime:
             return "plain"
         return "packed" if sharing.packed and active_pool(self.model) is None else "shared"
 
+    def micro_batches(
+        self, pairs: Sequence[TokenizedPair], completions: Sequence[str], count: int
+    ) -> list[list[TokenizedPair]]:
+        """Cuts pairs, in their order, into the micro-batches of single forward passes.
+
+        Args:
+            pairs: The pairs, those of similar length together.
+            completions: The completions that will be scored.
+            count: Pairs in a micro-batch where ``max_tokens`` is None; else each takes as many as fit.
+        """
+        if self.max_tokens is None:
+            return [list(pairs[start : start + count]) for start in range(0, len(pairs), count)]
+        parts: list[list[TokenizedPair]] = []
+        for pair in pairs:
+            if parts and positions([*parts[-1], pair], completions, self.layout) <= self.max_tokens:
+                parts[-1].append(pair)
+            else:
+                parts.append([pair])
+        return parts
+
     def sample_targets(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Draws tokens from the model's own predictions; see :meth:`~lifealign.model.logps.CompletionLogps`."""
         return self.policy.sample_targets(batch, generator)
@@ -120,25 +144,21 @@ class Runtime:
 
         Args:
             pairs: Pairs to score.
-            batch_size: Pairs in one forward pass.
+            batch_size: Pairs in one forward pass, unless tokens are counted (see :meth:`micro_batches`).
 
         Returns:
             Sums over completion tokens in nats, in the order of ``pairs``.
         """
-        scores: list[tuple[float, float]] = [(0.0, 0.0)] * len(pairs)
+        completions = ("chosen", "rejected")
         by_length = sorted(range(len(pairs)), key=lambda index: len(pairs[index]))  # similar lengths, little padding
+        found: list[tuple[float, float]] = []
         self.model.eval()
         with torch.no_grad():
-            for start in range(0, len(by_length), batch_size):
-                indices = by_length[start : start + batch_size]
-                chosen, rejected = self.policy(
-                    self.batch([pairs[index] for index in indices], ("chosen", "rejected"))
-                ).chunk(2)
-                for index, pair_scores in zip(
-                    indices, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True
-                ):
-                    scores[index] = pair_scores
-        return scores
+            for part in self.micro_batches([pairs[index] for index in by_length], completions, batch_size):
+                chosen, rejected = self.policy(self.batch(part, completions)).chunk(2)
+                found += zip(chosen.tolist(), rejected.tolist(), strict=True)
+        in_order = dict(zip(by_length, found, strict=True))
+        return [in_order[index] for index in range(len(pairs))]
 
 
 def current_device() -> torch.device:

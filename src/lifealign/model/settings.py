@@ -58,6 +58,9 @@ class DataConfig(Settings):
         max_length: Maximum number of tokens in a prompt and one completion together.
         share_prefix: Whether chosen and rejected of a pair share one copy of the prompt in the batch; ``auto``: if that
             is proven exact on the model.
+        max_tokens_per_batch: Most tokens in one forward pass, padding included; a batch with more is cut into several
+            passes. None leaves it to the numbers of pairs, ``per_device_train_batch_size`` and
+            ``per_device_eval_batch_size``. A single pair with more tokens has a pass of its own.
         reasoning: What to do with the blocks in which a model thinks before it answers (``<think>``). ``strip`` removes
             them from learnt and generated answers, and prompts ask for an answer without reasoning. ``keep`` leaves
             them. ``refuse`` raises an error if the chat template or an answer has some.
@@ -65,4 +68,5 @@ class DataConfig(Settings):
 
     max_length: int = Field(1024, ge=2)  # the released code has 2048; its rows are mostly below 500
     share_prefix: bool | Literal["auto"] = "auto"  # same log-probabilities, less work
+    max_tokens_per_batch: int | None = Field(None, ge=1)  # ours
     reasoning: Literal["strip", "keep", "refuse"] = "strip"  # ours: the paper's models do not reason

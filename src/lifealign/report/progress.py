@@ -59,6 +59,8 @@ class Progress:
         text = f"loss {figures['loss']:.3f}"
         if "rewards/margins" in figures:
             text += f"  margin {figures['rewards/margins']:+.2f}  accuracy {figures['rewards/accuracies']:.0%}"
+        if "skipped" in figures:
+            text += f"  mastered {figures['skipped']:.0%}"
         if self._bar is None:
             self._bar = self._bars.add_task(f"{self.title} {stage}".strip(), total=total, figures=text)
         self._bars.update(self._bar, completed=done, figures=text)

@@ -42,6 +42,8 @@ class PreferenceConfig(StageConfig):
     Attributes:
         beta: DPO's temperature, in 1/nat.
         reference: ``base``: the frozen base, adapter off. ``task_start``: the policy as it was when the task began.
+        skip_mastered: Pairs whose loss, with the method's weight, is less steep than this share of what it is at margin
+            0 are left out of a step (:class:`~lifealign.training.mastery.Mastery`), in [0, 1); 0 leaves none out.
     """
 
     learning_rate: float = Field(5e-6, gt=0)  # released code
@@ -49,3 +51,4 @@ class PreferenceConfig(StageConfig):
     gradient_accumulation_steps: int = Field(16, ge=1)  # released code, main script
     beta: float = Field(0.1, gt=0)  # released code
     reference: Literal["base", "task_start"] = "base"  # as in the released code: the frozen base, for every task
+    skip_mastered: float = Field(0.0, ge=0, lt=1)  # ours; the paper computes every pair

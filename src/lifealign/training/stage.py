@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_cosine_schedule_with_warmup
 
 from lifealign.errors import TrainingError
@@ -21,19 +23,25 @@ from lifealign.model.runtime import Runtime
 from lifealign.model.seeded import seeded
 from lifealign.model.tokens import TokenizedPair
 from lifealign.training.listeners import StageListener
+from lifealign.training.mastery import Mastery
 from lifealign.training.moments import Moments, StageContext
-from lifealign.training.objectives import Objective
-from lifealign.training.settings import StageConfig
+from lifealign.training.objectives import Objective, PreferenceObjective
+from lifealign.training.settings import PreferenceConfig, StageConfig
 
 LogRow = dict[str, float]
 
 
 @dataclass(frozen=True)
 class OptimizerBatch:
-    """The pairs behind one optimizer step, already split into micro-batches of similar length."""
+    """The pairs behind one optimizer step, the shortest first.
+
+    Attributes:
+        epoch: Epochs trained once the step is taken.
+        pairs: The pairs.
+    """
 
     epoch: float
-    micro_batches: list[list[TokenizedPair]]
+    pairs: list[TokenizedPair]
 
 
 def plan_batches(pairs: Sequence[TokenizedPair], settings: StageConfig, seed: int) -> list[OptimizerBatch]:
@@ -41,7 +49,7 @@ def plan_batches(pairs: Sequence[TokenizedPair], settings: StageConfig, seed: in
 
     Each epoch is a fresh permutation cut into optimizer batches of ``per_device_train_batch_size`` times
     ``gradient_accumulation_steps``; the last one of an epoch may be smaller. Inside an optimizer batch, pairs are
-    ordered by length before they are split into micro-batches, which saves padding and changes nothing else, because
+    ordered by length, so that micro-batches of neighbours need little padding. This changes nothing else, because
     losses are divided by the size of the whole optimizer batch.
 
     Args:
@@ -49,16 +57,14 @@ def plan_batches(pairs: Sequence[TokenizedPair], settings: StageConfig, seed: in
         settings: Epochs and batch sizes.
         seed: Seed of the permutations.
     """
-    micro = settings.per_device_train_batch_size
-    whole = micro * settings.gradient_accumulation_steps
+    whole = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     shuffle = random.Random(seed).sample
     batches: list[OptimizerBatch] = []
     for epoch in range(settings.num_train_epochs):
         order = shuffle(range(len(pairs)), len(pairs))
         for start in range(0, len(order), whole):
             chosen = sorted((pairs[index] for index in order[start : start + whole]), key=len)
-            parts = [chosen[first : first + micro] for first in range(0, len(chosen), micro)]
-            batches.append(OptimizerBatch(epoch + min(1.0, (start + whole) / len(order)), parts))
+            batches.append(OptimizerBatch(epoch + min(1.0, (start + whole) / len(order)), chosen))
     return batches
 
 
@@ -88,7 +94,10 @@ def train_stage(
     Returns:
         One row per optimizer step: ``loss`` (what was minimised: weighted, with the penalty), ``grad_norm`` (before
         clipping), ``learning_rate``; ``penalty`` if the method has one, and the figures that the method adds; in the
-        preference stage ``rewards/margins`` and ``rewards/accuracies``.
+        preference stage ``rewards/margins`` and ``rewards/accuracies``. Where mastered pairs are skipped, ``skipped``
+        is the share of the step's pairs that took no backward pass; the margins are then those that were last seen. A
+        batch of mastered pairs only takes no optimizer step: its loss and gradient norm are 0, and neither weights nor
+        moments change, only the schedule goes on.
 
     Raises:
         TrainingError: If a loss or gradient is NaN or infinite; the message names task, stage and optimizer step, and
@@ -105,23 +114,31 @@ def train_stage(
     rate = settings.learning_rate * method.learning_rate_factor
     optimizer = AdamW(parameters.values(), lr=rate, weight_decay=settings.weight_decay)
     schedule = get_cosine_schedule_with_warmup(optimizer, warmup, len(batches))
-    stage = _Stage(runtime, objective, method, parameters)
+    mastery = None
+    if isinstance(settings, PreferenceConfig) and settings.skip_mastered:
+        assert isinstance(objective, PreferenceObjective)
+        mastery = Mastery(objective, method, settings.skip_mastered)
+    stage = _Stage(runtime, objective, method, parameters, settings.per_device_train_batch_size, mastery)
 
     log: list[LogRow] = []
     model.train()
     with seeded(seed, runtime.device), _gradient_checkpointing(runtime, settings.gradient_checkpointing):
         for number, batch in enumerate(batches):
             figures = _Figures()
-            for loss in stage.losses(batch, figures):
+            learning = stage.learning(batch, figures)
+            for loss in stage.losses(batch, learning, figures):
                 _require_finite(loss, "loss", task, objective, number)
                 loss.backward()
-            method.edit_gradients(stage.context)
-            norm = clip_grad_norm_(parameters.values(), settings.max_grad_norm)
+            norm = torch.zeros(())
+            if learning:
+                method.edit_gradients(stage.context)
+                norm = clip_grad_norm_(parameters.values(), settings.max_grad_norm)
             _require_finite(norm, "gradient norm", task, objective, number)
             row = {"epoch": batch.epoch, "grad_norm": float(norm), "learning_rate": schedule.get_last_lr()[0]}
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
+            if learning:
+                optimizer.step()
+                optimizer.zero_grad()
+            _advance(schedule)
             log.append(figures.row() | row | stage.context.figures)
             stage.context.figures.clear()
             for listener in listeners:
@@ -138,25 +155,44 @@ class _Stage:
     objective: Objective
     method: Moments
     parameters: dict[str, torch.nn.Parameter]
+    micro: int
+    mastery: Mastery | None
 
     def __post_init__(self) -> None:
         self.context = StageContext(self.objective.stage, self.parameters, self.loss_of)
 
-    def losses(self, batch: OptimizerBatch, figures: _Figures) -> Iterator[Tensor]:
-        """One loss per micro-batch; they add up to the loss of the whole optimizer batch."""
-        everything = [pair for part in batch.micro_batches for pair in part]
-        denominator = sum(self.objective.size(pair) for pair in everything)
-        for part in batch.micro_batches:
-            outcome = self.objective.outcome(self.runtime.policy(self._batch(part)), part)
+    def learning(self, batch: OptimizerBatch, figures: _Figures) -> list[TokenizedPair]:
+        """The pairs of a batch that take part in its step: all, or those that are not mastered."""
+        if self.mastery is None:
+            return batch.pairs
+        unseen = self.mastery.unseen(batch.pairs)
+        if unseen:
+            scores = self.runtime.score(unseen, self.micro)
+            self.runtime.model.train()
+            self.mastery.saw(unseen, torch.tensor(scores, device=self.runtime.device).T.flatten())
+        learning = self.mastery.unmastered(batch.pairs)
+        figures.skipped = 1 - len(learning) / len(batch.pairs)
+        return learning
+
+    def losses(self, batch: OptimizerBatch, learning: Sequence[TokenizedPair], figures: _Figures) -> Iterator[Tensor]:
+        """One loss per micro-batch; they add up to the loss of the whole optimizer batch, mastered pairs left out."""
+        denominator = sum(self.objective.size(pair) for pair in batch.pairs)
+        for part in self.runtime.micro_batches(learning, self.objective.completions, self.micro):
+            logps = self.runtime.policy(self._batch(part))
+            outcome = self.objective.outcome(logps, part)
             weights = self.method.example_weights(outcome)
             weighted = outcome.losses if weights is None else weights * outcome.losses
             loss = weighted.sum() / denominator
             penalty = self.method.penalty(outcome, self.context)
             if penalty is not None:
-                penalty = penalty * (len(part) / len(everything))
+                penalty = penalty * (len(part) / len(batch.pairs))
                 loss = loss + penalty
             figures.add(loss, penalty, outcome.margins)
+            if self.mastery is not None:
+                self.mastery.saw(part, logps)
             yield loss
+        if self.mastery is not None:
+            figures.margins = self.mastery.margins(batch.pairs)
 
     def loss_of(self, pairs: Sequence[TokenizedPair]) -> Tensor:
         """Mean unweighted loss of any pairs at the current parameters, with gradient."""
@@ -174,6 +210,7 @@ class _Figures:
         self.loss = 0.0
         self.penalties: list[float] = []
         self.margins: list[float] = []
+        self.skipped: float | None = None
 
     def add(self, loss: Tensor, penalty: Tensor | None, margins: Tensor | None) -> None:
         self.loss += float(loss.detach())
@@ -189,7 +226,16 @@ class _Figures:
         if self.margins:
             row["rewards/margins"] = sum(self.margins) / len(self.margins)
             row["rewards/accuracies"] = sum(margin > 0 for margin in self.margins) / len(self.margins)
+        if self.skipped is not None:
+            row["skipped"] = self.skipped
         return row
+
+
+def _advance(schedule: LRScheduler) -> None:
+    """Moves the schedule on by one batch, also past one that took no optimizer step, which torch would warn of."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step", category=UserWarning)
+        schedule.step()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import yaml
@@ -137,6 +138,7 @@ def _costs(life: Life) -> list[dict[str, Any]]:
     rows = []
     for version in life.steps:
         trained, time = training(life.directory, version.name), time_taken(life.directory, version.name)
+        skipped = [row["skipped"] for row in trained.stages.get("preference", ()) if "skipped" in row]
         used = trained.pairs + trained.replayed_pairs - len(trained.left_out)
         rows.append(
             {
@@ -146,7 +148,8 @@ def _costs(life: Life) -> list[dict[str, Any]]:
                 "replayed": trained.replayed_pairs,
                 "share": trained.replayed_pairs / used if used > 0 else 0.0,
                 "left_out": len(trained.left_out),
-                "steps": sum(len(stage) for stage in trained.stages.values()),
+                "steps": sum(row.get("skipped") != 1 for stage in trained.stages.values() for row in stage),
+                "skipped": fmean(skipped) if skipped else 0.0,
                 "learning": time.learning_seconds / 60,
                 "minutes": time.seconds / 60,
                 "megabytes": sum(record.size for record in version.files.values()) / 1e6,
