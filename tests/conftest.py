@@ -42,14 +42,22 @@ NoTraining = Callable[[], AbstractContextManager[None]]
 MakeRuntime = Callable[..., Runtime]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache folder of this test run, shared by its workers, in place of the user's own."""
+@pytest.fixture(scope="session")
+def kept_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where this test run, all its workers together, keeps the copy of the embedded model."""
     own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "user-cache"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(CACHE_VARIABLE, str(folder))
-        yield folder
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "kept-models"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def user_cache(kept_models: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's cache in place of the real one, for every test its own, but with the one copy of the embedded model."""
+    folder = tmp_path_factory.mktemp("user-cache")
+    (folder / "models").symlink_to(kept_models, target_is_directory=True)
+    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

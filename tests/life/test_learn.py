@@ -34,6 +34,7 @@ from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.life.settings import derive_seed
+from lifealign.model import generate
 from lifealign.report.progress import Progress
 from lifealign.storage import files as storage
 
@@ -402,3 +403,25 @@ def test_reasoning_that_is_taken_off_the_data_is_said_once_with_its_count(make_l
         "  reasoning removed from 4 of 16 answers, 1 of which had nothing else, so their pairs are left out; "
         "data.reasoning: keep would learn it"
     ]
+
+
+def test_a_second_life_on_the_same_base_pays_nothing_for_what_the_base_computes(
+    make_life: MakeLife, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = replace(ONE, check=AnswerCheck(max_words=3))
+    one, two = make_life(), make_life()
+    one.learn(task)
+    asked: list[int] = []
+    plain = generate.generate_answers
+
+    def counted(runtime: Any, prompts: Sequence[Any], **options: Any) -> list[str]:
+        asked.append(len(prompts))
+        return plain(runtime, prompts, **options)
+
+    monkeypatch.setattr(generate, "generate_answers", counted)
+    two.learn(task)
+    assert two.workspace.reference.computed == 0
+    assert sum(asked) == len(task.test)  # answers of the new adapter, and none of the base
+    adapters = [read_adapter_of(life.directory) for life in (one, two)]
+    assert all(torch.equal(adapters[1][name], factor) for name, factor in adapters[0].items())
+    assert one.scores["preference_accuracy"].rows == two.scores["preference_accuracy"].rows

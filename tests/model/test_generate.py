@@ -111,6 +111,22 @@ def test_each_distinct_prompt_is_generated_once_and_found_again_on_disk(
     assert generated == [asked("new")]
 
 
+def test_the_answers_of_the_base_are_shared_by_lives_and_no_others(
+    make_runtime: MakeRuntime, generated: list[Prompt], tmp_path: Path
+) -> None:
+    runtime, options = make_runtime(), {"max_new_tokens": 4, "batch_size": 2}
+    shared = tmp_path / "bases" / "answers.json"
+    first = AnswerCache(tmp_path / "one", base="base", shared=shared).answers(runtime, PROMPTS, "base", **options)
+    generated.clear()
+    second = AnswerCache(tmp_path / "two", base="base", shared=shared)
+    assert second.answers(runtime, [*PROMPTS, asked("new")], "base", **options).items() >= first.items()
+    assert generated == [asked("new")]
+    assert AnswerCache(tmp_path / "two").answers(runtime, PROMPTS, "base", **options) == first  # its own file has them
+    second.answers(runtime, PROMPTS[:1], "policy", **options)
+    assert generated == [asked("new"), PROMPTS[0]]
+    assert len(json.loads(shared.read_text())["answers"]) == len(set(PROMPTS)) + 1
+
+
 def test_another_policy_or_length_or_prompt_is_another_answer(
     make_runtime: MakeRuntime, generated: list[Prompt]
 ) -> None:

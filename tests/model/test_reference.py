@@ -16,6 +16,7 @@ from lifealign.model.adapter import adapter_fingerprint
 from lifealign.model.batch import Layout
 from lifealign.model.reference import ReferenceCache
 from lifealign.model.tokens import TokenizedPair, tokenize_pair
+from lifealign.storage.tensors import read_tensors
 
 
 @pytest.fixture
@@ -123,6 +124,43 @@ def test_the_same_pair_twice_is_computed_once(make_runtime, pairs: list[Tokenize
     found = cache.logps(make_runtime(), [pairs[0], pairs[1], pairs[0]], "policy", 2)
     assert cache.computed == 2
     assert set(found) == {pairs[0].key, pairs[1].key}
+
+
+def test_the_base_scores_every_pair_alone_and_lives_share_it(
+    make_runtime, pairs: list[TokenizedPair], tmp_path: Path
+) -> None:
+    runtime, shared = make_runtime(), tmp_path / "bases" / "reference.safetensors"
+
+    def cache(name: str) -> ReferenceCache:
+        return ReferenceCache(tmp_path / name, base="base", shared=shared)
+
+    one, two = cache("one"), cache("two")
+    of_one = one.logps(runtime, pairs[:2], "base", 16)
+    of_two = two.logps(runtime, pairs, "base", 16)
+    assert (one.computed, two.computed) == (2, 1)
+    alone = ReferenceCache(base="base").logps(runtime, pairs[::-1], "base", 1)
+    assert of_two == alone  # to the last bit, whatever was asked for together
+    assert of_one == {key: alone[key] for key in of_one}
+    again = ReferenceCache(tmp_path / "two")  # its own file holds everything that it used
+    assert again.logps(runtime, pairs, "base", 16) == alone and again.computed == 0
+    third = cache("three")
+    third.logps(runtime, pairs, "policy", 16)
+    assert third.computed == 3  # only what the base computes is shared
+    assert len(read_tensors(shared)["keys"]) == 3
+
+
+def test_a_shared_file_that_is_damaged_or_cannot_be_written_costs_only_time(
+    make_runtime, pairs: list[TokenizedPair], tmp_path: Path
+) -> None:
+    runtime, shared = make_runtime(), tmp_path / "bases" / "reference.safetensors"
+    found = ReferenceCache(base="base", shared=shared).logps(runtime, pairs, "base", 16)
+    shared.write_bytes(b"not tensors")
+    cache = ReferenceCache(base="base", shared=shared)
+    assert cache.logps(runtime, pairs, "base", 16) == found and cache.computed == 3
+    assert len(read_tensors(shared)["keys"]) == 3  # written anew
+    (tmp_path / "file").write_text("")
+    cache = ReferenceCache(base="base", shared=tmp_path / "file" / "below" / "reference.safetensors")
+    assert cache.logps(runtime, pairs, "base", 16) == found
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -23,7 +23,9 @@ from lifealign.report.terminal import LEGEND, answers_table, comparison_table, m
 from lifealign.storage.files import write_text
 
 RECIPE = Path(__file__).with_name("demo.yaml")
-"""The demo's settings; ``lifealign run`` takes the same file."""
+"""The settings of the whole demo; ``lifealign run`` takes the same file."""
+QUICK = {"order": "[brief, greet, order-number]", "suite_pairs": "24", "suite_test_pairs": "16"}
+"""What a demo has that is not ``--full``: the first three rules, fewer pairs, fewer held-out prompts."""
 SHOWN_ANSWERS = 3
 
 

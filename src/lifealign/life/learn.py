@@ -116,6 +116,8 @@ def learn_step(work: Workspace, step: Step, listener: Listener | None = None) ->
             measured = score(work, step, held_out, learnt, say)  # one row of the matrix
             version = commit(work, step, held_out, examples, logs, learnt, measured, started, say)  # all or nothing
             trackers.finish(measured.tracked(), len(work.steps))
+            if listener is not None:
+                listener.scored(measured.scores.values)
         if measured.interruption is not None:  # raised only now that the training is committed
             raise measured.interruption
         return version

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from functools import cached_property
 from pathlib import Path
+
+import torch
+import xxhash
 
 from lifealign.data.replay import ReplayBuffer
 from lifealign.errors import LifeError, ModelError
@@ -31,6 +35,7 @@ from lifealign.model.template_check import require_usable_template
 from lifealign.settings.section import dump_config
 from lifealign.storage.files import write_text
 from lifealign.storage.lock import exclusive_lock
+from lifealign.storage.user_cache import user_cache
 
 logger = logging.getLogger(__name__)
 
@@ -193,12 +198,33 @@ class Workspace:
     @cached_property
     def reference(self) -> ReferenceCache:
         """Reference log-probabilities, cached in the life."""
-        return ReferenceCache(self.directory.inside(names.REFERENCE_CACHE))
+        own = self.directory.inside(names.REFERENCE_CACHE)
+        return ReferenceCache(own, base=self.base_fingerprint, shared=self._of_base / own.name)
 
     @cached_property
     def answers(self) -> AnswerCache:
         """Generated answers, cached in the life."""
-        return AnswerCache(self.directory.inside(names.ANSWER_CACHE))
+        own = self.directory.inside(names.ANSWER_CACHE)
+        return AnswerCache(own, base=self.base_fingerprint, shared=self._of_base / own.name)
+
+    @property
+    def _of_base(self) -> Path:
+        """The user's folder for what the frozen base computes, whichever life asks for it.
+
+        Another processor, number of threads, layout of batches or version of a library may round otherwise, and then
+        has a folder of its own.
+        """
+        runtime = self.runtime
+        depends_on = [
+            *astuple(self.base.identity),
+            platform.processor(),
+            str(runtime.device),
+            torch.get_num_threads(),
+            runtime.layout,
+            runtime.proof.padded,
+            *(importlib.metadata.version(library) for library in ("torch", "transformers")),
+        ]
+        return user_cache() / "bases" / xxhash.xxh3_128_hexdigest(repr(depends_on).encode())
 
     def evaluator(self, settings: EvaluationConfig | None = None) -> Evaluator:
         """An evaluator of the life's model as it is now; by default under the life's own settings."""

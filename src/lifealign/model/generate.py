@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from lifealign.model.prompt_pool import active_pool
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import prompt_ids
 from lifealign.storage.files import read_sealed_json, write_sealed_json
+from lifealign.storage.lock import exclusive_lock
 
 logger = logging.getLogger(__name__)
 
@@ -204,16 +206,13 @@ class AnswerCache:
 
     Args:
         path: File of the cache, or None to keep it in memory.
+        base: Fingerprint of the frozen base.
+        shared: File that all lives on this base share, for the base's answers only; None for none.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
-        self._answers: dict[str, str] = {}
-        if path is not None and path.exists():
-            try:
-                self._answers = _checked(read_sealed_json(path).get("answers"))
-            except (LifeError, TypeError) as error:
-                logger.warning("%s: damaged, so it is ignored and its answers are generated again (%s)", path, error)
+    def __init__(self, path: Path | None = None, *, base: str | None = None, shared: Path | None = None) -> None:
+        self.path, self.base, self.shared = path, base, shared
+        self._answers: dict[str, str] = {} if path is None else _read(path)
 
     def answers(
         self,
@@ -236,13 +235,23 @@ class AnswerCache:
             sampling: How tokens are drawn; None for greedy answers.
         """
         keys = {prompt: _key(runtime, prompt, policy, max_new_tokens, sampling) for prompt in prompts}
+        shared = self.shared if policy == self.base else None
         missing = [prompt for prompt, key in keys.items() if key not in self._answers]
+        if missing and shared is not None:
+            known = _read(shared)
+            self._answers |= {keys[prompt]: known[keys[prompt]] for prompt in missing if keys[prompt] in known}
+            missing = [prompt for prompt in missing if keys[prompt] not in known]
+            self.save()
         if missing:
             found = generate_answers(
                 runtime, missing, max_new_tokens=max_new_tokens, batch_size=batch_size, sampling=sampling
             )
-            self._answers |= {keys[prompt]: answer for prompt, answer in zip(missing, found, strict=True)}
+            new = {keys[prompt]: answer for prompt, answer in zip(missing, found, strict=True)}
+            self._answers |= new
             self.save()
+            if shared is not None:
+                with suppress(LifeError), exclusive_lock(shared.parent):  # left out if it cannot be written now
+                    write_sealed_json(shared, {"answers": _read(shared) | new})
         return {prompt: self._answers[key] for prompt, key in keys.items()}
 
     def update(self, other: AnswerCache) -> None:
@@ -257,6 +266,17 @@ class AnswerCache:
             write_sealed_json(self.path, {"answers": self._answers})
         except LifeError as error:
             logger.warning("%s; these answers are generated again when they are needed later", error)
+
+
+def _read(path: Path) -> dict[str, str]:
+    """The answers of a cache file; none if there is no such file, or it is damaged, which is logged."""
+    if not path.exists():
+        return {}
+    try:
+        return _checked(read_sealed_json(path).get("answers"))
+    except (LifeError, TypeError) as error:
+        logger.warning("%s: damaged, so it is ignored and its answers are generated again (%s)", path, error)
+        return {}
 
 
 def _checked(answers: Any) -> dict[str, str]:

@@ -1,11 +1,11 @@
-"""Reference log-probabilities: computed once per pair per life and kept on disk by content hash."""
+"""Reference log-probabilities: computed once per pair and policy, and kept on disk by content hash."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ import xxhash
 from lifealign.errors import LifeError, TrainingError
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import TokenizedPair
+from lifealign.storage.lock import exclusive_lock
 from lifealign.storage.tensors import read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
@@ -29,12 +30,17 @@ class ReferenceCache:
     model, chat template, tokenizer or ``max_length`` a look-up misses rather than returns a wrong value. The file is
     safe to delete. A file that does not match its own checksum is ignored with a warning and rewritten.
 
+    The frozen base scores every pair alone, so that its log-probability does not depend on what else was asked for, and
+    may be taken from what another life on this machine has computed.
+
     Args:
         path: File of the cache, or None to keep it in memory.
+        base: Fingerprint of the frozen base.
+        shared: File that all lives on this base share, for the base's log-probabilities only; None for none.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path | None = None, *, base: str | None = None, shared: Path | None = None) -> None:
+        self.path, self.base, self.shared = path, base, shared
         self.computed = 0
         """Number of pairs that were computed, not found, since this object was made."""
         self._logps: dict[str, tuple[float, float]] = {}
@@ -53,15 +59,22 @@ class ReferenceCache:
             runtime: Model and device.
             pairs: Pairs to look up.
             policy: Fingerprint of the model as it is now.
-            batch_size: Pairs in one forward pass.
+            batch_size: Pairs in one forward pass; the base scores every pair alone.
 
         Raises:
             TrainingError: If a log-probability is not finite; the message names the pair's source.
         """
         keys = {pair.key: _key(policy, pair) for pair in pairs}
-        missing = list({keys[pair.key]: pair for pair in pairs if keys[pair.key] not in self._logps}.values())
+        of_base = policy == self.base
+        missing = {keys[pair.key]: pair for pair in pairs if keys[pair.key] not in self._logps}
+        if missing and of_base and self.shared is not None and self.shared.exists():
+            known = {key: logps for key, logps in _read(self.shared).items() if key in missing}
+            self._logps |= known
+            missing = {key: pair for key, pair in missing.items() if key not in known}
+            self.save()
         if missing:
-            for pair, scores in zip(missing, runtime.score(missing, batch_size), strict=True):
+            scored = runtime.score(list(missing.values()), None if of_base else batch_size)
+            for pair, scores in zip(missing.values(), scored, strict=True):
                 if not all(math.isfinite(score) for score in scores):
                     raise TrainingError(
                         f"found reference log-probabilities {scores} for {pair.source}, expected finite numbers",
@@ -71,6 +84,8 @@ class ReferenceCache:
                 self._logps[keys[pair.key]] = scores
             self.computed += len(missing)
             self.save()
+            if of_base and self.shared is not None:
+                self._share({key: self._logps[key] for key in missing})
         return {pair.key: self._logps[keys[pair.key]] for pair in pairs}
 
     def update(self, other: ReferenceCache) -> None:
@@ -79,12 +94,21 @@ class ReferenceCache:
 
     def save(self) -> None:
         """Writes the file, if the cache has one and is not empty."""
-        if self.path is None or not self._logps:
-            return
-        names = sorted(self._logps)
-        keys = torch.frombuffer(bytearray(bytes.fromhex("".join(names))), dtype=torch.uint8).reshape(-1, 16)
-        logps = torch.tensor([self._logps[name] for name in names], dtype=torch.float32)
-        write_tensors(self.path, {"keys": keys, "logps": logps, "checksum": _checksum(keys, logps)})
+        if self.path is not None and self._logps:
+            _write(self.path, self._logps)
+
+    def _share(self, computed: Mapping[str, tuple[float, float]]) -> None:
+        """Adds log-probabilities of the base to the shared file; left out if it is in use or cannot be written."""
+        assert self.shared is not None
+        with contextlib.suppress(LifeError), exclusive_lock(self.shared.parent):
+            _write(self.shared, (_read(self.shared) if self.shared.exists() else {}) | dict(computed))
+
+
+def _write(path: Path, logps: Mapping[str, tuple[float, float]]) -> None:
+    names = sorted(logps)
+    keys = torch.frombuffer(bytearray(bytes.fromhex("".join(names))), dtype=torch.uint8).reshape(-1, 16)
+    values = torch.tensor([logps[name] for name in names], dtype=torch.float32)
+    write_tensors(path, {"keys": keys, "logps": values, "checksum": _checksum(keys, values)})
 
 
 def _read(path: Path) -> dict[str, tuple[float, float]]:

@@ -139,12 +139,13 @@ class Runtime:
         """Draws tokens from the model's own predictions; see :meth:`~lifealign.model.logps.CompletionLogps`."""
         return self.policy.sample_targets(batch, generator)
 
-    def score(self, pairs: Sequence[TokenizedPair], batch_size: int) -> list[tuple[float, float]]:
+    def score(self, pairs: Sequence[TokenizedPair], batch_size: int | None) -> list[tuple[float, float]]:
         """Log-probabilities ``(chosen, rejected)`` of pairs under the model as it is now, without gradient.
 
         Args:
             pairs: Pairs to score.
-            batch_size: Pairs in one forward pass, unless tokens are counted (see :meth:`micro_batches`).
+            batch_size: Pairs in one forward pass, unless tokens are counted (see :meth:`micro_batches`); None scores
+                every pair alone, and its log-probabilities then depend on nothing else.
 
         Returns:
             Sums over completion tokens in nats, in the order of ``pairs``.
@@ -154,7 +155,9 @@ class Runtime:
         found: list[tuple[float, float]] = []
         self.model.eval()
         with torch.no_grad():
-            for part in self.micro_batches([pairs[index] for index in by_length], completions, batch_size):
+            ordered = [pairs[index] for index in by_length]
+            alone = [[pair] for pair in ordered]
+            for part in alone if batch_size is None else self.micro_batches(ordered, completions, batch_size):
                 chosen, rejected = self.policy(self.batch(part, completions)).chunk(2)
                 found += zip(chosen.tolist(), rejected.tolist(), strict=True)
         in_order = dict(zip(by_length, found, strict=True))

@@ -9,7 +9,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from lifealign.evaluation.metrics import METRICS
 from lifealign.report.printing import one_line, say
+
+SHOWN = {"adherence": "keeps", "preference_accuracy": "prefers"}
+"""Metrics of which a finished step shows one, and what a model does that scores on it."""
 
 
 class Progress:
@@ -68,3 +72,10 @@ class Progress:
             self._bars.remove_task(self._bar)
             self._bar = None
             self.say(f"  {f'{self.title} {stage}'.strip():<26} {total} steps  {text}")
+
+    def scored(self, values: Mapping[str, Mapping[str, float]]) -> None:
+        """Prints a finished step's scores on every task so far, under the first metric that it has of :data:`SHOWN`."""
+        metric = next((name for name in SHOWN if values.get(name)), None)
+        if metric is not None:
+            each = "  ".join(f"{task} {METRICS[metric].text(value)}" for task, value in values[metric].items())
+            self.say(f"  {f'{self.title} {SHOWN[metric]}':<26} {one_line(each)}")

@@ -32,3 +32,10 @@ class Listener(StageListener, Protocol):
 
     def say(self, text: str) -> None:
         """Called with a line for the user to read, such as how many pairs were left out."""
+
+    def scored(self, values: Mapping[str, Mapping[str, float]]) -> None:
+        """Called when a step of the lifelong loop is finished.
+
+        Args:
+            values: What its model scored on every task so far, by metric, then task.
+        """
