@@ -28,6 +28,7 @@ from lifealign.cli import main as cli
 from lifealign.data.task import name_of_task
 from lifealign.errors import LifeAlignError, LifeError
 from lifealign.experiments import executors
+from lifealign.experiments.tasks import order_of
 from lifealign.life import learn as lifelong
 from lifealign.life.life import Life
 from lifealign.report.printing import Terminal
@@ -819,6 +820,7 @@ def test_the_demo_compares_methods_and_trains_only_what_is_not_there_yet(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(show, "RECIPE", recipe)
+    monkeypatch.setattr(show, "QUICK", show.QUICK | {"suite_pairs": 4, "suite_test_pairs": 5})
     trained: list[str] = []
     learn_step = lifelong.learn_step
 
@@ -834,32 +836,35 @@ def test_the_demo_compares_methods_and_trains_only_what_is_not_there_yet(
             return lives, file.getvalue()
 
     lives, text = demo(full=False)
-    rules = ("01-brief", "02-greet", "03-order-number", "04-escalate")
-    assert trained == [f"{method} {rule}" for method in ("seqft", "lifealign") for rule in rules]
+    quick = [f"{number:02}-{rule}" for number, rule in enumerate(show.QUICK["order"], start=1)]
+    assert trained == [f"{method} {rule}" for method in ("seqft", "lifealign") for rule in quick]
     assert list(lives) == ["SeqFT", "LifeAlign"]
     assert {life.config.seed for life in lives.values()} == {5}
     for title, life in lives.items():
         page = life.directory.path / "report.html"
         assert page.read_text().startswith("<!doctype html>") and re.search(rf"{title} as a page: +{page}", text)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lifealign", "seqft"]
-    for rule in ("1. brief", "2. greet", "3. order-number", "4. escalate"):
-        assert rule in text
-    assert re.search(r"after +brief +greet +order-number +escalate +mean", text)
-    assert re.search(r"method +brief +greet +order-number +escalate +last +learned +backward", text)
+    for number, rule in enumerate(show.QUICK["order"], start=1):
+        assert f"{number}. {rule}" in text
+        assert text.count(f"{number:02}-{rule} keeps") == 2  # once per method, as soon as the step is done
+    cells = r" +\d+ %" * (len(quick) + 1)
+    assert re.search(" +".join(["after", *show.QUICK["order"], "mean"]), text)
+    assert re.search(" +".join(["method", *show.QUICK["order"], "last", "learned", "backward"]), text)
     after_the_last = text[text.index("after the last rule") :]
     for row in ("base model", "SeqFT", "LifeAlign"):
-        assert len(re.findall(rf"{row} +\d+ % +\d+ % +\d+ % +\d+ % +\d+ %", after_the_last)) == 2  # two metrics
+        assert len(re.findall(row + cells, after_the_last)) == 2  # two metrics
     assert after_the_last.count("“") == 3  # three customers
-    assert "versions/04-escalate" in text
+    assert f"versions/{quick[-1]}" in text
     asked = [
-        [row["prompt"] for row in life.directory.rows("tasks/04-escalate/answers.jsonl")] for life in lives.values()
+        [row["prompt"] for row in life.directory.rows(f"tasks/{quick[-1]}/answers.jsonl")] for life in lives.values()
     ]
     assert asked[0] == asked[1] and len(asked[0]) == 3
 
     trained.clear()
     full_lives, full_text = demo(full=True)
+    rules = ("01-brief", "02-greet", "03-order-number", "04-escalate")
     assert list(full_lives) == ["SeqFT", "ER", "LifeAlign"]
-    assert trained == [f"er {rule}" for rule in rules]
+    assert trained == [f"{method} {rule}" for method in ("seqft", "er", "lifealign") for rule in rules]
     assert len({life.workspace.base_fingerprint for life in full_lives.values()}) == 1
     assert len(re.findall(r"ER +\d+ % +\d+ % +\d+ % +\d+ % +\d+ %", full_text)) >= 2
     trained.clear()
@@ -877,9 +882,12 @@ def test_the_demo_verb_hands_on_its_options(lifealign: Command, monkeypatch: pyt
 
 def test_the_recipe_of_the_demo_is_a_valid_experiment(tmp_path: Path) -> None:
     for method in ("seqft", "er", "lifealign"):
-        experiment = show.demo_experiment(method, tmp_path, 7)
-        assert (experiment.method.key, experiment.seed, experiment.suite) == (method, 7, "support-desk")
-        assert experiment.output_dir == tmp_path / method
+        for full in (False, True):
+            experiment = show.demo_experiment(method, tmp_path, 7, full=full)
+            assert (experiment.method.key, experiment.seed, experiment.suite) == (method, 7, "support-desk")
+            assert experiment.output_dir == (tmp_path / "full" / method if full else tmp_path / method)
+            assert bool(experiment.preference.skip_mastered) is not full
+            assert len(order_of(experiment)) == (4 if full else len(show.QUICK["order"]))
 
 
 # -- names, paths and whatever else is printed -------------------------------------------------------------------------

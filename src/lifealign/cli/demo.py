@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +15,10 @@ from lifealign.data.suites.support_desk import RULES
 from lifealign.evaluation.metrics import METRICS
 from lifealign.experiments.run import run_experiment
 from lifealign.experiments.settings import ExperimentConfig, load_experiment
+from lifealign.experiments.tasks import order_of
 from lifealign.life.disk import names
 from lifealign.life.life import Life
+from lifealign.model.base_model import load_base
 from lifealign.report.page.life_page import life_page
 from lifealign.report.printing import one_line, plain, say, show
 from lifealign.report.progress import Progress
@@ -24,8 +27,13 @@ from lifealign.storage.files import write_text
 
 RECIPE = Path(__file__).with_name("demo.yaml")
 """The settings of the whole demo; ``lifealign run`` takes the same file."""
-QUICK = {"order": "[brief, greet, order-number]", "suite_pairs": "24", "suite_test_pairs": "16"}
-"""What a demo has that is not ``--full``: the first three rules, fewer pairs, fewer held-out prompts."""
+QUICK = {
+    "order": ["brief", "greet", "escalate"],
+    "suite_pairs": 24,
+    "suite_test_pairs": 16,
+    "preference.skip_mastered": 0.01,
+}
+"""What a demo that is not ``--full`` changes: three of the rules, fewer pairs and prompts, mastered pairs skipped."""
 SHOWN_ANSWERS = 3
 
 
@@ -34,23 +42,26 @@ def run_demo(console: Console, out: Path, *, full: bool, seed: int) -> dict[str,
 
     Args:
         console: Where to print.
-        out: Folder for one life per method.
-        full: Also run experience replay alone.
+        out: Folder for one life per method; those of a full demo are in its subfolder ``full``.
+        full: Teach all four rules, with more pairs, and run experience replay alone as well.
         seed: Root seed of every life.
 
     Returns:
         The lives, by the method's display name.
     """
-    say(console, "A help desk teaches its model four rules, one after another, on the same messages:", style="bold")
-    for number, rule in enumerate(RULES, start=1):
+    methods = ("seqft", "er", "lifealign") if full else ("seqft", "lifealign")
+    experiments = [demo_experiment(method, out, seed, full=full) for method in methods]
+    taught = order_of(experiments[0])
+    say(console, "A help desk teaches its model one rule after another, on the same messages:", style="bold")
+    for number, rule in enumerate([rule for rule in RULES if rule.name in taught], start=1):
         say(console, f"  {number}. {rule.name:<13} {rule.sentence}")
+    base = load_base(experiments[0].model)  # once for all lives
     lives: dict[str, Life] = {}
-    for method in ("seqft", *(["er"] if full else []), "lifealign"):
-        experiment = demo_experiment(method, out, seed)
+    for experiment in experiments:
         title = experiment.method.title
         say(console, "", Text.assemble(plain(title, "bold"), plain(one_line(f", into {experiment.output_dir}"))))
         with Progress(console) as progress:
-            lives[title] = run_experiment(experiment, progress)
+            lives[title] = run_experiment(experiment, progress, base=base)
     _show(console, lives)
     for title, life in lives.items():
         page = life.directory.path / names.PAGE
@@ -59,9 +70,12 @@ def run_demo(console: Console, out: Path, *, full: bool, seed: int) -> dict[str,
     return lives
 
 
-def demo_experiment(method: str, out: Path, seed: int) -> ExperimentConfig:
+def demo_experiment(method: str, out: Path, seed: int, *, full: bool) -> ExperimentConfig:
     """The demo's experiment for one method."""
-    return load_experiment(RECIPE, [f"method={method}", f"output_dir={out / method}", f"seed={seed}"])
+    folder = out / "full" / method if full else out / method
+    changed = {} if full else QUICK
+    settings = {"method": method, "output_dir": str(folder), "seed": seed} | changed
+    return load_experiment(RECIPE, [f"{key}={json.dumps(value)}" for key, value in settings.items()])
 
 
 def _show(console: Console, lives: Mapping[str, Life]) -> None:
@@ -90,7 +104,10 @@ def _last_answers(life: Life) -> dict[str, tuple[str, dict[str, bool]]]:
     """Answers of the last version by prompt text, and whether each keeps each rule."""
     rows: list[dict[str, Any]] = life.directory.rows(names.answers(life.steps[-1].name))
     return {
-        row["prompt"][-1]["content"]: (row["answer"], {rule.name: row["holds"][rule.name] for rule in RULES})
+        row["prompt"][-1]["content"]: (
+            row["answer"],
+            {rule.name: row["holds"][rule.name] for rule in RULES if rule.name in row["holds"]},
+        )
         for row in rows
     }
 

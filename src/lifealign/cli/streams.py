@@ -87,10 +87,12 @@ def compare(
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the demo's lives.")] = Path("lifealign-demo"),
-    full: Annotated[bool, typer.Option("--full", help="Also run experience replay (ER) alone.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="All four rules, more pairs, and experience replay (ER) alone as well.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Root seed.")] = 42,
 ) -> None:
-    """Teach an embedded model four house rules, one after another, with and without LifeAlign."""
+    """Teach an embedded model house rules, one after another, with and without LifeAlign."""
     from lifealign.cli.demo import run_demo
 
     run_demo(console, out, full=full, seed=seed)
