@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lifealign.memory.history import ExactHistory, SketchedHistory
 from lifealign.memory.long_term import FactorFigures, LongTermMemory, consolidate
 
 
@@ -82,14 +83,41 @@ def test_the_first_task_is_only_denoised() -> None:
 def test_consolidating_does_not_change_the_memory_and_remembering_does() -> None:
     update = {"w": torch.ones(1, 2, dtype=torch.float64)}
     memory = LongTermMemory()
-    assert memory.history("w", update["w"]).shape == (0, 1, 2)
+    assert memory.histories == {} and memory.history("w", update["w"]).basis.shape == (0, 2)  # type: ignore[union-attr]
     consolidate(update, memory, energy_kept=1.0, overlap_kept=0.5)
-    assert memory.updates == []
+    assert memory.updates == [] and memory.remembered == 0
     memory.remember(update)
     memory.remember({"w": 2 * update["w"]})
+    assert [one["w"].tolist() for one in memory.updates] == [[[1.0, 1.0]], [[2.0, 2.0]]]  # oldest first
+    assert memory.updates[0]["w"].dtype == torch.float32
     history = memory.history("w", update["w"])
-    assert history.dtype == torch.float32
-    assert history.tolist() == [[[1.0, 1.0]], [[2.0, 2.0]]]  # oldest first
+    assert isinstance(history, ExactHistory) and history.updates == 2
+    torch.testing.assert_close(history.basis.abs(), torch.full((1, 2), 0.5**0.5, dtype=torch.float64))
+
+
+def test_beyond_the_limit_a_sketch_takes_over_and_says_what_it_may_cost() -> None:
+    generator = torch.Generator().manual_seed(0)
+    updates = [{"w": torch.randn(2, 6, generator=generator)} for _ in range(7)]
+    memory = LongTermMemory(limit=4)
+    for number, update in enumerate(updates):
+        found = consolidate(update, memory, energy_kept=1.0, overlap_kept=0.25).figures["w"]
+        assert found.sketch_error == (0.75 * memory.history("w", update["w"]).error if number > 4 else 0.0)
+        memory.remember(update)
+        assert len(memory.updates) == (number + 1 if number < 4 else 0)
+    history = memory.histories["w"]
+    assert isinstance(history, SketchedHistory) and history.rows.shape == (4, 12)
+    assert (memory.remembered, history.lost > 0) == (7, True)
+
+
+def test_a_sketch_counts_a_direction_by_its_energy() -> None:
+    """At the second update along x, of two, the sketch of one row holds x with energy 2 and a ridge of 0.02."""
+    x = {"w": torch.tensor([[1.0, 0.0]])}
+    memory = LongTermMemory(limit=1)
+    memory.remember(x)
+    memory.remember(x)
+    result = consolidate({"w": torch.tensor([[1.0, 1.0]])}, memory, energy_kept=1.0, overlap_kept=0.0)
+    torch.testing.assert_close(result.update["w"], torch.tensor([[1 - 2 / 2.02, 1.0]]))
+    assert result.figures["w"].sketch_error == 0  # nothing was lost
 
 
 def test_what_goes_wrong_in_one_factor_stops_everything(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,13 @@ PAIRS = [TokenizedPair(f"{n}", "", (256, 10 + n), (20, 30, 257), (40, 257)) for 
 
 # For every option of every method a legal value that is not its default.
 OTHER: dict[str, dict[str, Any]] = {
-    "lifealign": {"focal_exponent": 0.0, "energy_kept": 0.3, "overlap_kept": 0.0, "consolidate_at": "stage"},
+    "lifealign": {
+        "focal_exponent": 0.0,
+        "energy_kept": 0.3,
+        "overlap_kept": 0.0,
+        "consolidate_at": "stage",
+        "history_limit": 1,
+    },
     "seqft": {},
     "stl": {},
     "mtl": {},

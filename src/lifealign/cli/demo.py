@@ -32,8 +32,9 @@ QUICK = {
     "suite_pairs": 24,
     "suite_test_pairs": 16,
     "preference.skip_mastered": 0.01,
+    "evaluation.metrics": ["adherence", "preference_accuracy", "margin"],
 }
-"""What a demo that is not ``--full`` changes: three of the rules, fewer pairs and prompts, mastered pairs skipped."""
+"""What a short demo changes: three rules, fewer pairs and prompts, no perplexity, mastered pairs skipped."""
 SHOWN_ANSWERS = 3
 
 

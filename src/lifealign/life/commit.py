@@ -15,6 +15,7 @@ from lifealign.life.disk import names
 from lifealign.life.disk.learnt import adapter_files, replay_rows
 from lifealign.life.disk.manifest import TaskRecord, Version
 from lifealign.life.disk.measurements import GENERAL_TEXT, own_scores_of, score_matrices, write_scores
+from lifealign.life.disk.memory import keep_sketch
 from lifealign.life.disk.step_files import Consolidated, SavedMethod, Time, Training, as_json
 from lifealign.life.mix import Examples
 from lifealign.life.score import Measured, ToScore
@@ -107,6 +108,7 @@ def commit(
         files[names.held_out_pairs(step.name, task.name)] = [pair.as_row() for pair in task.pairs]
     version = work.directory.commit(step.name, tasks, files)
     work.replay.tasks.update(drawn)
+    keep_sketch(work.directory, work.memory, work.method.segments)
     write_scores(work.directory)
     return version
 

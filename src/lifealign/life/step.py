@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lifealign.errors import TrainingError
-from lifealign.life.disk.learnt import memory_tensors
+from lifealign.life.disk.memory import memory_tensors
 from lifealign.life.mix import Examples
 from lifealign.life.settings import derive_seed
 from lifealign.life.workspace import Workspace

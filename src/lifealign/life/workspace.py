@@ -20,9 +20,10 @@ from lifealign.evaluation.evaluator import Evaluator
 from lifealign.evaluation.settings import EvaluationConfig
 from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
-from lifealign.life.disk.learnt import adapter_files, read_adapter_of, read_memory, read_method_state, read_replay
+from lifealign.life.disk.learnt import adapter_files, read_adapter_of, read_method_state, read_replay
 from lifealign.life.disk.manifest import FORMAT_VERSION, BaseRecord, Manifest, Version
 from lifealign.life.disk.measurements import write_scores
+from lifealign.life.disk.memory import read_memory
 from lifealign.life.settings import LifeConfig
 from lifealign.memory.long_term import LongTermMemory
 from lifealign.methods.base import Method
@@ -179,7 +180,8 @@ class Workspace:
     @cached_property
     def memory(self) -> LongTermMemory:
         """Refined updates of all steps."""
-        return read_memory(self.directory, self.config.method.segments)
+        method = self.config.method
+        return read_memory(self.directory, method.segments, method.updates_kept)
 
     @cached_property
     def replay(self) -> ReplayBuffer:

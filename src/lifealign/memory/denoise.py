@@ -38,8 +38,8 @@ def denoise_update(update: Float[Tensor, "rows cols"], energy_kept: float) -> De
     Raises:
         ValueError: If ``energy_kept`` is outside (0, 1], or the update holds NaN or infinity.
         TypeError: If ``update`` has a dtype other than float32 or float64.
-        torch.linalg.LinAlgError: If the SVD does not converge. It is not caught: a raw update must not be committed as
-            if it were denoised.
+        torch.linalg.LinAlgError: If the SVD, of the triangle of a QR decomposition in float64, does not converge. It is
+            not caught: a raw update must not be committed as if it were denoised.
 
     Example:
         >>> denoised = denoise_update(torch.diag(torch.tensor([3.0, 1.0])), energy_kept=0.9)   # energies 9 and 1
@@ -53,8 +53,11 @@ def denoise_update(update: Float[Tensor, "rows cols"], energy_kept: float) -> De
     if not 0 < energy_kept <= 1:
         raise ValueError(f"energy_kept: found {energy_kept}, expected more than 0 and at most 1")
     require_float(update)
-    left, singular, right = torch.linalg.svd(update, full_matrices=False)
-    energies = singular.double().square()
+    # A factor is narrow: what takes time is its long side, and QR of that is cheaper than an SVD of the whole.
+    tall = update.double() if len(update) >= update.shape[1] else update.double().T
+    outer, triangle = torch.linalg.qr(tall)
+    left, singular, right = torch.linalg.svd(triangle, full_matrices=False)
+    energies = singular.square()
     total = energies.sum()
     if total == 0:
         return Denoised(update, 0, 1.0)
@@ -63,7 +66,9 @@ def denoise_update(update: Float[Tensor, "rows cols"], energy_kept: float) -> De
     rank = int((shares < energy_kept - 1e-12).sum()) + 1
     if energy_kept == 1 or rank == len(singular):
         return Denoised(update, int((shares < 1 - 1e-12).sum()) + 1, 1.0)
-    return Denoised((left[:, :rank] * singular[:rank]) @ right[:rank], rank, float(shares[rank - 1]))
+    kept = outer @ (left[:, :rank] * singular[:rank]) @ right[:rank]
+    kept = kept if len(update) >= update.shape[1] else kept.T
+    return Denoised(kept.to(update.dtype).contiguous(), rank, float(shares[rank - 1]))
 
 
 def require_float(update: Tensor) -> None:

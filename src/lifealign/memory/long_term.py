@@ -7,12 +7,15 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lifealign.memory.denoise import denoise_update
-from lifealign.memory.project import overlap_with, refine_update
+from lifealign.memory.history import ExactHistory, SketchedHistory
+from lifealign.memory.project import overlap_in, shrink
 from lifealign.memory.update import Adapter
+
+HISTORY_LIMIT = 32
+"""Number of updates that are kept exactly unless a method says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class FactorFigures:
         overlap_energy: ρ, share of the denoised update's energy that lies in the span of history, in [0, 1].
         norm_before: Frobenius norm of the short-term update.
         norm_after: Frobenius norm of the refined update.
+        sketch_error: Bound on how far the refined update is from what it would be without a sketch of history, as a
+            share of the denoised update's norm; 0 while history is exact.
     """
 
     rank_kept: int
@@ -32,6 +37,7 @@ class FactorFigures:
     overlap_energy: float
     norm_before: float
     norm_after: float
+    sketch_error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,23 +55,65 @@ class Consolidation:
 
 @dataclass
 class LongTermMemory:
-    """The refined updates of finished tasks, oldest first: the history that later updates are projected against."""
+    """The refined updates of finished tasks: the history that later updates are projected against.
 
+    Up to a limit every update is kept, and the span of them is exact. With the next one a sketch takes their place
+    (:class:`~lifealign.memory.history.SketchedHistory`): from then on neither memory nor time grows with the number of
+    tasks, and the projection is soft, so that a direction counts by its energy and no longer wholly or not at all.
+
+    Attributes:
+        limit: Most updates that are kept as they are; also the number of rows of the sketch.
+        updates: The refined updates while they are kept, oldest first; empty once there is a sketch.
+        remembered: Number of updates that were remembered.
+        histories: Per factor, what a new update is compared with.
+        shapes: Per factor, its shape.
+    """
+
+    limit: int = HISTORY_LIMIT
     updates: list[Mapping[str, Tensor]] = field(default_factory=list)
+    remembered: int = 0
+    histories: dict[str, ExactHistory | SketchedHistory] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def history(self, factor: str, like: Tensor) -> Float[Tensor, "tasks rows cols"]:
-        """Refined updates of one factor, stacked; ``tasks`` is 0 before the first one.
+    def history(self, factor: str, like: Tensor) -> ExactHistory | SketchedHistory:
+        """What earlier tasks wrote to one factor.
 
         Args:
             factor: Name of the factor.
-            like: Tensor of the factor's shape, which an empty history takes.
+            like: Tensor of the factor's shape.
+
+        Raises:
+            ValueError: If earlier updates of the factor have another shape.
         """
-        earlier = [update[factor].to(torch.float32) for update in self.updates]
-        return torch.stack(earlier) if earlier else torch.empty(0, *like.shape)
+        if factor not in self.histories:
+            return ExactHistory.empty(like.numel())
+        shape = self.shapes[factor]
+        if shape != tuple(like.shape):
+            raise ValueError(
+                f"history: found matrices of shape {shape}, expected that of the update, {tuple(like.shape)}"
+            )
+        return self.histories[factor]
 
     def remember(self, update: Mapping[str, Tensor]) -> None:
-        """Adds the refined update of a finished task."""
-        self.updates.append({name: tensor.to(torch.float32) for name, tensor in update.items()})
+        """Adds the refined update of a finished task.
+
+        Raises:
+            ValueError: If it holds NaN or infinity.
+        """
+        kept = {name: tensor.to(torch.float32) for name, tensor in update.items()}
+        self.shapes |= {name: tuple(tensor.shape) for name, tensor in kept.items()}
+        if self.remembered == self.limit:
+            self.histories = {
+                name: SketchedHistory.of(torch.stack([one[name].flatten() for one in self.updates])) for name in kept
+            }
+            self.updates = []
+        self.histories |= {
+            name: self.histories.get(name, ExactHistory.empty(tensor.numel())).extended(tensor.flatten())
+            for name, tensor in kept.items()
+        }
+        self.remembered += 1
+        if self.remembered <= self.limit:
+            self.updates.append(kept)
 
 
 def consolidate(
@@ -104,9 +152,14 @@ def consolidate(
     for name, factor in update.items():
         denoised = denoise_update(factor, energy_kept)
         history = memory.history(name, factor)
-        overlap = overlap_with(denoised.update, history)
-        refined[name] = refine_update(denoised.update, history, overlap_kept)
+        overlap = overlap_in(denoised.update, history)
+        refined[name] = shrink(denoised.update, overlap, overlap_kept)
         figures[name] = FactorFigures(
-            denoised.rank, denoised.energy, overlap.energy, float(factor.norm()), float(refined[name].norm())
+            denoised.rank,
+            denoised.energy,
+            overlap.energy,
+            float(factor.norm()),
+            float(refined[name].norm()),
+            (1 - overlap_kept) * history.error,
         )
     return Consolidation(refined, figures)

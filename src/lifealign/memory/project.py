@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lifealign.memory.denoise import require_float
+from lifealign.memory.history import ExactHistory, History
 
 
 class Overlap(NamedTuple):
@@ -65,11 +66,18 @@ def refine_update(
         framework figure: SM'_t -> RSM_t. The figure bounds the basis by k_h <= t-1; the released code keeps a direction
         per stored update whatever its rank, see ``docs/deviations.md``.
     """
+    return shrink(update, overlap_with(update, history), overlap_kept)
+
+
+def shrink(update: Float[Tensor, "rows cols"], overlap: Overlap, overlap_kept: float) -> Float[Tensor, "rows cols"]:
+    """An update whose overlap is scaled by ``overlap_kept``, in [0, 1]; at 1 the update itself, bit for bit.
+
+    Raises:
+        ValueError: If ``overlap_kept`` is outside [0, 1].
+    """
     if not 0 <= overlap_kept <= 1:
         raise ValueError(f"overlap_kept: found {overlap_kept}, expected a number from 0 to 1")
-    if overlap_kept == 1:
-        return update
-    return update - (1 - overlap_kept) * overlap_with(update, history).inside
+    return update if overlap_kept == 1 else update - (1 - overlap_kept) * overlap.inside
 
 
 def overlap_with(update: Float[Tensor, "rows cols"], history: Float[Tensor, "tasks rows cols"]) -> Overlap:
@@ -100,8 +108,26 @@ def overlap_with(update: Float[Tensor, "rows cols"], history: Float[Tensor, "tas
             f"{tuple(update.shape)}"
         )
     basis = history_basis(history)
+    return overlap_in(update, ExactHistory(basis, len(history)))
+
+
+def overlap_in(update: Float[Tensor, "rows cols"], history: History) -> Overlap:
+    """Measures how much of an update overlaps a history that is kept from task to task.
+
+    Args:
+        update: Update of one factor; float32 or float64.
+        history: What earlier tasks wrote to the same factor.
+
+    Returns:
+        As :func:`overlap_with`; of a sketch, what it projects softly.
+
+    Raises:
+        ValueError: If the update holds NaN or infinity.
+        TypeError: If it has a dtype other than float32 or float64.
+    """
+    require_float(update)
     flat = update.flatten().double()
-    inside = basis.T @ (basis @ flat)
+    inside = history.inside(flat)
     total = flat.square().sum()
     energy = float(inside.square().sum() / total) if total > 0 else 0.0
     return Overlap(inside.reshape(update.shape).to(update.dtype), min(energy, 1.0))

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from lifealign.data.task import Task, step_name
-from lifealign.memory.long_term import Consolidation, LongTermMemory, consolidate
+from lifealign.memory.long_term import HISTORY_LIMIT, Consolidation, LongTermMemory, consolidate
 from lifealign.memory.update import Adapter
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import TokenizedPair
@@ -138,6 +138,11 @@ class Method(BaseModel):
     def keeps_updates(self) -> bool:
         """Whether the refined updates of all tasks have to be kept, and so count as part of the method's state."""
         return False
+
+    @property
+    def updates_kept(self) -> int:
+        """How many refined updates long-term memory keeps exactly before a sketch takes their place."""
+        return HISTORY_LIMIT
 
     @property
     def learning_rate_factor(self) -> float:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from lifealign.memory.long_term import Consolidation, LongTermMemory, consolidate
+from lifealign.memory.long_term import HISTORY_LIMIT, Consolidation, LongTermMemory, consolidate
 from lifealign.memory.update import Adapter
 from lifealign.methods.base import Method, Paper, Segment, Step
 from lifealign.training.objectives import BatchOutcome, focal_weight
@@ -24,6 +24,8 @@ class LifeAlign(Method):
         consolidate_at: ``task``: one short-term update per task, SFT and preference stage together (paper's figure).
             ``stage``: one per stage, both remembered (the released code). ``preference``: only the preference stage's
             update is consolidated and remembered; that of SFT is kept as it is.
+        history_limit: Number of updates that later ones are projected against exactly, at least 1. Beyond it a sketch
+            of as many rows stands for all of them, so that neither time nor memory grows with the number of tasks.
     """
 
     key: ClassVar[str] = "lifealign"
@@ -35,6 +37,7 @@ class LifeAlign(Method):
     energy_kept: float = Field(0.9, gt=0, le=1)  # paper, main setting (sweep of theta)
     overlap_kept: float = Field(0.5, ge=0, le=1)  # paper, main setting (sweep of lambda); the released default is 0.1
     consolidate_at: Literal["task", "stage", "preference"] = "task"  # paper's figure; design decision 5
+    history_limit: int = Field(HISTORY_LIMIT, ge=1)  # ours; the paper has six tasks and keeps all updates
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -48,6 +51,11 @@ class LifeAlign(Method):
     def keeps_updates(self) -> bool:
         """Whether later updates are projected against them."""
         return self.overlap_kept < 1
+
+    @property
+    def updates_kept(self) -> int:
+        """``history_limit``."""
+        return self.history_limit
 
     def example_weights(self, outcome: BatchOutcome) -> Float[Tensor, " pairs"] | None:
         """The focal weight of each pair in the preference stage; SFT is not weighted."""

@@ -1,4 +1,4 @@
-"""What a step has learnt, as it is stored on disk: adapter, refined updates, the method's state, replayed pairs."""
+"""What a step has learnt, as it is stored on disk: adapter, the method's state, replayed pairs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peft import PeftModel
-from torch import Tensor
 
 from lifealign.data.pair import Pair
 from lifealign.data.replay import ReplayBuffer
@@ -15,9 +14,8 @@ from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.manifest import BaseRecord
 from lifealign.life.disk.step_files import saved_method
-from lifealign.memory.long_term import LongTermMemory
 from lifealign.memory.update import Adapter
-from lifealign.methods.base import MethodState, Segment
+from lifealign.methods.base import MethodState
 from lifealign.model.prompt_pool import prompt_pool
 from lifealign.settings.faults import differences
 
@@ -48,29 +46,6 @@ def read_adapter_of(directory: LifeDirectory, version: str | None = None) -> Ada
     chosen = directory.versions[-1 if version is None else directory.index(version)]
     adapter, pool = names.adapter_weights(chosen.name), names.pool_weights(chosen.name)
     return directory.tensors(pool if pool in chosen.files else adapter)
-
-
-def memory_tensors(refined: Mapping[str, Adapter]) -> dict[str, Tensor]:
-    """Refined updates of a step, with the label of their segment in their names, as :func:`read_memory` expects."""
-    return {
-        f"{label}/{name}": tensor.detach().float().cpu()
-        for label, update in refined.items()
-        for name, tensor in update.items()
-    }
-
-
-def read_memory(directory: LifeDirectory, segments: Sequence[Segment]) -> LongTermMemory:
-    """The long-term memory: the refined updates of all steps, and within a step of its segments, in order."""
-    memory = LongTermMemory()
-    for version in directory.steps:
-        updates: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in directory.tensors(names.refined_updates(version.name)).items():
-            segment, factor = name.split("/", 1)
-            updates.setdefault(segment, {})[factor] = tensor
-        for made_by in segments:
-            if made_by.label in updates:
-                memory.remember(updates[made_by.label])
-    return memory
 
 
 def replay_rows(drawn: Mapping[str, Sequence[Pair]]) -> list[dict[str, Any]]:

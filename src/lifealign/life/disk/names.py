@@ -14,6 +14,7 @@ LOGS, CACHE = "logs", "cache"
 REFERENCE_CACHE = f"{CACHE}/reference.safetensors"
 ANSWER_CACHE = f"{CACHE}/answers.json"
 JUDGE_CACHE = f"{CACHE}/judge.sqlite"
+MEMORY_SKETCH = f"{CACHE}/memory.safetensors"
 
 SCORES, RESULT, PAGE = "scores.json", "result.json", "report.html"
 """Views for people and scripts: rewritten from what the versions hold, never read."""

@@ -57,6 +57,7 @@ class Figures(Record):
         overlap_energy: Share of the denoised update's energy that lies in the span of history, in [0, 1].
         norm_before: Frobenius norm of the short-term update.
         norm_after: Frobenius norm of the refined update.
+        sketch_error: Bound on what a sketch of history changes of the refined update, as a share of the denoised one.
     """
 
     rank_kept: int | float
@@ -64,6 +65,7 @@ class Figures(Record):
     overlap_energy: Number
     norm_before: Number
     norm_after: Number
+    sketch_error: Number = 0.0
 
 
 class Consolidated(Record):
