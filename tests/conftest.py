@@ -23,6 +23,7 @@ from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.life.settings import LifeConfig
 from lifealign.model.adapter import attach_lora, read_adapter, write_adapter
+from lifealign.model.auto_dtype import MACHINE, measured_on
 from lifealign.model.base_model import load_base
 from lifealign.model.proof import Proof
 from lifealign.model.runtime import Runtime
@@ -30,6 +31,7 @@ from lifealign.model.settings import AdapterConfig, ModelConfig
 from lifealign.model.sharing import Sharing
 from lifealign.model.tokens import TokenizedPair
 from lifealign.settings.section import build_config
+from lifealign.storage.files import write_json
 from lifealign.storage.user_cache import CACHE_VARIABLE
 
 settings.register_profile("lifealign", deadline=None)  # a busy machine is slow, not wrong
@@ -39,16 +41,34 @@ MakeLife = Callable[..., Life]
 Lived = Callable[..., Life]
 NoTraining = Callable[[], AbstractContextManager[None]]
 MakeRuntime = Callable[..., Runtime]
+MoveTo = Callable[[str], None]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache folder of this test run, shared by its workers, in place of the user's own."""
+    """A cache folder of this test run, shared by its workers, in place of the user's own.
+
+    It says that bfloat16 is fast here, so that ``auto`` is bfloat16 on every machine and nothing is timed.
+    """
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "user-cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(folder))
+        write_json(folder / MACHINE, {measured_on(torch.device("cpu")): {"bfloat16": 0.1, "float32": 0.2}})
         yield folder
+
+
+@pytest.fixture
+def move_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MoveTo:
+    """``move_to("float32")``: from here on, the machine is another one, which is faster in float32."""
+
+    def move(dtype: str) -> None:
+        folder = tmp_path / f"cache-{dtype}"
+        seconds = {"bfloat16": 0.2, "float32": 0.2} | {dtype: 0.1}
+        monkeypatch.setenv(CACHE_VARIABLE, str(folder))
+        write_json(folder / MACHINE, {measured_on(torch.device("cpu")): seconds})
+
+    return move
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from lifealign.errors import ModelError
+from lifealign.model.auto_dtype import settled
 from lifealign.model.causal import require_causal
 from lifealign.model.completeness import (
     embedding_rows,
@@ -35,7 +36,8 @@ from lifealign.model.completeness import (
 from lifealign.model.embedded import EMBEDDED_HUB_ID, EmbeddedCopy, embedded_file
 from lifealign.model.identity import Identity, identity_of
 from lifealign.model.proof import Proof, prove
-from lifealign.model.settings import EMBEDDED
+from lifealign.model.runtime import current_device
+from lifealign.model.settings import EMBEDDED, Dtype
 from lifealign.model.template_check import TemplateFacts, require_usable_template
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Base:
         tokenizer: Its tokenizer, with a chat template and a padding token.
         identity: Content hashes of its parts.
         template: What its chat template does.
+        dtype: Dtype of its weights.
         proofs: Proofs made on it in this process, by adapted modules, row length and device.
     """
 
@@ -62,6 +65,7 @@ class Base:
     tokenizer: PreTrainedTokenizerBase
     identity: Identity
     template: TemplateFacts
+    dtype: Dtype
     proofs: dict[tuple[object, ...], Proof] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -106,7 +110,8 @@ def load_base(config: ModelConfig) -> Base:
 
     Code from the model's repository is never run. GGUF weights are dequantised to plain linear layers, because LoRA
     gradients pass through them in every step. Dropout of the base is switched off, so that the policy and its reference
-    differ by what was learnt, not by noise.
+    differ by what was learnt, not by noise. A dtype of ``auto`` is settled here
+    (:func:`~lifealign.model.auto_dtype.auto_dtype`).
 
     Args:
         config: Name or path, revision, dtype, attention implementation.
@@ -116,6 +121,7 @@ def load_base(config: ModelConfig) -> Base:
             reads images, has no chat template, no end-of-text token or tokens without an embedding, or its logits are
             not its hidden states times a head.
     """
+    config = settled(config, current_device())
     name = config.model_name_or_path
     if name != EMBEDDED:
         return _load(config, *_locate(name))
@@ -160,11 +166,12 @@ def _load(config: ModelConfig, where: str, options: dict[str, Any]) -> Base:
     require_causal(name, model, ordinary)
     revision = getattr(settings, "_commit_hash", None) or config.revision
     identity = identity_of(model, tokenizer, revision)
-    return Base(EMBEDDED_HUB_ID if name == EMBEDDED else name, model, tokenizer, identity, facts)
+    assert config.dtype != "auto"
+    return Base(EMBEDDED_HUB_ID if name == EMBEDDED else name, model, tokenizer, identity, facts, config.dtype)
 
 
 def _dtype(config: ModelConfig) -> torch.dtype:
-    return torch.float32 if config.dtype == "float32" else torch.bfloat16
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
