@@ -180,14 +180,27 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: If the model cannot be found.
     """
-    where, options = _locate(name)
-    if name == EMBEDDED:
-        copies = (EmbeddedCopy.of(embedded_file(), dtype) for dtype in (torch.bfloat16, torch.float32))
-        if whole := next((one for one in copies if one.is_whole()), None):
-            where, options = str(whole.folder), {}
+    where, options = _quickest(name)
     with _quiet(name):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, **_NO_CODE, **options)
     return tokenizer
+
+
+def load_outline(config: ModelConfig) -> PreTrainedModel:
+    """A model without its weights, for counting them: on the meta device, whatever its size.
+
+    Raises:
+        ModelError: If the model cannot be found, or is no causal language model.
+    """
+    name = config.model_name_or_path
+    where, options = _quickest(name)
+    options = options | {"revision": config.revision}
+    with _quiet(name):
+        settings = AutoConfig.from_pretrained(where, **_NO_CODE, **options)
+    require_text_decoder(name, settings)
+    with _quiet(name), torch.device("meta"):
+        outline: PreTrainedModel = AutoModelForCausalLM.from_config(settings, **_NO_CODE)
+    return outline
 
 
 def most_positions(causal: Any) -> int | None:
@@ -208,6 +221,15 @@ def _locate(name: str) -> tuple[str, dict[str, Any]]:
     if looks_like_path and not (path / "config.json").is_file():
         raise ModelError(f"model {name!r}: found no config.json there, expected a folder with a model")
     return (str(path) if path.is_dir() else name), {}
+
+
+def _quickest(name: str) -> tuple[str, dict[str, Any]]:
+    """As :func:`_locate`; for the embedded model its copy, if there is one in any dtype."""
+    if name == EMBEDDED:
+        copies = (EmbeddedCopy.of(embedded_file(), dtype) for dtype in (torch.bfloat16, torch.float32))
+        if whole := next((one for one in copies if one.is_whole()), None):
+            return str(whole.folder), {}
+    return _locate(name)
 
 
 _NO_CODE: dict[str, Any] = {"trust_remote_code": False}
