@@ -112,6 +112,7 @@ def test_a_cache_that_cannot_be_written_is_pointed_out(
     examined: Doctor, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").chmod(0o755)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
     found = in_json(examined, tiny_folder)
     assert found["cache"] == {

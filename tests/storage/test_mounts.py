@@ -7,8 +7,8 @@ import pytest
 from lifealign.storage.mounts import network_filesystem
 
 MOUNTS = r"""/dev/vda / ext4 rw 0 0
-server:/home /home nfs4 rw 0 0
 /dev/vdb /home/local ext4 rw 0 0
+server:/home /home nfs4 rw 0 0
 //server/share /mnt/two\040words cifs rw 0 0
 cluster:/scratch /scratch lustre rw 0 0
 tmpfs /scratch/hidden tmpfs rw 0 0
