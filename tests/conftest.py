@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -23,6 +24,7 @@ from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.life.settings import LifeConfig
 from lifealign.model.adapter import attach_lora, read_adapter, write_adapter
+from lifealign.model.auto_dtype import MACHINE, measured_on
 from lifealign.model.base_model import load_base
 from lifealign.model.batch import Layout
 from lifealign.model.proof import Proof
@@ -31,6 +33,7 @@ from lifealign.model.settings import AdapterConfig, ModelConfig
 from lifealign.model.sharing import Sharing
 from lifealign.model.tokens import TokenizedPair
 from lifealign.settings.section import build_config
+from lifealign.storage.files import write_json
 from lifealign.storage.user_cache import CACHE_VARIABLE
 
 settings.register_profile("lifealign", deadline=None)  # a busy machine is slow, not wrong
@@ -40,6 +43,7 @@ MakeLife = Callable[..., Life]
 Lived = Callable[..., Life]
 NoTraining = Callable[[], AbstractContextManager[None]]
 MakeRuntime = Callable[..., Runtime]
+MoveTo = Callable[[str], None]
 
 
 @pytest.fixture(scope="session")
@@ -51,13 +55,35 @@ def kept_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def measured() -> str:
+    """What ``auto`` has measured: bfloat16 is fast here. So it is bfloat16 on every machine, and nothing is timed."""
+    return json.dumps({measured_on(torch.device("cpu")): {"bfloat16": 0.1, "float32": 0.2}})
+
+
 @pytest.fixture(autouse=True)
-def user_cache(kept_models: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def user_cache(
+    kept_models: Path, measured: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """A user's cache in place of the real one, for every test its own, but with the one copy of the embedded model."""
     folder = tmp_path_factory.mktemp("user-cache")
+    (folder / MACHINE).write_text(measured)
     (folder / "models").symlink_to(kept_models, target_is_directory=True)
     monkeypatch.setenv(CACHE_VARIABLE, str(folder))
     return folder
+
+
+@pytest.fixture
+def move_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MoveTo:
+    """``move_to("float32")``: from here on, the machine is another one, which is faster in float32."""
+
+    def move(dtype: str) -> None:
+        folder = tmp_path / f"cache-{dtype}"
+        seconds = {"bfloat16": 0.2, "float32": 0.2} | {dtype: 0.1}
+        monkeypatch.setenv(CACHE_VARIABLE, str(folder))
+        write_json(folder / MACHINE, {measured_on(torch.device("cpu")): seconds})
+
+    return move
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lifealign.cli.doctor import doctor
 from lifealign.cli.exit import run as run_and_exit
 from lifealign.cli.lives import check, init, learn, rollback, status
 from lifealign.cli.measure import evaluate, report
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (init, check, learn, run, compare, status, evaluate, report, rollback, demo):
+for command in (init, check, learn, run, compare, status, evaluate, report, rollback, demo, doctor):
     app.command()(command)
 
 

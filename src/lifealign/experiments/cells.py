@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from lifealign.data.task import Task
 from lifealign.errors import ConfigError
 from lifealign.experiments.result import RunResult, load_result
-from lifealign.experiments.run import learning_settings, life_settings
+from lifealign.experiments.run import learning_settings, life_settings, other_settings
 from lifealign.experiments.settings import ExperimentConfig, Variant
 from lifealign.experiments.tasks import load_tasks, order_of
-from lifealign.life.settings import LifeConfig
+from lifealign.life.settings import STORED_AUTO, LifeConfig
 from lifealign.settings.faults import differences
 
 
@@ -113,8 +113,8 @@ def finished(cell: Cell) -> RunResult | None:
         "data": {task.name: task.data_hash for task in result.learnt},
     }
     here = {"label": cell.variant.label, "order": cell.order, "tasks": list(cell.data), "data": dict(cell.data)}
-    settings = learning_settings(life_settings(cell.experiment))
-    if differing := differences(_completed(result.settings), settings) + differences(there, here):
+    differing = other_settings(_completed(result.settings), life_settings(cell.experiment))
+    if differing := differing + differences(there, here):
         raise ConfigError(
             f"{cell.result}: found a result of other settings or data ({'; '.join(differing[:3])}), expected those of "
             f"{cell.name}; choose another output_dir or --results, or delete the file"
@@ -125,6 +125,6 @@ def finished(cell: Cell) -> RunResult | None:
 def _completed(settings: Any) -> Any:
     """Settings of a result file, with defaults for settings that did not exist when it was written."""
     try:
-        return learning_settings(LifeConfig.model_validate(settings))
+        return learning_settings(LifeConfig.model_validate(settings).settled(STORED_AUTO))
     except ValidationError:
         return settings  # from a later version, or damaged: the comparison will show it

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from lifealign.evaluation.metrics import PERPLEXITY
 from lifealign.experiments.cells import Cell, finished
 from lifealign.experiments.comparison import Comparison, compare_results, holes_of
+from lifealign.experiments.dtype import with_one_dtype
 from lifealign.experiments.executors import Say, run_cells
 from lifealign.experiments.result import RunResult, write_result
 from lifealign.experiments.result_of_life import result_of
@@ -56,6 +57,7 @@ def run_comparison(
     """
     for cell in cells:
         _take_over_evaluations(cell)
+    cells = with_one_dtype(cells, say)
     open_cells = [cell for cell in cells if finished(cell) is None]
     say(f"{len(cells)} cells, {len(cells) - len(open_cells)} of them finished")
     failures = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,21 @@ def learning_settings(settings: LifeConfig) -> dict[str, Any]:
     return settings.model_dump(mode="json", exclude={"report_to"})
 
 
+def other_settings(there: Mapping[str, Any], here: LifeConfig) -> list[str]:
+    """Every setting that a life or result has otherwise than an experiment, as text.
+
+    Args:
+        there: What :func:`learning_settings` says of the life or result.
+        here: Settings of the experiment; a dtype of ``auto`` is content with any.
+    """
+    found = differences(there, learning_settings(here))
+    return [text for text in found if here.model.dtype != "auto" or not text.startswith("model.dtype:")]
+
+
 def open_or_create(experiment: ExperimentConfig, *, base: Base | None = None) -> Life:
     """The life in ``output_dir``, created if missing; ``base`` as for :func:`run_experiment`.
+
+    A dtype of ``auto`` is settled when the life is created. A life that is there keeps its own, wherever it was made.
 
     Raises:
         LifeError: If there is a life with other settings; the message names the first differences.
@@ -78,7 +92,7 @@ def open_or_create(experiment: ExperimentConfig, *, base: Base | None = None) ->
         return Life.create(path, settings, base=base)
     life = Life.open(path, base=base)
     life.workspace.report_to = settings.report_to  # trackers may change; what is learnt may not
-    differing = differences(learning_settings(life.config), learning_settings(settings))
+    differing = other_settings(learning_settings(life.config), settings)
     if differing:
         raise LifeError(
             f"{path}: found a life with other settings ({'; '.join(differing[:3])}), expected those of the experiment; "

@@ -17,7 +17,7 @@ from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.manifest import Manifest, Version
 from lifealign.life.disk.measurements import Record, read_records, score_matrices, write_scores
-from lifealign.life.settings import LifeConfig, ShownConfig
+from lifealign.life.settings import STORED_AUTO, LifeConfig, ShownConfig
 from lifealign.settings.section import build_config
 from lifealign.storage.files import TEMPORARY
 from lifealign.storage.inside import remove
@@ -61,6 +61,8 @@ class Life:
     ) -> Life:
         """Makes a new life on a base model.
 
+        A dtype of ``auto`` is settled here and now, and the life keeps it: a base in another dtype is another base.
+
         Args:
             path: Directory to make; it must not exist, or be empty, or hold what an interrupted call left of this same
                 life. If it holds the same life, complete and without anything learnt, that is used.
@@ -84,12 +86,14 @@ class Life:
             config = build_config(LifeConfig, named | sections)
         elif model or sections:
             raise ConfigError("Life.create: found config beside model or single sections, expected one or the other")
-        finished = _require_free(path, config)
+        life = _require_free(path, config)
+        if life is not None:
+            config = life.config
         base = load_base(config.model) if base is None else base.copied()
-        if finished:
-            life = cls.open(path)
+        if life is not None:
             life.__dict__["workspace"] = Workspace(life.directory, config, base)
             return life
+        config = config.settled(base.dtype)
         work = Workspace.create(path, config, base)
         life = cls(work.directory)
         life.__dict__ |= {"config": config, "workspace": work}
@@ -195,7 +199,9 @@ class Life:
     @cached_property
     def shown(self) -> ShownConfig:
         """The settings, with the method as name and options; reading them does not import torch."""
-        return build_config(ShownConfig, self.directory.manifest.config, source=str(self.directory.path))
+        return build_config(ShownConfig, self.directory.manifest.config, source=str(self.directory.path)).settled(
+            STORED_AUTO
+        )
 
     @cached_property
     def config(self) -> LifeConfig:
@@ -204,7 +210,9 @@ class Life:
         Raises:
             ConfigError: If they are not those of a life.
         """
-        return build_config(LifeConfig, self.directory.manifest.config, source=str(self.directory.path))
+        return build_config(LifeConfig, self.directory.manifest.config, source=str(self.directory.path)).settled(
+            STORED_AUTO
+        )
 
     @cached_property
     def workspace(self) -> Workspace:
@@ -214,32 +222,33 @@ class Life:
         return Workspace(self.directory, self.config)
 
 
-def _require_free(path: Path, config: LifeConfig) -> bool:
+def _require_free(path: Path, config: LifeConfig) -> Life | None:
     """Refuses a path that is in use, except by what an interrupted ``create`` of the same life has left there.
 
     Returns:
-        Whether the life there is finished: the process ended after the last rename, but before it returned.
+        The life there if it is finished, because the process ended after the last rename but before it returned.
     """
     try:
         found = {entry for entry in os.listdir(path) if not TEMPORARY.search(entry)}
     except FileNotFoundError:
-        return False
+        return None
     except NotADirectoryError:
         found = {path.name}
     except OSError as error:
         raise LifeError(f"{path}: could not be read: {error.strerror}") from error
     ours = {LOCK, LOCK_HOLDER, names.CONFIG, "versions"}
     if not found or (LOCK in found and found <= ours):
-        return False
-    if names.MANIFEST in found and found <= {*ours, names.MANIFEST, names.CACHE} and _is_finished(path, config):
-        return True
+        return None
+    if names.MANIFEST in found and found <= {*ours, names.MANIFEST, names.CACHE} and (life := _unused(path, config)):
+        return life
     raise LifeError(f"{path}: found a file or a directory that is not empty, expected an empty or new directory")
 
 
-def _is_finished(path: Path, config: LifeConfig) -> bool:
-    """Whether there is a life with these settings that has learnt nothing and is complete."""
+def _unused(path: Path, config: LifeConfig) -> Life | None:
+    """The life with these settings there, if it is complete and has learnt nothing."""
     with suppress(LifeError, ConfigError):
         life = Life.open(path)
         life.directory.verify(life.versions)
-        return life.config == config and not life.steps
-    return False
+        if life.config == config.settled(life.config.model.dtype) and not life.steps:
+            return life
+    return None

@@ -15,7 +15,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, fi
 from lifealign.data.replay import ReplayConfig
 from lifealign.evaluation.settings import EvaluationConfig
 from lifealign.methods import METHODS, Facts, facts_of
-from lifealign.model.settings import AdapterConfig, DataConfig, ModelConfig
+from lifealign.model.settings import AdapterConfig, DataConfig, Dtype, ModelConfig
 from lifealign.settings.faults import Fault, Faults, boolean_as_number, explain, nearest, shown
 from lifealign.settings.section import NameOrOptions, Settings
 from lifealign.training.settings import PreferenceConfig, SFTConfig
@@ -26,6 +26,8 @@ else:
     Method = Any  # methods are imported when one is named, so that reading a settings file does not import torch
 
 DEFAULT_METHOD = "lifealign"
+STORED_AUTO: Dtype = "bfloat16"
+"""What ``model.dtype: auto`` is in a life or result file: those that have it were made when it always was bfloat16."""
 
 
 def method_from(value: Any) -> Method:
@@ -153,6 +155,12 @@ class LifeConfig(Settings):
     def _leaves_out_nothing_that_a_penalty_needs(self) -> Self:
         refuse_skipping_beside_a_penalty(self.method, self.preference)
         return self
+
+    def settled(self, dtype: Dtype | Literal["auto"]) -> Self:
+        """These settings with a dtype of the base weights in place of ``auto``; unchanged if they name one."""
+        if self.model.dtype != "auto":
+            return self
+        return self.model_copy(update={"model": self.model.model_copy(update={"dtype": dtype})})
 
     @property
     def replay_or_default(self) -> ReplayConfig:

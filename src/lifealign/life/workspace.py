@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple
@@ -30,6 +29,7 @@ from lifealign.methods.base import Method
 from lifealign.model.adapter import attach_lora, install_adapter, read_adapter
 from lifealign.model.base_model import Base, load_base
 from lifealign.model.generate import AnswerCache
+from lifealign.model.machine import this_processor
 from lifealign.model.reference import ReferenceCache
 from lifealign.model.runtime import Runtime, current_device
 from lifealign.model.template_check import require_usable_template
@@ -219,7 +219,7 @@ class Workspace:
         runtime = self.runtime
         depends_on = [
             *astuple(self.base.identity),
-            platform.processor(),
+            str(this_processor()),
             str(runtime.device),
             torch.get_num_threads(),
             runtime.layout,

@@ -24,6 +24,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from lifealign.errors import ModelError
+from lifealign.model.auto_dtype import settled
 from lifealign.model.causal import require_causal
 from lifealign.model.completeness import (
     embedding_rows,
@@ -35,7 +36,8 @@ from lifealign.model.completeness import (
 from lifealign.model.embedded import EMBEDDED_HUB_ID, EmbeddedCopy, embedded_file
 from lifealign.model.identity import Identity, identity_of
 from lifealign.model.proof import Proof, prove
-from lifealign.model.settings import EMBEDDED
+from lifealign.model.runtime import current_device
+from lifealign.model.settings import EMBEDDED, Dtype
 from lifealign.model.template_check import TemplateFacts, require_usable_template
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Base:
         tokenizer: Its tokenizer, with a chat template and a padding token.
         identity: Content hashes of its parts.
         template: What its chat template does.
+        dtype: Dtype of its weights.
         proofs: Proofs made on it in this process, by adapted modules, row length and device.
     """
 
@@ -62,6 +65,7 @@ class Base:
     tokenizer: PreTrainedTokenizerBase
     identity: Identity
     template: TemplateFacts
+    dtype: Dtype
     proofs: dict[tuple[object, ...], Proof] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -106,7 +110,8 @@ def load_base(config: ModelConfig) -> Base:
 
     Code from the model's repository is never run. GGUF weights are dequantised to plain linear layers, because LoRA
     gradients pass through them in every step. Dropout of the base is switched off, so that the policy and its reference
-    differ by what was learnt, not by noise.
+    differ by what was learnt, not by noise. A dtype of ``auto`` is settled here
+    (:func:`~lifealign.model.auto_dtype.auto_dtype`).
 
     Args:
         config: Name or path, revision, dtype, attention implementation.
@@ -116,6 +121,7 @@ def load_base(config: ModelConfig) -> Base:
             reads images, has no chat template, no end-of-text token or tokens without an embedding, or its logits are
             not its hidden states times a head.
     """
+    config = settled(config, current_device())
     name = config.model_name_or_path
     if name != EMBEDDED:
         return _load(config, *_locate(name))
@@ -160,11 +166,12 @@ def _load(config: ModelConfig, where: str, options: dict[str, Any]) -> Base:
     require_causal(name, model, ordinary)
     revision = getattr(settings, "_commit_hash", None) or config.revision
     identity = identity_of(model, tokenizer, revision)
-    return Base(EMBEDDED_HUB_ID if name == EMBEDDED else name, model, tokenizer, identity, facts)
+    assert config.dtype != "auto"
+    return Base(EMBEDDED_HUB_ID if name == EMBEDDED else name, model, tokenizer, identity, facts, config.dtype)
 
 
 def _dtype(config: ModelConfig) -> torch.dtype:
-    return torch.float32 if config.dtype == "float32" else torch.bfloat16
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.dtype]
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -173,14 +180,27 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: If the model cannot be found.
     """
-    where, options = _locate(name)
-    if name == EMBEDDED:
-        copies = (EmbeddedCopy.of(embedded_file(), dtype) for dtype in (torch.bfloat16, torch.float32))
-        if whole := next((one for one in copies if one.is_whole()), None):
-            where, options = str(whole.folder), {}
+    where, options = _quickest(name)
     with _quiet(name):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(where, **_NO_CODE, **options)
     return tokenizer
+
+
+def load_outline(config: ModelConfig) -> PreTrainedModel:
+    """A model without its weights, for counting them: on the meta device, whatever its size.
+
+    Raises:
+        ModelError: If the model cannot be found, or is no causal language model.
+    """
+    name = config.model_name_or_path
+    where, options = _quickest(name)
+    options = options | {"revision": config.revision}
+    with _quiet(name):
+        settings = AutoConfig.from_pretrained(where, **_NO_CODE, **options)
+    require_text_decoder(name, settings)
+    with _quiet(name), torch.device("meta"):
+        outline: PreTrainedModel = AutoModelForCausalLM.from_config(settings, **_NO_CODE)
+    return outline
 
 
 def most_positions(causal: Any) -> int | None:
@@ -201,6 +221,15 @@ def _locate(name: str) -> tuple[str, dict[str, Any]]:
     if looks_like_path and not (path / "config.json").is_file():
         raise ModelError(f"model {name!r}: found no config.json there, expected a folder with a model")
     return (str(path) if path.is_dir() else name), {}
+
+
+def _quickest(name: str) -> tuple[str, dict[str, Any]]:
+    """As :func:`_locate`; for the embedded model its copy, if there is one in any dtype."""
+    if name == EMBEDDED:
+        copies = (EmbeddedCopy.of(embedded_file(), dtype) for dtype in (torch.bfloat16, torch.float32))
+        if whole := next((one for one in copies if one.is_whole()), None):
+            return str(whole.folder), {}
+    return _locate(name)
 
 
 _NO_CODE: dict[str, Any] = {"trust_remote_code": False}

@@ -13,6 +13,9 @@ from lifealign.settings.section import Settings
 EMBEDDED = "smollm2-135m"
 """Name of the model that ships as a Python package: SmolLM2-135M-Instruct."""
 
+Dtype = Literal["bfloat16", "float32"]
+"""Dtypes of base weights."""
+
 
 class ModelConfig(Settings):
     """The base model, frozen for the whole life.
@@ -20,13 +23,15 @@ class ModelConfig(Settings):
     Attributes:
         model_name_or_path: ``smollm2-135m`` (the embedded model), a folder, a ``.gguf`` file, or a hub id.
         revision: Commit, tag or branch of a hub model.
-        dtype: Dtype of the base weights; ``auto`` is bfloat16. Adapters are always float32.
+        dtype: Dtype of the base weights. ``auto`` is the one in which a training step is faster on this machine, and
+            bfloat16 if there is little between them. It is settled when a life is made, and the life keeps it. Memory
+            plays no part: for a model that only fits in bfloat16, set bfloat16. Adapters are always float32.
         attn_implementation: ``auto`` is sdpa, or eager for families that support nothing else.
     """
 
     model_name_or_path: str = Field(EMBEDDED, min_length=1)  # the model that needs no hub
     revision: str | None = None
-    dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # released code: bf16 base
+    dtype: Dtype | Literal["auto"] = "auto"  # released code: bf16 base
     attn_implementation: Literal["auto", "sdpa", "eager"] = "auto"
 
     @field_validator("model_name_or_path")

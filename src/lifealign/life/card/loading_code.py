@@ -12,7 +12,7 @@ def peft_code(base: str, adapter: str, *, dtype: str, revision: str | None = Non
     Args:
         base: Hub id, or path of a folder or a ``.gguf`` file.
         adapter: Path of the adapter, as seen by the reader.
-        dtype: The life's setting; ``auto`` is bfloat16.
+        dtype: The life's setting; ``auto``, in lives of early versions, is bfloat16.
         revision: Revision of a hub model.
         elsewhere: Whether the code is read on another machine: a path is then cut to its last part, with a comment.
     """
