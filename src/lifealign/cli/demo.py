@@ -31,10 +31,14 @@ QUICK = {
     "order": ["brief", "greet", "escalate"],
     "suite_pairs": 24,
     "suite_test_pairs": 16,
+    "sft.per_device_train_batch_size": 2,
+    "preference.per_device_train_batch_size": 2,
+    "preference.num_train_epochs": 1,
     "preference.skip_mastered": 0.01,
     "evaluation.metrics": ["adherence", "preference_accuracy", "margin"],
 }
-"""What a short demo changes: three rules, fewer pairs and prompts, no perplexity, mastered pairs skipped."""
+"""What a short demo changes: three rules, fewer pairs and prompts, no perplexity, mastered pairs skipped. As many
+optimizer steps of SFT as pairs, because they are few; chosen on the suite's dev pairs (docs/log.md)."""
 SHOWN_ANSWERS = 3
 
 

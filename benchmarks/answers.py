@@ -1,0 +1,51 @@
+"""Answers per second, ours against plain ``model.generate`` on the same prompts in file order, padded on the left."""
+
+import time
+from statistics import median
+from typing import Any
+
+import torch
+from benchmarks.rows import SUITE, rows_of
+
+from lifealign.model.adapter import attach_lora
+from lifealign.model.base_model import load_base
+from lifealign.model.generate import generate_answers
+from lifealign.model.runtime import Runtime
+from lifealign.model.settings import AdapterConfig, ModelConfig
+from lifealign.model.tokens import prompt_ids
+
+PROMPTS, NEW_TOKENS, BATCH = 24, 48, 8
+
+
+def measure(model_name: str, dtype: Any, rounds: int) -> dict[str, Any]:
+    base = load_base(ModelConfig(model_name_or_path=model_name, dtype=dtype))
+    model = attach_lora(base, AdapterConfig(), 1)
+    runtime = Runtime.prepare(model, base.tokenizer, base.proven(model, 512))
+    prompts = [pair.prompt for pair in rows_of(SUITE, None, PROMPTS)]
+
+    def ours() -> None:
+        generate_answers(runtime, prompts, max_new_tokens=NEW_TOKENS, batch_size=BATCH)
+
+    def plain() -> None:
+        pad = base.tokenizer.pad_token_id
+        for start in range(0, PROMPTS, BATCH):
+            ids = [prompt_ids(base.tokenizer, prompt) for prompt in prompts[start : start + BATCH]]
+            length = max(map(len, ids))
+            rows = torch.tensor([[pad] * (length - len(one)) + one for one in ids])
+            mask = torch.tensor([[0] * (length - len(one)) + [1] * len(one) for one in ids])
+            with torch.no_grad():
+                output = model.generate(
+                    input_ids=rows, attention_mask=mask, max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=pad
+                )
+            base.tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
+
+    taken: dict[str, list[float]] = {"ours": [], "plain": []}
+    ours()
+    for _ in range(rounds):
+        for name, work in (("ours", ours), ("plain", plain)):
+            start = time.perf_counter()
+            work()
+            taken[name].append(time.perf_counter() - start)
+    rates = {name: PROMPTS / median(times) for name, times in taken.items()}
+    print(f"  answers per second: {rates}", flush=True)
+    return {"seconds": taken, "per_second": rates, "ratio": rates["ours"] / rates["plain"]}
