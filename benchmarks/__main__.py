@@ -87,15 +87,14 @@ def _against_trl(options: argparse.Namespace, work: str, *, online: bool) -> dic
 
 
 def skipping(options: argparse.Namespace) -> dict[str, Any]:
-    """The preference stage from an adapter that SFT has been through, as from the second task on: FPO with and without
-    ``skip_mastered``, and TRL, all from that adapter."""
+    """The preference stage after SFT on the same pairs, where many are mastered: FPO, skipping and not, and TRL."""
     found = {}
-    for case in options.cases:
+    for case in [f"{SUITE}:{case.split(':', 1)[1]}" for case in options.cases]:
         print(f"skipping {case}", flush=True)
         plain = spec_of(case, options, "preference")
         with tempfile.TemporaryDirectory() as folder:
             learnt = f"{folder}/sft.safetensors"
-            run_side(replace(plain, work="sft", epochs=3, keep=learnt))
+            run_side(replace(plain, work="sft", epochs=2, sft_rate=4e-3, keep=learnt))  # the demo's
             ours = replace(plain, start=learnt, focal=True)
             sides = {
                 "ours, skipping": replace(ours, skip=0.01),
@@ -103,6 +102,7 @@ def skipping(options: argparse.Namespace) -> dict[str, Any]:
                 "TRL, reference first": replace(ours, side="trl"),
             }
             runs = alternate(sides, options.rounds)
+        print(f"  skipped: {[run['skipped'] for run in runs['ours, skipping']]}", flush=True)
         ratios = {name: ratio(runs, "ours, skipping", name) for name in sides if name != "ours, skipping"}
         found[case] = {"times_as_fast": ratios, "runs": runs}
         print(f"  times as fast: {ratios}", flush=True)

@@ -1,6 +1,7 @@
 """Two or more sides of a comparison, each run in a process of its own, in turn, and what they took."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -24,7 +25,8 @@ def alternate(sides: Mapping[str, Spec], rounds: int) -> dict[str, list[dict[str
 def run_side(spec: Spec) -> dict[str, Any]:
     """One side in a fresh process."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.sides", json.dumps(asdict(spec))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | quiet)
     if done.returncode:
         raise SystemExit(f"{spec}: exit code {done.returncode}\n{done.stderr[-2000:]}")
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

@@ -6,7 +6,6 @@ Loading, tokenising and one warm-up batch are outside the clock on both sides; r
 """
 
 import json
-import os
 import random
 import resource
 import sys
@@ -15,9 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
-
-os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRL_EXPERIMENTAL_SILENCE": "1"}
 
 import torch
 from benchmarks.rows import rows_of
@@ -38,7 +36,6 @@ from lifealign.training.settings import PreferenceConfig, SFTConfig
 from lifealign.training.stage import plan_batches, train_stage
 
 BETA, RATE, MAX_LENGTH, SEED = 0.1, 1e-4, 512, 1
-SFT_RATE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,7 @@ class Spec:
     threads: int
     max_tokens: int = 2048
     precompute: bool = True  # TRL: reference log-probabilities before training, or in every step
+    sft_rate: float = 1e-3
     focal: bool = False  # ours: FPO in place of DPO
     skip: float = 0.0  # ours: mastered pairs are left out
     start: str = ""  # adapter to start from; "" for a new one
@@ -70,11 +68,13 @@ def main(spec: Spec) -> dict[str, Any]:
     work = {"ours": ours, "trl": trl}[spec.side](spec, base, pairs)
     loaded = peak_bytes()
     started = time.perf_counter()
-    losses, tokens = work()
+    done = work()
+    seconds, losses = time.perf_counter() - started, done["losses"]
     return {
-        "seconds": time.perf_counter() - started,
+        "seconds": seconds,
         "pairs": spec.pairs * spec.epochs,
-        "tokens": tokens,
+        "tokens": done["tokens"],
+        "skipped": done["skipped"],
         "loss_first": losses[0],
         "loss_last": sum(losses[-max(1, len(losses) // spec.epochs) :]) / max(1, len(losses) // spec.epochs),
         "peak_bytes": peak_bytes(),
@@ -89,7 +89,7 @@ def peak_bytes() -> int:
 # -- ours --------------------------------------------------------------------------------------------------------------
 
 
-def ours(spec: Spec, base: Any, raw: Sequence[Pair]) -> Callable[[], tuple[list[float], int]]:
+def ours(spec: Spec, base: Any, raw: Sequence[Pair]) -> Callable[[], dict[str, Any]]:
     model = attach_lora(base, AdapterConfig(), SEED)
     if spec.start:
         write_adapter(model, load_file(spec.start))
@@ -99,7 +99,9 @@ def ours(spec: Spec, base: Any, raw: Sequence[Pair]) -> Callable[[], tuple[list[
     stage: dict[str, Any] = {"num_train_epochs": spec.epochs, "per_device_train_batch_size": spec.batch}
     stage |= {"gradient_accumulation_steps": 1}
     preference = PreferenceConfig(learning_rate=RATE, skip_mastered=spec.skip, **stage)
-    sft = SFTConfig(learning_rate=SFT_RATE, **stage)
+    sft = SFTConfig(learning_rate=spec.sft_rate, **stage)
+
+    skipped: list[float] = []
 
     def work(some: Sequence[TokenizedPair], epochs: int) -> list[float]:
         losses: list[float] = []
@@ -115,17 +117,18 @@ def ours(spec: Spec, base: Any, raw: Sequence[Pair]) -> Callable[[], tuple[list[
             method: Any = LifeAlign() if spec.focal else SeqFT()
             log = train_stage(runtime, some, goal, settings, method, "t", seed=SEED)
             losses = [row["loss"] for row in log]
+            skipped[:] = [row.get("skipped", 0.0) for row in log]
         return losses
 
     before = read_adapter(model)
     work(warm, 1)
     write_adapter(model, before)
 
-    def timed() -> tuple[list[float], int]:
+    def timed() -> dict[str, Any]:
         losses = work(pairs, spec.epochs)
         if spec.keep:
             save_file(read_adapter(model), spec.keep)
-        return losses, sum(map(len, pairs)) * spec.epochs
+        return {"losses": losses, "tokens": sum(map(len, pairs)) * spec.epochs, "skipped": fmean(skipped or [0.0])}
 
     return timed
 
@@ -133,7 +136,7 @@ def ours(spec: Spec, base: Any, raw: Sequence[Pair]) -> Callable[[], tuple[list[
 # -- TRL ---------------------------------------------------------------------------------------------------------------
 
 
-def trl(spec: Spec, base: Any, raw: Sequence[Pair]) -> Callable[[], tuple[list[float], int]]:
+def trl(spec: Spec, base: Any, raw: Sequence[Pair]) -> Callable[[], dict[str, Any]]:
     """TRL at its best on the same rows: no checkpointing, no logging, our batches in our order."""
     tokenized, _ = tokenize_pairs(base.tokenizer, raw, MAX_LENGTH)
     usable = {one.key: pair for one in tokenized for pair in raw if pair.key == one.key}
@@ -145,7 +148,7 @@ def trl(spec: Spec, base: Any, raw: Sequence[Pair]) -> Callable[[], tuple[list[f
     lora = LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], lora_dropout=0.0, task_type="CAUSAL_LM")
     folder = tempfile.mkdtemp()
 
-    def train(some: Sequence[TokenizedPair], epochs: int) -> tuple[list[float], Any]:
+    def train(some: Sequence[TokenizedPair], epochs: int) -> list[float]:
         """SFT, if it is part of the work, and preference; the base comes back without an adapter."""
         rows, model, adapter = [_conversation(usable[one.key]) for one in some], base.model, spec.start
         if spec.work == "task":
@@ -161,13 +164,12 @@ def trl(spec: Spec, base: Any, raw: Sequence[Pair]) -> Callable[[], tuple[list[f
         seen = _Losses(trainer)
         trainer.train()
         trainer.model.unload()
-        return seen.values, trainer
+        return seen.values
 
     train(warm, 1)
 
-    def timed() -> tuple[list[float], int]:
-        losses, _ = train(order, spec.epochs)
-        return losses, sum(map(len, pairs)) * spec.epochs
+    def timed() -> dict[str, Any]:
+        return {"losses": train(order, spec.epochs), "tokens": sum(map(len, pairs)) * spec.epochs, "skipped": 0.0}
 
     return timed
 
@@ -225,7 +227,7 @@ def _sft_trainer(
     from trl import SFTTrainer
 
     chosen = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in rows]
-    arguments = TrlConfig(**_shared(spec, epochs, folder), learning_rate=SFT_RATE, completion_only_loss=True)
+    arguments = TrlConfig(**_shared(spec, epochs, folder), learning_rate=spec.sft_rate, completion_only_loss=True)
     return SFTTrainer(
         model,
         args=arguments,

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks.__main__ import small_model, spec_of
-from benchmarks.alternate import ratio, run_side
+from benchmarks.alternate import ratio
 from benchmarks.peak import linear_weights, step_flops
 from benchmarks.rows import SUITE
+from benchmarks.sides import main
 from tests.tiny import tiny_model
 
 OPTIONS = argparse.Namespace(model="m", dtype="float32", data=Path("data"), pairs=6, threads=1)
@@ -45,7 +46,7 @@ def test_a_ratio_is_taken_within_rounds() -> None:
 def test_both_sides_learn_the_same_from_the_same_rows(tmp_path: Path) -> None:
     pytest.importorskip("trl")
     spec = replace(spec_of(f"{SUITE}:2:2", OPTIONS, "preference"), model=small_model(tmp_path))
-    ours, trl = run_side(spec), run_side(replace(spec, side="trl"))
+    ours, trl = main(spec), main(replace(spec, side="trl"))
     assert ours["loss_first"] == pytest.approx(torch.log(torch.tensor(2.0)).item(), rel=1e-5)
     assert trl["loss_first"] == pytest.approx(ours["loss_first"], rel=1e-5)
     assert trl["loss_last"] == pytest.approx(ours["loss_last"], rel=1e-3)

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -671,7 +672,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 
 def test_what_the_base_says_is_computed_once_for_all_cells_and_changes_no_number(
-    experiment: Experiment, computed: dict[str, int], tmp_path: Path
+    experiment: Experiment, computed: dict[str, int], tmp_path: Path, user_cache: Path
 ) -> None:
     methods = ["seqft", "mtl", "lifealign"]
     together = cells_of(experiment(compare={"methods": methods}))
@@ -680,6 +681,7 @@ def test_what_the_base_says_is_computed_once_for_all_cells_and_changes_no_number
     counts = [computed[cell.experiment.output_dir.name] for cell in together]
     assert counts == [24, 0, 0]
     for cell in together[1:]:
+        shutil.rmtree(user_cache / "bases")  # what the base says is known to all of a user's lives otherwise
         elsewhere = tmp_path / "alone" / cell.variant.slug
         (alone,) = cells_of(experiment(output_dir=str(elsewhere), compare={"methods": [cell.variant.method.key]}))
         assert run([alone])[1] == {}
@@ -688,10 +690,11 @@ def test_what_the_base_says_is_computed_once_for_all_cells_and_changes_no_number
 
 
 def test_a_cache_that_is_gone_or_damaged_costs_time_and_nothing_else(
-    experiment: Experiment, compared: list[Cell], computed: dict[str, int], tmp_path: Path
+    experiment: Experiment, compared: list[Cell], computed: dict[str, int], tmp_path: Path, user_cache: Path
 ) -> None:
     cells = cells_of(experiment(compare=SEVERAL))[:2]
     assert run(cells[:1])[1] == {}
+    shutil.rmtree(user_cache / "bases")
     for name in ("reference.safetensors", "answers.json"):
         assert (tmp_path / "out" / "cache" / name).is_file()
         (tmp_path / "out" / "cache" / name).write_bytes(b"{")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -291,11 +292,12 @@ def test_a_hole_beside_a_score_is_filled_without_losing_either_or_the_base(
     assert numbers(life) == expected(make_life, undisturbed)["numbers"]
 
 
-def test_an_evaluation_without_any_number_settles_no_settings(life: Life, broken: Any) -> None:
+def test_an_evaluation_without_any_number_settles_no_settings(life: Life, broken: Any, user_cache: Path) -> None:
     life.learn(ONE)
     before = life.scores["margin"].as_dict()
     with broken(BROKEN["margins"][0]), broken(BROKEN["all answers"][0]), pytest.raises(Unscored):
         life.workspace.answers._answers.clear()
+        shutil.rmtree(user_cache / "bases")  # not even what the base says is known
         measure(life.workspace, ["paper_bleu"])
     measure(life.workspace, ["paper_bleu"], overrides=["max_new_tokens=6"])  # other settings than what broke
     rouge = life.scores["rouge_l"].as_dict()

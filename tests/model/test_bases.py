@@ -98,7 +98,8 @@ def test_no_code_of_a_model_is_run_and_nobody_is_asked(tiny_folder: Path, tmp_pa
     asked = [sys.executable, "-m", "lifealign", "init", str(tmp_path / "life"), "--model", str(trap)]
     done = subprocess.run(asked, input="y\ny\ny\n", capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2, done
-    loading, error = done.stderr.strip().splitlines()
+    dtype, loading, error = done.stderr.strip().splitlines()
+    assert dtype.startswith("base weights in ")
     assert (
         loading.startswith("loading ") and error.startswith("error: model ") and "y/N" not in done.stdout + done.stderr
     )

@@ -35,10 +35,10 @@ QUICK = {
     "preference.per_device_train_batch_size": 2,
     "preference.num_train_epochs": 1,
     "preference.skip_mastered": 0.01,
-    "evaluation.metrics": ["adherence", "preference_accuracy", "margin"],
+    "evaluation.metrics": ["adherence"],
 }
-"""What a short demo changes: three rules, fewer pairs and prompts, no perplexity, mastered pairs skipped. As many
-optimizer steps of SFT as pairs, because they are few; chosen on the suite's dev pairs (docs/log.md)."""
+"""What a short demo changes: three rules, fewer pairs and prompts, only rules kept as a score, mastered pairs skipped.
+As many optimizer steps of SFT as pairs, because they are few; chosen on the suite's dev pairs (docs/log.md)."""
 SHOWN_ANSWERS = 3
 
 
@@ -89,7 +89,8 @@ def _show(console: Console, lives: Mapping[str, Life]) -> None:
         say(console, "", plain(title, "bold"))
         show(console, matrix_table(life.scores["adherence"], [version.name for version in life.steps]))
     console.rule("after the last rule")
-    for metric in ("adherence", "preference_accuracy"):
+    measured = next(iter(lives.values())).scores
+    for metric in (metric for metric in ("adherence", "preference_accuracy") if metric in measured):
         say(console, "", plain(METRICS[metric].label, "bold"))
         show(console, comparison_table({title: life.scores[metric] for title, life in lives.items()}))
     say(console, LEGEND, style="dim")

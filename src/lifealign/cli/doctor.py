@@ -42,7 +42,7 @@ def doctor(
         table.add_column(no_wrap=True)
         table.add_column()
         for name, value in rows:
-            table.add_row(plain(f"  {name}"), plain(value))
+            table.add_row(plain("  " + name), plain(value))
         say(console, "", plain(title, "bold"))
         show(console, table)
     say_lines("", *(f"advice: {line}" for line in found["advice"] or ["nothing to mend"]))

@@ -9,7 +9,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, Field, JsonValue, field_serializer, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    field_serializer,
+    field_validator,
+    model_serializer,
+)
 
 from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
@@ -66,6 +75,11 @@ class Figures(Record):
     norm_before: Number
     norm_after: Number
     sketch_error: Number = 0.0
+
+    @model_serializer(mode="wrap")
+    def _only_of_a_sketch(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves the bound out while history is exact."""
+        return {name: value for name, value in plain(self).items() if name != "sketch_error" or value}
 
 
 class Consolidated(Record):
