@@ -94,7 +94,7 @@ def skipping(options: argparse.Namespace) -> dict[str, Any]:
         plain = spec_of(case, options, "preference")
         with tempfile.TemporaryDirectory() as folder:
             learnt = f"{folder}/sft.safetensors"
-            run_side(replace(plain, work="sft", epochs=2, sft_rate=4e-3, keep=learnt))  # the demo's
+            run_side(replace(plain, work="sft", batch=2, epochs=2, sft_rate=4e-3, keep=learnt))  # the demo's
             ours = replace(plain, start=learnt, focal=True)
             sides = {
                 "ours, skipping": replace(ours, skip=0.01),

@@ -35,7 +35,7 @@ from lifealign.training.objectives import PreferenceObjective, SupervisedObjecti
 from lifealign.training.settings import PreferenceConfig, SFTConfig
 from lifealign.training.stage import plan_batches, train_stage
 
-BETA, RATE, MAX_LENGTH, SEED = 0.1, 1e-4, 512, 1
+BETA, MAX_LENGTH, SEED = 0.1, 512, 1
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Spec:
     threads: int
     max_tokens: int = 2048
     precompute: bool = True  # TRL: reference log-probabilities before training, or in every step
+    rate: float = 1e-4
     sft_rate: float = 1e-3
     focal: bool = False  # ours: FPO in place of DPO
     skip: float = 0.0  # ours: mastered pairs are left out
@@ -98,7 +99,7 @@ def ours(spec: Spec, base: Any, raw: Sequence[Pair]) -> Callable[[], dict[str, A
     pairs, warm = tokenized[: spec.pairs], tokenized[spec.pairs :]
     stage: dict[str, Any] = {"num_train_epochs": spec.epochs, "per_device_train_batch_size": spec.batch}
     stage |= {"gradient_accumulation_steps": 1}
-    preference = PreferenceConfig(learning_rate=RATE, skip_mastered=spec.skip, **stage)
+    preference = PreferenceConfig(learning_rate=spec.rate, skip_mastered=spec.skip, **stage)
     sft = SFTConfig(learning_rate=spec.sft_rate, **stage)
 
     skipped: list[float] = []
@@ -209,7 +210,7 @@ def _dpo_trainer(
 
     arguments = DPOConfig(
         **_shared(spec, epochs, folder),
-        learning_rate=RATE,
+        learning_rate=spec.rate,
         beta=BETA,
         precompute_ref_log_probs=spec.precompute,
         precompute_ref_batch_size=32,

@@ -45,10 +45,11 @@ def test_a_ratio_is_taken_within_rounds() -> None:
 @pytest.mark.slow
 def test_both_sides_learn_the_same_from_the_same_rows(tmp_path: Path) -> None:
     pytest.importorskip("trl")
-    spec = replace(spec_of(f"{SUITE}:2:2", OPTIONS, "preference"), model=small_model(tmp_path))
+    spec = replace(spec_of(f"{SUITE}:2:2", OPTIONS, "preference"), model=small_model(tmp_path), rate=3e-2)
     ours, trl = main(spec), main(replace(spec, side="trl"))
     assert ours["loss_first"] == pytest.approx(torch.log(torch.tensor(2.0)).item(), rel=1e-5)
     assert trl["loss_first"] == pytest.approx(ours["loss_first"], rel=1e-5)
-    assert trl["loss_last"] == pytest.approx(ours["loss_last"], rel=1e-3)
+    assert ours["loss_last"] < 0.68  # they have learnt something
+    assert trl["loss_last"] == pytest.approx(ours["loss_last"], rel=2e-3)  # from other random factors
     assert ours["pairs"] == trl["pairs"] == 12 and ours["tokens"] == trl["tokens"]
     assert ours["seconds"] > 0 and 0 < ours["loaded_bytes"] <= ours["peak_bytes"]
