@@ -26,7 +26,8 @@ from lifealign.report.page.runs_page import runs_page
 from lifealign.report.tables import tables
 from lifealign.settings.section import build_config, dump_config
 
-RESULTS = sorted((Path(__file__).parents[2] / "results").glob("*/*.json"))
+COMMITTED = Path(__file__).parents[2] / "results"
+RESULTS = sorted(path for path in COMMITTED.glob("*/*.json") if path.parent.name != "benchmarks")  # those are timings
 STAGE = {
     "num_train_epochs": 1,
     "per_device_train_batch_size": 4,
