@@ -180,8 +180,19 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
         "versions": {name: importlib.metadata.version(name) for name in libraries},
         "dtype": options.dtype,
         "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
+        "command": " ".join(["python -m benchmarks", *_without_places(sys.argv[1:])]),
     }
+
+
+def _without_places(arguments: list[str]) -> list[str]:
+    """Arguments without those that name folders of this machine."""
+    kept, skip = [], False
+    for argument in arguments:
+        if skip or argument in ("--data", "--out"):
+            skip = not skip
+        else:
+            kept.append(argument)
+    return kept
 
 
 def main() -> None:
