@@ -21,7 +21,7 @@ from benchmarks.alternate import alternate, per_second, ratio, run_side
 from benchmarks.rows import SETS, SUITE, rows_of
 from benchmarks.sides import MAX_LENGTH, Spec
 
-from benchmarks import answers, consolidation, peak, stream
+from benchmarks import answers, consolidation, layouts, peak, stream
 from lifealign.model.auto_dtype import settled
 from lifealign.model.base_model import load_base, load_tokenizer
 from lifealign.model.machine import this_processor
@@ -131,6 +131,14 @@ def of_peak(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def layouts_of(options: argparse.Namespace) -> dict[str, Any]:
+    """One pass over the same batches in every layout, in both dtypes."""
+    name = options.cases[0].split(":")[0]
+    raw = rows_of(name, options.data if name != SUITE else None, options.pairs)
+    dtypes = ("bfloat16", "float32")
+    return {dtype: layouts.measure(options.model, dtype, raw, options.threads) for dtype in dtypes}
+
+
 def small_model(folder: Path) -> str:
     """A Llama of two layers, 32 wide, with the embedded model's tokenizer."""
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -160,6 +168,7 @@ def long_stream(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 LEGS: dict[str, Callable[[argparse.Namespace], Any]] = {
+    "layouts": layouts_of,
     "preference": preference,
     "task": task,
     "skipping": skipping,

@@ -7,6 +7,7 @@ with ``LIFEALIGN_UPDATE_REFERENCES=1 python -m pytest tests/life/test_learn.py``
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,8 @@ from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.life.settings import derive_seed
 from lifealign.model import generate
+from lifealign.model.runtime import Runtime
+from lifealign.report.page.life_page import life_page
 from lifealign.report.progress import Progress
 from lifealign.storage import files as storage
 
@@ -425,3 +428,50 @@ def test_a_second_life_on_the_same_base_pays_nothing_for_what_the_base_computes(
     adapters = [read_adapter_of(life.directory) for life in (one, two)]
     assert all(torch.equal(adapters[1][name], factor) for name, factor in adapters[0].items())
     assert one.scores["preference_accuracy"].rows == two.scores["preference_accuracy"].rows
+
+
+def test_tokens_counted_in_place_of_pairs_change_the_passes_and_not_what_is_learnt(
+    make_life: MakeLife, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    batch = Runtime.batch
+
+    def noted(self: Runtime, pairs: Any, completions: Any) -> Any:
+        laid_out = batch(self, pairs, completions)
+        passes.append(laid_out.input_ids.numel())
+        return laid_out
+
+    monkeypatch.setattr(Runtime, "batch", noted)
+    adapters = []
+    for limit in (None, 100):
+        passes.clear()
+        life = make_life(data={"max_tokens_per_batch": limit}, evaluation={"generate": False})
+        life.learn(ONE)
+        adapters.append(read_adapter_of(life.directory))
+        assert max(passes) > 100 if limit is None else max(passes) <= 100
+    for name, factor in adapters[0].items():
+        torch.testing.assert_close(adapters[1][name], factor, rtol=1e-4, atol=1e-5)
+
+
+def test_mastered_pairs_are_told_on_the_terminal_and_the_page(make_life: MakeLife) -> None:
+    """At a share next to 1 every pair whose margin is above 0 is mastered."""
+    heard = io.StringIO()
+    life = make_life(preference={"skip_mastered": 0.999, "num_train_epochs": 2}, sft={"learning_rate": 5e-2})
+    life.learn(ONE, Progress(Console(file=heard, width=160)))
+    rows = life.directory.json("tasks/01-one/training.json")["stages"]["preference"]
+    share = fmean(row["skipped"] for row in rows)
+    assert share > 0
+    assert f"mastered {rows[-1]['skipped']:.0%}" in heard.getvalue()
+    costs = life_page(life).split('id="costs"')[1]
+    assert "mastered, skipped" in costs and re.search(rf"<td>{100 * share:.0f}.?%</td>", costs)
+
+
+def test_what_the_base_computes_is_kept_apart_for_every_way_of_computing(
+    make_life: MakeLife, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed, plain = make_life(), make_life(data={"share_prefix": False})
+    folders = {life.workspace.reference.shared for life in (packed, plain)}
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    folders.add(Life.open(packed.directory.path).workspace.reference.shared)
+    assert len(folders) == 3 and None not in folders
+    assert make_life().workspace.reference.shared in folders

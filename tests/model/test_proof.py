@@ -17,7 +17,8 @@ from lifealign.life.settings import LifeConfig
 from lifealign.model.adapter import attach_lora
 from lifealign.model.base_model import Base, load_base
 from lifealign.model.completeness import ordinary_tokens
-from lifealign.model.proof import Proof, _probes, prove
+from lifealign.model.probes import probes_for
+from lifealign.model.proof import Proof, prove
 from lifealign.model.rounding import in_float32
 from lifealign.model.runtime import Runtime
 from lifealign.model.settings import AdapterConfig, ModelConfig
@@ -116,8 +117,8 @@ def test_the_rows_of_the_proof_go_beyond_a_window_that_real_rows_hardly_reach(tm
     families.save_family("mistral", tmp_path)
     base = base_of(tmp_path)
     vocabulary = ordinary_tokens(base.name, base.model, base.tokenizer)
-    assert len(_probes(base.model, vocabulary, families.WINDOW + 1)[0].prompt) == families.WINDOW + 9
-    assert len(_probes(base.model, vocabulary, families.WINDOW)[0].prompt) == 1  # no row is longer than the window
+    assert len(probes_for(base.model, vocabulary, families.WINDOW + 1)[0].prompt) == families.WINDOW + 9
+    assert len(probes_for(base.model, vocabulary, families.WINDOW)[0].prompt) == 1  # no row is longer than the window
 
 
 @pytest.mark.parametrize(

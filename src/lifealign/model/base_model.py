@@ -123,6 +123,7 @@ def load_base(config: ModelConfig) -> Base:
     """
     config = settled(config, current_device())
     name = config.model_name_or_path
+    logger.info("loading %s", name)
     if name != EMBEDDED:
         return _load(config, *_locate(name))
     original = embedded_file()
@@ -138,7 +139,6 @@ def _load(config: ModelConfig, where: str, options: dict[str, Any]) -> Base:
     """Loads a base from a folder or hub id with options of ``from_pretrained``; errors name it as ``config`` does."""
     name = config.model_name_or_path
     options = options | {"revision": config.revision}
-    logger.info("loading %s", name)
     with _quiet(name):
         settings = AutoConfig.from_pretrained(where, **_NO_CODE, **options)
     require_text_decoder(name, settings)

@@ -19,15 +19,24 @@ from peft import PeftModel
 from torch import Tensor
 
 from lifealign.errors import ModelError
-from lifealign.model.batch import Batch, Layout, collate
+from lifealign.model.batch import Layout
 from lifealign.model.causal import CANNOT_RUN, in_one_line
 from lifealign.model.logps import CompletionLogps
 from lifealign.model.packing import packed_attention_installed
-from lifealign.model.rounding import distance, float32_fits, in_float32, tolerance_in
-from lifealign.model.sharing import Sharing, candidates, longest_reach, other_kinds
+from lifealign.model.probes import (
+    Probes,
+    Reading,
+    in_plain_order,
+    lay_out,
+    probes_for,
+    read,
+    tokens_of,
+    tolerance,
+    typical,
+)
+from lifealign.model.rounding import distance, float32_fits, in_float32
+from lifealign.model.sharing import Sharing, candidates, other_kinds
 from lifealign.model.tokens import TokenizedPair
-
-BOTH = ("chosen", "rejected")
 
 
 @dataclass(frozen=True)
@@ -59,23 +68,6 @@ class Proof:
         }
 
 
-@dataclass(frozen=True)
-class _Probes:
-    """Rows of random tokens, and the token that pads them."""
-
-    pairs: Sequence[TokenizedPair]
-    pad_token_id: int
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """The results of one forward and backward pass, in the order of the completions' tokens."""
-
-    hidden: Tensor
-    logps: Tensor
-    gradient: Tensor
-
-
 def prove(model: PeftModel, vocabulary: Sequence[int], max_length: int, pad_token_id: int) -> Proof:
     """Compares every shortcut with the plain way on a model as it is now.
 
@@ -97,7 +89,7 @@ def prove(model: PeftModel, vocabulary: Sequence[int], max_length: int, pad_toke
     was_training = model.training
     model.eval()
     try:
-        probes = _Probes(_probes(causal, vocabulary, max_length), pad_token_id)
+        probes = Probes(probes_for(causal, vocabulary, max_length), pad_token_id)
         proof = None
         if causal.dtype != torch.float32:
             if not float32_fits(causal):
@@ -115,7 +107,7 @@ def prove(model: PeftModel, vocabulary: Sequence[int], max_length: int, pad_toke
     return native if proof.padded else replace(native, padded=False, unpadded_because=proof.unpadded_because)
 
 
-def _prove_or_refuse(model: PeftModel, probes: _Probes, forms: Sequence[Sharing], plain_because: str = "") -> Proof:
+def _prove_or_refuse(model: PeftModel, probes: Probes, forms: Sequence[Sharing], plain_because: str = "") -> Proof:
     """Makes one proof in the model's present precision; refuses a model that cannot be run at all in one line."""
     causal: Any = model.get_base_model()
     try:
@@ -138,34 +130,13 @@ def _prove_or_refuse(model: PeftModel, probes: _Probes, forms: Sequence[Sharing]
     return Proof(sharing, plain_because, not unpadded, unpadded, unpacked)
 
 
-def _probes(causal: Any, vocabulary: Sequence[int], max_length: int) -> list[TokenizedPair]:
-    """Two pairs of random tokens, of different lengths; both answers of the first lie beyond every window."""
-    config = causal.config.get_text_config(decoder=True)
-    reach = longest_reach(config, max_length)
-    positions = getattr(config, "max_position_embeddings", None)
-    most = positions if reach and isinstance(positions, int) else max_length  # only rows beyond a window reveal it
-    longest = min(reach + 9, max(most - 17, 1))
-    generator = torch.Generator().manual_seed(0)
-
-    def tokens(count: int) -> tuple[int, ...]:
-        drawn = torch.randint(len(vocabulary), (count,), generator=generator)
-        return tuple(vocabulary[index] for index in drawn.tolist())
-
-    pairs: list[TokenizedPair] = []
-    for prompt, chosen, rejected in ((longest, 11, 16), (min(6, longest), 13, 5)):
-        room = max(most - prompt, 1)
-        parts = tokens(prompt), tokens(min(chosen, room)), tokens(min(rejected, room))
-        pairs.append(TokenizedPair(f"probe {len(pairs)}", "", *parts))
-    return pairs
-
-
-def _plain(model: PeftModel, probes: _Probes) -> _Reading:
+def _plain(model: PeftModel, probes: Probes) -> Reading:
     """Reads plain rows; refuses a model for which a row depends on the other rows of its batch."""
-    together = _read(model, _batch(model, probes.pairs, probes.pad_token_id, "plain"), None)
-    alone = [_read(model, _batch(model, [pair], probes.pad_token_id, "plain"), None) for pair in probes.pairs]
+    together = read(model, lay_out(model, probes.pairs, probes.pad_token_id, "plain"), None)
+    alone = [read(model, lay_out(model, [pair], probes.pad_token_id, "plain"), None) for pair in probes.pairs]
     chosen = [reading.hidden[: len(pair.chosen)] for reading, pair in zip(alone, probes.pairs, strict=True)]
     rejected = [reading.hidden[len(pair.chosen) :] for reading, pair in zip(alone, probes.pairs, strict=True)]
-    if _typical(distance(together.hidden, torch.cat([*chosen, *rejected])), model) > _tolerance(model):
+    if typical(distance(together.hidden, torch.cat([*chosen, *rejected])), model) > tolerance(model):
         raise ModelError(
             f"model: {type(model.get_base_model()).__name__} reads a row differently when its batch has a longer one, "
             "expected padding on the right to change nothing"
@@ -173,7 +144,7 @@ def _plain(model: PeftModel, probes: _Probes) -> _Reading:
     return together
 
 
-def _require_same_in_training(model: PeftModel, probes: _Probes, plain: _Reading) -> None:
+def _require_same_in_training(model: PeftModel, probes: Probes, plain: Reading) -> None:
     """Refuses a model that computes something else in training than in scoring: the reference would be another model.
 
     Some mixtures of experts draw their experts at random in training. The adapter's own dropout is exempt, because the
@@ -185,17 +156,17 @@ def _require_same_in_training(model: PeftModel, probes: _Probes, plain: _Reading
             module.eval()
     try:
         with torch.random.fork_rng(devices=[]):
-            training = _read(model, _batch(model, probes.pairs, probes.pad_token_id, "plain"), None)
+            training = read(model, lay_out(model, probes.pairs, probes.pad_token_id, "plain"), None)
     finally:
         model.eval()
-    if _typical(distance(training.hidden, plain.hidden), model) > _tolerance(model):
+    if typical(distance(training.hidden, plain.hidden), model) > tolerance(model):
         raise ModelError(
             f"model: {type(model.get_base_model()).__name__} computes something else in training than in scoring (some "
             "models draw experts at random), expected the same"
         )
 
 
-def _shared(model: PeftModel, probes: _Probes, plain: _Reading, forms: Sequence[Sharing]) -> tuple[Sharing | None, str]:
+def _shared(model: PeftModel, probes: Probes, plain: Reading, forms: Sequence[Sharing]) -> tuple[Sharing | None, str]:
     """The first form of shared prompts that is exact, or None and the reason."""
     causal: Any = model.get_base_model()
     others = other_kinds(causal.config.get_text_config(decoder=True))
@@ -214,46 +185,46 @@ def _shared(model: PeftModel, probes: _Probes, plain: _Reading, forms: Sequence[
     return None, f"no mask parts two answers {kinds}"
 
 
-def _unpacked_because(model: PeftModel, probes: _Probes, plain: _Reading, form: Sharing) -> str:
+def _unpacked_because(model: PeftModel, probes: Probes, plain: Reading, form: Sharing) -> str:
     """Why pairs cannot stand side by side in a row, in words; empty if they can."""
     causal: Any = model.get_base_model()
     if causal.config._attn_implementation != "sdpa":
         return f"{causal.config._attn_implementation} attention has no form for them"
     with packed_attention_installed(causal):
         try:
-            again = _read(model, _batch(model, probes.pairs, probes.pad_token_id, "plain"), None)
-            if _typical(distance(again.hidden, plain.hidden), model) > _tolerance(model):
+            again = read(model, lay_out(model, probes.pairs, probes.pad_token_id, "plain"), None)
+            if typical(distance(again.hidden, plain.hidden), model) > tolerance(model):
                 return "with attention for packed rows it would read plain rows differently"
             return _differs(model, probes, plain, form, "packed")
         except Exception as error:  # a model may raise anything for an attention that it does not know
             return f"it cannot read them ({type(error).__name__})"
 
 
-def _differs(model: PeftModel, probes: _Probes, plain: _Reading, form: Sharing, layout: Layout) -> str:
+def _differs(model: PeftModel, probes: Probes, plain: Reading, form: Sharing, layout: Layout) -> str:
     """How a layout with shared prompts differs from plain rows, in words; empty if it does not."""
-    batch = _batch(model, probes.pairs, probes.pad_token_id, layout)
-    shared = _read(model, batch, form)
-    order = _order(batch, probes.pairs)
-    if _typical(distance(shared.hidden[order], plain.hidden), model) > _tolerance(model):
+    batch = lay_out(model, probes.pairs, probes.pad_token_id, layout)
+    shared = read(model, batch, form)
+    order = in_plain_order(batch, probes.pairs)
+    if typical(distance(shared.hidden[order], plain.hidden), model) > tolerance(model):
         return f"log-probabilities would be off by {_order_of((shared.logps - plain.logps).abs().max())} nats"
     gradients = distance(shared.gradient.flatten()[None], plain.gradient.flatten()[None])
     if not shared.gradient.isfinite().all():
         return "gradients would be no numbers"
-    if float(gradients) > 4 * _tolerance(model):
+    if float(gradients) > 4 * tolerance(model):
         return f"gradients would be off by {_order_of(gradients)} of their length"
     # The text of the chosen answer must not affect the rejected one. The shapes are equal, so rounding hides little.
     swapped = [
         TokenizedPair(pair.key, "", pair.prompt, tuple(reversed(pair.chosen)), pair.rejected) for pair in probes.pairs
     ]
     with torch.no_grad():
-        other = CompletionLogps(model, form).predicting(_batch(model, swapped, probes.pad_token_id, layout)).float()
-    kept = torch.cat([_tokens_of(batch, len(probes.pairs) + number) for number in range(len(probes.pairs))])
-    if _typical(distance(other[kept], shared.hidden[kept]), model) > _tolerance(model) / 10:
+        other = CompletionLogps(model, form).predicting(lay_out(model, swapped, probes.pad_token_id, layout)).float()
+    kept = torch.cat([tokens_of(batch, len(probes.pairs) + number) for number in range(len(probes.pairs))])
+    if typical(distance(other[kept], shared.hidden[kept]), model) > tolerance(model) / 10:
         return "the chosen answer would be read into the rejected one"
     return ""
 
 
-def _unpadded_because(model: PeftModel, probes: _Probes, steps: int = 3) -> str:
+def _unpadded_because(model: PeftModel, probes: Probes, steps: int = 3) -> str:
     """How answers generated side by side differ from answers generated alone, in words; empty if they do not."""
     causal: Any = model.get_base_model()
     prompts = [pair.prompt for pair in probes.pairs]
@@ -288,74 +259,28 @@ def _unpadded_because(model: PeftModel, probes: _Probes, steps: int = 3) -> str:
         return f"it cannot answer padded prompts ({type(error).__name__})"
     for number, (own_tokens, own_logits) in enumerate(alone):
         for step in range(steps):
-            if float(distance(logits[number, step][None], own_logits[0, step][None])) > 2 * _tolerance(model):
+            if float(distance(logits[number, step][None], own_logits[0, step][None])) > 2 * tolerance(model):
                 return "its answer to a prompt would depend on the prompt beside it"
             if tokens[number, step] != own_tokens[0, step]:
                 break  # two tokens are equally likely; what follows cannot be compared
     return ""
 
 
-def _require_answers_are_scored(model: PeftModel, probes: _Probes, answers: Sequence[tuple[Tensor, Tensor]]) -> None:
+def _require_answers_are_scored(model: PeftModel, probes: Probes, answers: Sequence[tuple[Tensor, Tensor]]) -> None:
     """Refuses a model whose logits differ between answering token by token and scoring the same answer."""
     for pair, (tokens, logits) in zip(probes.pairs, answers, strict=True):
         answer = tuple(tokens[0].tolist())
-        batch = _batch(model, [TokenizedPair("", "", pair.prompt, answer, answer)], probes.pad_token_id, "plain")
+        batch = lay_out(model, [TokenizedPair("", "", pair.prompt, answer, answer)], probes.pad_token_id, "plain")
         policy = CompletionLogps(model, None)
         with torch.no_grad():
             scored = policy.head().logits(policy.predicting(batch)[: len(answer)])
-        if _typical(distance(logits[0], scored), model) > 2 * _tolerance(model):
+        if typical(distance(logits[0], scored), model) > 2 * tolerance(model):
             raise ModelError(
                 f"model: {type(model.get_base_model()).__name__} has other logits when it answers than when its answer "
                 "is scored, expected the same with and without its cache"
             )
 
 
-def _read(model: PeftModel, batch: Batch, form: Sharing | None) -> _Reading:
-    """Hidden states, log-probabilities, and their gradient with respect to the adapter's first ``lora_B``."""
-    policy = CompletionLogps(model, form)
-    factor = next(parameter for name, parameter in model.named_parameters() if ".lora_B." in name)
-    needed = factor.requires_grad
-    factor.requires_grad_(True)
-    try:
-        with torch.enable_grad():
-            hidden = policy.predicting(batch)
-            logps = policy.summed(hidden, batch)
-            signs = torch.tensor([1.0, -1.0], device=logps.device).repeat_interleave(batch.sequences // 2)
-            (gradient,) = torch.autograd.grad((signs * logps).sum(), factor)
-    finally:
-        factor.requires_grad_(needed)
-    return _Reading(hidden.detach().float(), logps.detach(), gradient.detach().float())
-
-
-def _batch(model: PeftModel, pairs: Sequence[TokenizedPair], pad: int, layout: Layout) -> Batch:
-    causal: Any = model.get_base_model()
-    return collate(pairs, BOTH, pad_token_id=pad, layout=layout).to(causal.device)
-
-
-def _order(batch: Batch, pairs: Sequence[TokenizedPair]) -> Tensor:
-    """Indices of a shared batch's tokens in the order of plain rows: all chosen answers, then all rejected ones."""
-    return torch.cat([_tokens_of(batch, number) for number in range(2 * len(pairs))])
-
-
-def _tokens_of(batch: Batch, sequence: int) -> Tensor:
-    return (batch.sequence == sequence).nonzero().squeeze(1)
-
-
 def _order_of(value: Tensor) -> str:
     """The size of a fault in words that do not depend on a processor's rounding: ``more than 0.1``."""
     return f"more than {10.0 ** math.floor(math.log10(max(float(value), 1e-9))):g}" if value.isfinite() else "no number"
-
-
-def _typical(distances: Tensor, model: PeftModel) -> float:
-    """The largest distance in float32; below that the median, because a near tie of two experts may go either way."""
-    return float(distances.max() if _dtype(model) == torch.float32 else distances.median())
-
-
-def _tolerance(model: PeftModel) -> float:
-    return tolerance_in(_dtype(model))
-
-
-def _dtype(model: PeftModel) -> torch.dtype:
-    dtype = model.get_base_model().dtype
-    assert isinstance(dtype, torch.dtype)
-    return dtype

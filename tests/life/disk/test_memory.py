@@ -79,6 +79,8 @@ def test_a_sketch_of_other_steps_or_with_a_changed_number_is_not_used(life: Life
     life.learn(TASKS[3])
     again = life.workspace.memory
     assert not same(again, held) and same(again, Life.open(life.directory.path).workspace.memory)
+    write_tensors(path, whole)  # whole, of as many updates, but of a step that is gone
+    assert same(again, Life.open(life.directory.path).workspace.memory)
 
 
 def test_a_short_life_keeps_no_sketch(make_life: MakeLife) -> None:
