@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from tests.tiny import LAYOUTS, letter_task, pair
 from lifealign.errors import TrainingError
 from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.model.adapter import adapter_fingerprint
-from lifealign.model.batch import Layout
+from lifealign.model.batch import Batch, Layout
 from lifealign.model.reference import ReferenceCache
+from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import TokenizedPair, tokenize_pair
 from lifealign.storage.tensors import read_tensors
 
@@ -127,7 +129,7 @@ def test_the_same_pair_twice_is_computed_once(make_runtime, pairs: list[Tokenize
 
 
 def test_the_base_scores_every_pair_alone_and_lives_share_it(
-    make_runtime, pairs: list[TokenizedPair], tmp_path: Path
+    make_runtime, pairs: list[TokenizedPair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime, shared = make_runtime(), tmp_path / "bases" / "reference.safetensors"
 
@@ -140,6 +142,16 @@ def test_the_base_scores_every_pair_alone_and_lives_share_it(
     assert (one.computed, two.computed) == (2, 1)
     alone = ReferenceCache(base="base").logps(runtime, pairs[::-1], "base", 1)
     assert of_two == alone  # to the last bit, whatever was asked for together
+    together: list[int] = []
+    batch = Runtime.batch
+
+    def counted(self: Runtime, some: Sequence[TokenizedPair], completions: Sequence[str]) -> Batch:
+        together.append(len(some))
+        return batch(self, some, completions)
+
+    monkeypatch.setattr(Runtime, "batch", counted)
+    ReferenceCache(base="base").logps(runtime, pairs, "base", 16)
+    assert together == [1, 1, 1]  # rounding may depend on what stands beside a pair, on some processors
     assert of_one == {key: alone[key] for key in of_one}
     again = ReferenceCache(tmp_path / "two")  # its own file holds everything that it used
     assert again.logps(runtime, pairs, "base", 16) == alone and again.computed == 0
