@@ -9,10 +9,12 @@ from typing import Any
 
 import xxhash
 
+from lifealign.data.answer_check import AnswerCheck
 from lifealign.data.pair import Pair
 from lifealign.evaluation.general import GeneralText, general_loss, passages_hash
 from lifealign.evaluation.metrics import METRICS
 from lifealign.evaluation.preference import held_out_margins, preference_outcomes
+from lifealign.evaluation.rules import JOINT
 from lifealign.evaluation.scores import HeldOut, Marks, Scores
 from lifealign.evaluation.settings import EvaluationConfig
 from lifealign.evaluation.text import bleu, paper_bleu, paper_rouge_l, rouge_l
@@ -71,7 +73,8 @@ class Evaluator:
             scores: Where to put the scores; None makes a new object.
 
         Returns:
-            Every metric of the settings, and the judge's if there is one; ``adherence`` for tasks with a check.
+            Every metric of the settings, and the judge's if there is one; ``adherence`` for tasks with a check, and
+            ``joint_adherence`` for those that have rules to keep together, too.
 
         Raises:
             JudgeError: If the judge cannot go on.
@@ -133,7 +136,7 @@ class Evaluator:
 
     def _drawn(self, requested: Mapping[str, Sequence[Pair]], policy: str | None) -> dict[Prompt, Draws]:
         """Every answer to each prompt; only the first if nobody but a judge reads them."""
-        number = self.settings.draws if self._wants("check", "answers") else 1
+        number = self.settings.draws if self._wants("check", "rules", "answers") else 1
         draws = [self.generated(requested, policy, draw) for draw in range(number)]
         return {prompt: tuple(answers[prompt] for answers in draws) for prompt in draws[0]}
 
@@ -162,7 +165,8 @@ class Evaluator:
 
     def _of_answers(self, task: HeldOut) -> list[str]:
         """The requested metrics that are measured on a task's generated answers."""
-        return self._wants("answers", "judge", *(["check"] if task.check is not None else []))
+        checked = ["check", *(["rules"] if task.rules else [])] if task.check is not None else []
+        return self._wants("answers", "judge", *checked)
 
     def _answered_pairs(self, task: HeldOut) -> Sequence[Pair]:
         """Held-out pairs whose prompts get a generated answer."""
@@ -225,7 +229,7 @@ class Evaluator:
             value = bleu([answer for answer, _ in corpus], [reference for _, reference in corpus])
             scores.add_value(metric, task.name, value, len(answers))
             return
-        each = _keeps(task) if metric == "adherence" else PER_ANSWER[metric]
+        each = PER_ANSWER[metric] if metric in PER_ANSWER else _keeps(_asked_for(metric, task))
         scores.add(metric, task.name, [fmean(each(answer, reference) for answer in draws) for draws, reference in both])
 
 
@@ -239,11 +243,17 @@ def draw_seed(seed: int, draw: int) -> int:
     return xxhash.xxh64(f"{seed} draw {draw}".encode()).intdigest() >> 1 if draw else seed
 
 
-def _keeps(task: HeldOut) -> Callable[[str, str], float]:
-    """Adherence of an answer: 1 if it keeps the task's rule, else 0."""
-    check = task.check
-    assert check is not None
-    return lambda answer, _: float(check.holds(answer))
+def _asked_for(metric: str, task: HeldOut) -> tuple[AnswerCheck, ...]:
+    """The checks that an answer must meet to count in a metric of rules."""
+    if metric == JOINT:
+        return task.rules
+    assert metric == "adherence" and task.check is not None
+    return (task.check,)
+
+
+def _keeps(checks: Sequence[AnswerCheck]) -> Callable[[str, str], float]:
+    """Adherence of an answer: 1 if it meets every check, else 0."""
+    return lambda answer, _: float(all(check.holds(answer) for check in checks))
 
 
 def _answer_row(prompt: Prompt, answer: str, tasks: Sequence[HeldOut]) -> dict[str, Any]:

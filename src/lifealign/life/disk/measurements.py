@@ -230,6 +230,7 @@ def held_out_of(directory: LifeDirectory, version: Version) -> list[HeldOut]:
             task.name,
             tuple(Pair.from_row(row) for row in directory.rows(names.held_out_pairs(version.name, task.name))),
             AnswerCheck(**task.check) if task.check else None,
+            tuple(task.supersedes),
         )
         for task in version.tasks
     ]
