@@ -61,7 +61,8 @@ class Metric:
         higher_is_better: Its direction.
         measured_on: ``pairs``: held-out pairs, no word is generated. ``check``: generated answers to the held-out
             prompts of tasks that have an exact check. ``rules``: the same answers, by the checks of all tasks so far.
-            ``answers``: generated answers, compared with the chosen ones. ``judge``: generated answers, judged by another model. ``general text``: text that no task is about.
+            ``answers``: generated answers, compared with the chosen ones. ``judge``: generated answers, judged by
+            another model. ``general text``: text that no task is about.
     """
 
     label: str

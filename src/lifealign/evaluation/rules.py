@@ -13,16 +13,19 @@ JOINT = "joint_adherence"
 
 
 class Ruled(Protocol):
-    """A learnt task: its name, its exact check or None, and the earlier tasks whose rule it replaces."""
+    """A learnt task."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Its name."""
 
     @property
-    def check(self) -> object: ...
+    def check(self) -> object:
+        """Its exact check, or None."""
 
     @property
-    def supersedes(self) -> Sequence[str]: ...
+    def supersedes(self) -> Sequence[str]:
+        """Names of the earlier tasks whose rule it replaces."""
 
 
 AnyRuled = TypeVar("AnyRuled", bound=Ruled)

@@ -173,16 +173,13 @@ def compare_results(results: Sequence[RunResult], against: str | None) -> Compar
     for order in dict.fromkeys(result.order for result in results):
         here = [result for result in results if result.order == order]
         cells = {label: [result for result in here if result.label == label] for label in labels}
+        measured = [metric for metric in METRICS if any(metric in one.scores for one in here)]
         had = {label: {result.seed for result in cells[label]} for label in labels}
         missing = {label: tuple(seed for seed in seeds if seed not in had[label]) for label in labels}
         orders.append(
             OrderTables(
                 order,
-                tuple(
-                    _metric_table(cells, metric, against)
-                    for metric in METRICS
-                    if any(metric in one.scores for one in here)
-                ),
+                tuple(_metric_table(cells, metric, against) for metric in measured),
                 tuple(_general_rows(cells)),
                 tuple(_cost_row(label, cells[label]) for label in labels),
                 {label: absent for label, absent in missing.items() if absent},
