@@ -175,6 +175,22 @@ def test_what_a_task_supersedes_is_stored_with_it_and_nothing_where_there_is_not
     assert [version.tasks[0].supersedes for version in life.steps] == [[], ["a"]]
 
 
+def test_a_life_from_before_there_were_draws_and_superseded_tasks_opens_and_learns_on(
+    make: Callable[..., Life],
+) -> None:
+    life = make([A], WITH)
+    path = life.directory.path / "life.json"
+    content = json.loads(path.read_text())
+    del content["sha256"], content["config"]["evaluation"]["draws"]
+    write_sealed_json(path, content)
+    heard: list[str] = []
+    again = Life.open(life.directory.path)
+    measure(again.workspace, [JOINT], say=heard.append)
+    assert heard == ["nothing to do: everything is already measured"]
+    again.learn(B)
+    assert again.scores[JOINT].rows == [{"a": TWO_THIRDS}, {"a": THIRD, "b": THIRD}]
+
+
 def test_a_record_whose_superseded_name_is_no_name_is_refused(make: Callable[..., Life]) -> None:
     life = make([A, REPLACES], WITHOUT)
     path = life.directory.path / "life.json"
@@ -210,5 +226,5 @@ def test_only_an_earlier_task_can_be_superseded(make_life: MakeLife) -> None:
     with pytest.raises(ConfigError, match="found 'a' twice"):
         replace(C, supersedes=("a", "a"))
     life.learn(REPLACES)
-    with pytest.raises(LifeError, match="learnt from other data .* the same pairs, check and superseded tasks"):
+    with pytest.raises(LifeError, match=r"learnt from other data .* the same pairs, check and superseded tasks"):
         life.learn(C)

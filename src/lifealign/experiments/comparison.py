@@ -314,7 +314,7 @@ def _traits(result: RunResult) -> Iterator[tuple[str, str, Any]]:
     together = [metric for metric in result.scores if METRICS[metric].measured_on == "rules"]
     yield "the metrics", order, ", ".join(sorted(set(result.scores) - set(together)))
     if result.one_model:  # with one model per task, no model keeps rules together
-        yield "the metrics of rules", order, ", ".join(together)
+        yield "the metrics of rules", order, ", ".join(together) or "none"
     for metric, matrix in result.scores.items():
         yield f"the tasks ({metric}, sorted)", order, ", ".join(sorted(matrix.tasks))
         if len(matrix.rows) > 1:  # in a single step, tasks have no order
