@@ -225,7 +225,7 @@ def test_a_task_supersedes_one_that_is_met_before_it(experiment: Experiment, dat
     for sections in ({"tasks": [two, one]}, {"tasks": [one, two], "order": ["two", "one"]}):
         with pytest.raises(ConfigError, match="task 'two': supersedes: found 'one', expected a task that is learnt b"):
             load_tasks(experiment(**sections))
-    with pytest.raises(ConfigError, match="found 'onee', expected .*: one; did you mean one"):
+    with pytest.raises(ConfigError, match=r"found 'onee', expected .*: one; did you mean one"):
         load_tasks(experiment(tasks=[one, two | {"supersedes": ["onee"]}]))
 
 

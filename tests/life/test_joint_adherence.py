@@ -175,7 +175,7 @@ def test_what_a_task_supersedes_is_stored_with_it_and_nothing_where_there_is_not
     assert [version.tasks[0].supersedes for version in life.steps] == [[], ["a"]]
 
 
-def test_a_life_from_before_there_were_draws_and_superseded_tasks_opens_and_learns_on(
+def test_a_life_from_before_there_were_draws_and_superseded_tasks_learns_on(
     make: Callable[..., Life],
 ) -> None:
     life = make([A], WITH)
