@@ -137,9 +137,10 @@ def test_a_life_from_init_to_rollback(lifealign: Command, tiny_folder: Path, tmp
     assert (first.code, first.err) == (0, "")
     assert re.search(r"01-one sft +2 steps  loss \d", first.out)
     assert re.search(r"01-one preference +2 steps  loss \d.* margin .* accuracy \d+%", first.out)
-    second = lifealign("learn", "bot", two, "--test", two_test, "--name", "second")
+    second = lifealign("learn", "bot", two, "--test", two_test, "--name", "second", "--supersedes", "one")
     assert (second.code, second.err) == (0, "")
     assert "adapter: bot/versions/02-second" in second.out
+    assert [task.supersedes for version in Life.open("bot").steps for task in version.tasks] == [[], ["one"]]
 
     shown = lifealign("status", "bot")
     assert (shown.code, shown.err) == (0, "")
@@ -737,6 +738,10 @@ def test_other_mistakes_are_one_line_too(lifealign: Command, bot: Path, tmp_path
         (
             ["learn", "bot", rows, "--matches", "("],
             "check: matches: found the pattern '(', expected a regular exp",
+        ),
+        (
+            ["learn", "bot", rows, "--name", "new", "--supersedes", "on"],
+            "task 'new': supersedes: found 'on', expected a task that is learnt before it: one; did you mean one?",
         ),
         (["check", rows, "--model", "/no/model"], "model '/no/model': found no config.json there"),
     ]:

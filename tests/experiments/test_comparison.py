@@ -148,6 +148,21 @@ B = {"b": [1.0, 0.0]}
 FIRST = result("ER", 1, adherence=[A, A | B])
 
 
+def test_a_method_with_a_model_per_task_has_no_number_for_rules_kept_together() -> None:
+    kept = {"adherence": rows(0.9, 0.7, 0.5), "joint_adherence": rows(0.9, 0.3, 0.5)}
+    apart = result("STL", 1, one_model=False, adherence=rows(0.8, 0.8, 0.6))
+    for results in ([result("ER", 1, **kept), apart], [apart, result("ER", 1, **kept)]):
+        comparison = compare_results(results, "ER")
+        assert [table.metric for table in comparison.orders[0].metrics] == ["adherence", "joint_adherence"]
+        assert row(comparison, "ER", metric=1).statistics["last"] == Estimate(0.4, None)
+        nothing = row(comparison, "STL", metric=1)
+        assert set(nothing.statistics.values()) == {None} and nothing.tasks == {"a": None, "b": None}
+        assert set(nothing.differences.values()) == {None} and comparison.orders[0].metrics[1].holes == ()
+        assert of_rows(table(comparison, METRICS["joint_adherence"].label_without_unit))["STL"]
+    with pytest.raises(ConfigError, match="found the metrics of rules none, expected joint_adherence as in"):
+        compare_results([result("ER", 1, **kept), result("FPO", 1, adherence=kept["adherence"])], None)
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [

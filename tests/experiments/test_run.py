@@ -218,6 +218,17 @@ def test_tasks_are_read_in_order_and_cut_to_size(experiment: Experiment, data: P
     assert first.train[2].source == f"{data / 'one-train.jsonl'}:3"
 
 
+def test_a_task_supersedes_one_that_is_met_before_it(experiment: Experiment, data: Path) -> None:
+    one = {"name": "one", "train": str(data / "one-train.jsonl")}
+    two = {"name": "two", "train": str(data / "two-train.jsonl"), "supersedes": ["one"]}
+    assert [task.supersedes for task in load_tasks(experiment(tasks=[one, two]))] == [(), ("one",)]
+    for sections in ({"tasks": [two, one]}, {"tasks": [one, two], "order": ["two", "one"]}):
+        with pytest.raises(ConfigError, match="task 'two': supersedes: found 'one', expected a task that is learnt b"):
+            load_tasks(experiment(**sections))
+    with pytest.raises(ConfigError, match=r"found 'onee', expected .*: one; did you mean one"):
+        load_tasks(experiment(tasks=[one, two | {"supersedes": ["onee"]}]))
+
+
 def test_the_suite_is_four_tasks_with_their_checks(experiment: Experiment) -> None:
     tasks = load_tasks(experiment(tasks=None, suite="support-desk", suite_pairs=5))
     assert [(task.name, len(task.train), len(task.test)) for task in tasks] == [

@@ -29,7 +29,9 @@ Fault = tuple[int | None, str | None, str | None, str | None]
 
 SMALL = "output_dir: out\nsuite: support-desk\n"
 KEYS_OF_A_FILE = ", ".join(ExperimentConfig.model_fields)
-METRICS_OF_A_STEP = "adherence, preference_accuracy, margin, bleu, rouge_l, paper_bleu, paper_rouge_l, perplexity"
+METRICS_OF_A_STEP = (
+    "adherence, joint_adherence, preference_accuracy, margin, bleu, rouge_l, paper_bleu, paper_rouge_l, perplexity"
+)
 OPTIONS_OF_LIFEALIGN = "focal_exponent, energy_kept, overlap_kept, consolidate_at, history_limit"
 OR_A_MAPPING = ", or a mapping with one of them as name and its options"
 TASKS = "output_dir: out\ntasks:\n  - {name: tone, train: tone.jsonl, test: tone-test.jsonl}\n"

@@ -242,7 +242,7 @@ def experiment(tmp_path: Path, tiny_folder: Path) -> Callable[[str], Path]:
 
 
 def run_command(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(Path(storage.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(Path(storage.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment)
 
 

@@ -69,6 +69,10 @@ def learn(
         list[str] | None, typer.Option(help="Exact check: a pattern that every answer must contain.")
     ] = None,
     lacks: Annotated[list[str] | None, typer.Option(help="Exact check: a pattern that no answer may contain.")] = None,
+    supersedes: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="An earlier task whose rule this one replaces; repeatable."),
+    ] = None,
 ) -> None:
     """Teach one more task and keep the others.
 
@@ -84,7 +88,7 @@ def learn(
     opened = Life.open(life)
     conditions = {"max_words": max_words, "matches": matches or (), "lacks": lacks or ()}
     exact = build_config(AnswerCheck, conditions, source="check") if any(conditions.values()) else None
-    task = Task.from_files(task_name, file, test, check=exact)
+    task = Task.from_files(task_name, file, test, check=exact, supersedes=supersedes or ())
     with Progress(console) as progress:
         known = len(opened.steps)
         version = opened.learn(task, progress)

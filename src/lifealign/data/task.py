@@ -13,6 +13,7 @@ import xxhash
 from lifealign.data.clean import read_split
 from lifealign.data.pair import Pair
 from lifealign.errors import ConfigError
+from lifealign.settings.faults import nearest
 
 if TYPE_CHECKING:
     from lifealign.data.answer_check import AnswerCheck
@@ -32,32 +33,45 @@ class Task:
         train: Pairs to learn from.
         test: Held-out pairs; if there are none, the task is trained but not scored.
         check: Exact check of a generated answer, or None if no program can decide adherence.
+        supersedes: Names of earlier tasks whose rule this one replaces: from here on, an answer need not keep them.
 
     Raises:
-        ConfigError: If the name has other characters or ``train`` is empty.
+        ConfigError: If the name has other characters, ``train`` is empty, or a name is superseded twice.
     """
 
     name: str
     train: tuple[Pair, ...]
     test: tuple[Pair, ...] = ()
     check: AnswerCheck | None = None
+    supersedes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not TASK_NAME.fullmatch(self.name):
             raise ConfigError(f"task name: found {self.name!r}, expected {NAME_RULE}")
         if not self.train:
             raise ConfigError(f"task {self.name!r}: found no training pairs, expected at least one")
+        for number, name in enumerate(self.supersedes):
+            if name in self.supersedes[:number]:
+                raise ConfigError(f"task {self.name!r}: supersedes: found {name!r} twice, expected each task once")
 
     @property
     def data_hash(self) -> str:
-        """Content hash of the task's pairs, in order, and its check."""
+        """Content hash of the task's pairs, in order, its check, and the names of the tasks that it supersedes."""
         check = "" if self.check is None else self.check.model_dump_json()
         keys = [pair.key for pair in (*self.train, *self.test)]
-        return xxhash.xxh3_128(" ".join([str(len(self.train)), *keys, check]).encode()).hexdigest()
+        parts = [str(len(self.train)), *keys, check]
+        parts += [f"supersedes {' '.join(sorted(self.supersedes))}"] if self.supersedes else []
+        return xxhash.xxh3_128(" ".join(parts).encode()).hexdigest()
 
     @classmethod
     def from_files(
-        cls, name: str, train: str | Path, test: str | Path | None = None, *, check: AnswerCheck | None = None
+        cls,
+        name: str,
+        train: str | Path,
+        test: str | Path | None = None,
+        *,
+        check: AnswerCheck | None = None,
+        supersedes: Sequence[str] = (),
     ) -> Task:
         """Reads and cleans a task's files, of any accepted shape (see :mod:`lifealign.data.formats`).
 
@@ -68,14 +82,37 @@ class Task:
             train: File of training pairs.
             test: File of held-out pairs, or None.
             check: Exact check of generated answers, or None.
+            supersedes: Names of earlier tasks whose rule this one replaces.
 
         Raises:
             DataError: If a file is missing, empty, malformed, or has no usable pair, or every training prompt is held
                 out.
         """
-        return cls(name, *read_split(train, test), check)
+        return cls(name, *read_split(train, test), check, tuple(supersedes))
 
     from_jsonl = from_files
+
+
+def require_earlier(tasks: Sequence[Task], learnt: Sequence[str] = ()) -> None:
+    """Refuses tasks that supersede anything but an earlier task.
+
+    Args:
+        tasks: Tasks in the order in which they are met.
+        learnt: Names of the tasks that were learnt before them.
+
+    Raises:
+        ConfigError: If a task supersedes itself, a later task, or one that does not exist.
+    """
+    earlier = list(learnt)
+    for task in tasks:
+        for name in task.supersedes:
+            if name not in earlier:
+                known = ", ".join(earlier) or "but there is none"
+                raise ConfigError(
+                    f"task {task.name!r}: supersedes: found {name!r}, expected a task that is learnt before it: "
+                    f"{known}{nearest(name, earlier)}"
+                )
+        earlier.append(task.name)
 
 
 def step_name(index: int, names: Sequence[str]) -> str:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
+import xxhash
+
+from lifealign.data.answer_check import AnswerCheck
 from lifealign.data.pair import Pair
 from lifealign.evaluation.general import GeneralText, general_loss, passages_hash
 from lifealign.evaluation.metrics import METRICS
 from lifealign.evaluation.preference import held_out_margins, preference_outcomes
+from lifealign.evaluation.rules import JOINT
 from lifealign.evaluation.scores import HeldOut, Marks, Scores
 from lifealign.evaluation.settings import EvaluationConfig
 from lifealign.evaluation.text import bleu, paper_bleu, paper_rouge_l, rouge_l
@@ -24,6 +29,8 @@ PER_ANSWER: dict[str, Callable[[str, str], float]] = {
     "paper_rouge_l": paper_rouge_l,
 }
 """Metrics of a generated and a chosen answer, whose mean over the prompts is the task's score."""
+Draws = tuple[str, ...]
+"""The answers to a prompt: one, or several samples."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,8 @@ class Evaluator:
             scores: Where to put the scores; None makes a new object.
 
         Returns:
-            Every metric of the settings, and the judge's if there is one; ``adherence`` for tasks with a check.
+            Every metric of the settings, and the judge's if there is one; ``adherence`` for tasks with a check, and
+            ``joint_adherence`` for those that have rules to keep together, too.
 
         Raises:
             JudgeError: If the judge cannot go on.
@@ -87,7 +95,9 @@ class Evaluator:
         ]
         scores.answers = [
             _answer_row(prompt, answer, [task for task, prompts in answered if prompt in prompts])
-            for prompt, answer in answers.items()
+            | ({"draw": draw} if self.settings.draws > 1 else {})
+            for prompt, draws in answers.items()
+            for draw, answer in enumerate(draws)
         ]
         return scores
 
@@ -104,33 +114,41 @@ class Evaluator:
 
     def _answered(
         self, tasks: Sequence[HeldOut], policy: str | None
-    ) -> tuple[Mapping[Prompt, str], dict[str, Exception]]:
+    ) -> tuple[Mapping[Prompt, Draws], dict[str, Exception]]:
         """Answers to the prompts of all tasks at once; if that fails, task by task. Also the errors, by task name.
 
         One prompt that breaks the model, or a batch that does not fit into memory, must not cost the other answers.
         """
         requested = {task.name: self._answered_pairs(task) for task in tasks}
         try:
-            return self.generated(requested, policy), {}
+            return self._drawn(requested, policy), {}
         except Exception as error:  # whatever the model, a library or the disk raises
             if len(tasks) == 1:
                 return {}, {tasks[0].name: error}
-        answers: dict[Prompt, str] = {}
+        answers: dict[Prompt, Draws] = {}
         failed: dict[str, Exception] = {}
         for name, pairs in requested.items():
             try:
-                answers |= self.generated({name: pairs}, policy)
+                answers |= self._drawn({name: pairs}, policy)
             except Exception as error:
                 failed[name] = error
         return answers, failed
 
-    def generated(self, requested: Mapping[str, Sequence[Pair]], policy: str | None) -> Mapping[Prompt, str]:
+    def _drawn(self, requested: Mapping[str, Sequence[Pair]], policy: str | None) -> dict[Prompt, Draws]:
+        """Every answer to each prompt; only the first if nobody but a judge reads them."""
+        number = self.settings.draws if self._wants("check", "rules", "answers") else 1
+        draws = [self.generated(requested, policy, draw) for draw in range(number)]
+        return {prompt: tuple(answers[prompt] for answers in draws) for prompt in draws[0]}
+
+    def generated(
+        self, requested: Mapping[str, Sequence[Pair]], policy: str | None, draw: int = 0
+    ) -> Mapping[Prompt, str]:
         """Answers of the model as it is now, or of the base (``policy`` None), to the prompts of each task's pairs."""
         prompts = [pair.prompt for pairs in requested.values() for pair in pairs]
         if policy is not None:
-            return self._answers(prompts, policy)
+            return self._answers(prompts, policy, draw)
         with self.runtime.base_policy():
-            return self._answers(prompts, self.base)
+            return self._answers(prompts, self.base, draw)
 
     def general(self, passages: Sequence[str], policy: str | None) -> GeneralText:
         """Loss on general text, of the model as it is now or of the base (``policy`` None)."""
@@ -147,7 +165,8 @@ class Evaluator:
 
     def _of_answers(self, task: HeldOut) -> list[str]:
         """The requested metrics that are measured on a task's generated answers."""
-        return self._wants("answers", "judge", *(["check"] if task.check is not None else []))
+        checked = ["check", *(["rules"] if task.rules else [])] if task.check is not None else []
+        return self._wants("answers", "judge", *checked)
 
     def _answered_pairs(self, task: HeldOut) -> Sequence[Pair]:
         """Held-out pairs whose prompts get a generated answer."""
@@ -155,11 +174,11 @@ class Evaluator:
             return ()
         return task.pairs[: self.settings.prompts]
 
-    def _answers(self, prompts: Sequence[Prompt], policy: str) -> Mapping[Prompt, str]:
+    def _answers(self, prompts: Sequence[Prompt], policy: str, draw: int) -> Mapping[Prompt, str]:
         settings = self.settings
         sampling = None
         if settings.do_sample:
-            sampling = Sampling(settings.temperature, settings.top_p, settings.top_k, self.seed)
+            sampling = Sampling(settings.temperature, settings.top_p, settings.top_k, draw_seed(self.seed, draw))
         return self.answers.answers(
             self.runtime,
             prompts,
@@ -188,12 +207,13 @@ class Evaluator:
             reference = self.reference.logps(self.runtime, pairs, self.base, size)
         return held_out_margins(self.runtime, pairs, reference, beta=self.beta, batch_size=size)
 
-    def _score_answers(self, task: HeldOut, pairs: Sequence[Pair], answers: Sequence[str], scores: Scores) -> None:
+    def _score_answers(self, task: HeldOut, pairs: Sequence[Pair], answers: Sequence[Draws], scores: Scores) -> None:
         pairs = [plain_pair(self.runtime.tokenizer, pair, self.runtime.reasoning) for pair in pairs]
         for metric in self._of_answers(task):
             if metric == "judge":  # an error that stops the judge stops everything: it would hit every question
                 assert self.judge is not None
-                scores.add_marks(metric, task.name, self.judge(task, pairs, answers), self.max_missing)
+                marks = self.judge(task, pairs, [draws[0] for draws in answers])
+                scores.add_marks(metric, task.name, marks, self.max_missing)
                 continue
             try:
                 self._score_metric(metric, task, answers, [pair.chosen for pair in pairs], scores)
@@ -201,16 +221,39 @@ class Evaluator:
                 scores.fail(metric, task.name, error)
 
     def _score_metric(
-        self, metric: str, task: HeldOut, answers: Sequence[str], chosen: Sequence[str], scores: Scores
+        self, metric: str, task: HeldOut, answers: Sequence[Draws], chosen: Sequence[str], scores: Scores
     ) -> None:
-        if metric == "adherence":
-            assert task.check is not None
-            scores.add(metric, task.name, [float(task.check.holds(answer)) for answer in answers])
-        elif metric == "bleu":  # of the whole corpus, not a mean over examples
-            scores.add_value(metric, task.name, bleu(answers, chosen), len(answers))
-        else:
-            each = PER_ANSWER[metric]
-            scores.add(metric, task.name, [each(*both) for both in zip(answers, chosen, strict=True)])
+        both = list(zip(answers, chosen, strict=True))
+        if metric == "bleu":  # of the whole corpus, not a mean over examples
+            corpus = [(answer, reference) for draws, reference in both for answer in draws]
+            value = bleu([answer for answer, _ in corpus], [reference for _, reference in corpus])
+            scores.add_value(metric, task.name, value, len(answers))
+            return
+        each = PER_ANSWER[metric] if metric in PER_ANSWER else _keeps(_asked_for(metric, task))
+        scores.add(metric, task.name, [fmean(each(answer, reference) for answer in draws) for draws, reference in both])
+
+
+def draw_seed(seed: int, draw: int) -> int:
+    """The seed of one of several answers to a prompt; the first one's is ``seed`` itself.
+
+    Example:
+        >>> draw_seed(42, 0), draw_seed(42, 1) == draw_seed(42, 1) != draw_seed(42, 2)
+        (42, True)
+    """
+    return xxhash.xxh64(f"{seed} draw {draw}".encode()).intdigest() >> 1 if draw else seed
+
+
+def _asked_for(metric: str, task: HeldOut) -> tuple[AnswerCheck, ...]:
+    """The checks that an answer must meet to count in a metric of rules."""
+    if metric == JOINT:
+        return task.rules
+    assert metric == "adherence" and task.check is not None
+    return (task.check,)
+
+
+def _keeps(checks: Sequence[AnswerCheck]) -> Callable[[str, str], float]:
+    """Adherence of an answer: 1 if it meets every check, else 0."""
+    return lambda answer, _: float(all(check.holds(answer) for check in checks))
 
 
 def _answer_row(prompt: Prompt, answer: str, tasks: Sequence[HeldOut]) -> dict[str, Any]:

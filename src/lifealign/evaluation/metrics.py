@@ -60,15 +60,16 @@ class Metric:
         unit: What its numbers are.
         higher_is_better: Its direction.
         measured_on: ``pairs``: held-out pairs, no word is generated. ``check``: generated answers to the held-out
-            prompts of tasks that have an exact check. ``answers``: generated answers, compared with the chosen ones.
-            ``judge``: generated answers, judged by another model. ``general text``: text that no task is about.
+            prompts of tasks that have an exact check. ``rules``: the same answers, by the checks of all tasks so far.
+            ``answers``: generated answers, compared with the chosen ones. ``judge``: generated answers, judged by
+            another model. ``general text``: text that no task is about.
     """
 
     label: str
     short: str
     unit: Unit
     higher_is_better: bool
-    measured_on: Literal["pairs", "check", "answers", "judge", "general text"]
+    measured_on: Literal["pairs", "check", "rules", "answers", "judge", "general text"]
 
     @property
     def label_without_unit(self) -> str:
@@ -178,6 +179,13 @@ class Metric:
 
 METRICS = {
     "adherence": Metric("adherence (share of generated answers that keep the rule)", "adherence", SHARE, True, "check"),
+    "joint_adherence": Metric(
+        "rules kept together (share of generated answers that keep every rule so far)",
+        "rules kept together",
+        SHARE,
+        True,
+        "rules",
+    ),
     "preference_accuracy": Metric(
         "preference accuracy (share of held-out pairs ranked right)", "preference accuracy", SHARE, True, "pairs"
     ),

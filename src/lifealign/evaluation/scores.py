@@ -17,11 +17,22 @@ LONGEST_REASON = 200
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What a task is scored on: its held-out pairs, and its exact check if it has one."""
+    """What a task is scored on: its held-out pairs, and its exact check if it has one.
+
+    Attributes:
+        name: Name of the task.
+        pairs: Held-out pairs.
+        check: Exact check of the task's own rule, or None.
+        supersedes: Names of the earlier tasks whose rule it replaces.
+        rules: Checks of all rules that an answer is asked to keep together, whatever other tasks are scored beside this
+            one; empty if it is not asked that.
+    """
 
     name: str
     pairs: tuple[Pair, ...]
     check: AnswerCheck | None = None
+    supersedes: tuple[str, ...] = ()
+    rules: tuple[AnswerCheck, ...] = ()
 
 
 Marks = Callable[[HeldOut, Sequence[Pair], Sequence[str]], Sequence[float | None]]

@@ -25,6 +25,8 @@ class EvaluationConfig(Settings):
         temperature: Divides the logits before a token is sampled.
         top_p: Tokens are sampled from the likeliest ones that together hold this probability, in (0, 1].
         top_k: Tokens are sampled from at most this many likeliest ones.
+        draws: How many answers are sampled for each prompt. What a prompt counts in a score is the mean over them; a
+            judge sees the first one only.
         prompts: How many held-out prompts of a task get a generated answer; None for all.
         pairs: How many held-out pairs of a task are scored for preference; None for all.
         general_text: File of general text for the perplexity, ``.jsonl`` with a field ``text`` or ``.txt`` with a blank
@@ -39,6 +41,7 @@ class EvaluationConfig(Settings):
     temperature: float = Field(0.95, gt=0)  # released code
     top_p: float = Field(0.7, gt=0, le=1)  # released code
     top_k: int = Field(50, ge=1)  # released code
+    draws: int = Field(1, ge=1)  # paper and released code: one sample
     prompts: int | None = Field(None, ge=1)
     pairs: int | None = Field(None, ge=1)
     general_text: Annotated[str | None, RelativeToFile()] = None
@@ -64,7 +67,7 @@ class EvaluationConfig(Settings):
     def _changes_something(self) -> Self:
         """Settings that would do nothing are refused."""
         faults: list[Fault] = []
-        for key in ("temperature", "top_p", "top_k"):
+        for key in ("temperature", "top_p", "top_k", "draws"):
             if not self.do_sample and getattr(self, key) != type(self).model_fields[key].default:
                 faults.append(((key,), needs("sampled answers", "add do_sample: true")))
         if self.general_text is not None and PERPLEXITY not in self.metrics:

@@ -126,9 +126,11 @@ def cell_statistic(result: RunResult, metric: str, statistic: str) -> float | No
 
     A single step (all tasks at once) has no average over steps. A method with one model per task has neither that
     average nor a backward transfer, since nothing follows the task that a model has learnt; values in its matrix, such
-    as a backward transfer of 0, are artefacts.
+    as a backward transfer of 0, are artefacts. Such a method has no score of rules kept together either.
     """
-    matrix = result.scores[metric]
+    matrix = result.scores.get(metric)
+    if matrix is None:
+        return None
     over_steps = statistic in ("average", "backward_transfer")
     if over_steps and (not result.one_model or len(matrix.rows) < 2):
         return None

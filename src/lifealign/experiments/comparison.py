@@ -173,12 +173,13 @@ def compare_results(results: Sequence[RunResult], against: str | None) -> Compar
     for order in dict.fromkeys(result.order for result in results):
         here = [result for result in results if result.order == order]
         cells = {label: [result for result in here if result.label == label] for label in labels}
+        measured = [metric for metric in METRICS if any(metric in one.scores for one in here)]
         had = {label: {result.seed for result in cells[label]} for label in labels}
         missing = {label: tuple(seed for seed in seeds if seed not in had[label]) for label in labels}
         orders.append(
             OrderTables(
                 order,
-                tuple(_metric_table(cells, metric, against) for metric in METRICS if metric in here[0].scores),
+                tuple(_metric_table(cells, metric, against) for metric in measured),
                 tuple(_general_rows(cells)),
                 tuple(_cost_row(label, cells[label]) for label in labels),
                 {label: absent for label, absent in missing.items() if absent},
@@ -193,7 +194,8 @@ def compare_results(results: Sequence[RunResult], against: str | None) -> Compar
 
 
 def _metric_table(cells: Mapping[str, Sequence[RunResult]], metric: str, against: str | None) -> MetricTable:
-    first = next(result for of_label in cells.values() for result in of_label).scores[metric]
+    everything = [result for results in cells.values() for result in results]
+    first = next(result.scores[metric] for result in everything if metric in result.scores)
     tasks = tuple(first.tasks)
     base = Row(
         BASE,
@@ -212,18 +214,19 @@ def _metric_table(cells: Mapping[str, Sequence[RunResult]], metric: str, against
                 label,
                 _seeds(results),
                 {name: _whole(cell_statistic(one, metric, name) for one in results) for name in STATISTICS},
-                {task: _whole(one.scores[metric].rows[-1].get(task) for one in results) for task in tasks},
+                {task: _whole(_last_score(one, metric, task) for one in results) for task in tasks},
                 differences,
             )
         )
-    everything = [result for results in cells.values() for result in results]
     holes = tuple(f"{_place(one)}: {', '.join(found)}" for one in everything if (found := holes_of(one, metric)))
     return MetricTable(metric, first.higher_is_better, tasks, tuple(rows), _examples(everything, metric, tasks), holes)
 
 
 def holes_of(result: RunResult, metric: str) -> list[str]:
     """Scores of a metric that a result lacks, as text, with the reason if the result has one."""
-    matrix = result.scores[metric]
+    matrix = result.scores.get(metric)
+    if matrix is None:  # a method that cannot have it by construction
+        return []
     names = [step.name for step in result.steps]
     reasons = {(hole.step, hole.task): f" ({hole.reason})" for hole in matrix.holes}
     return [
@@ -234,6 +237,11 @@ def holes_of(result: RunResult, metric: str) -> list[str]:
     ]
 
 
+def _last_score(result: RunResult, metric: str, task: str) -> float | None:
+    """Score of a task after the last step."""
+    return result.scores[metric].rows[-1].get(task) if metric in result.scores else None
+
+
 def _whole(values: Iterable[float | None]) -> Estimate | None:
     """Mean over seeds if every seed has a value; with a hole, it would cover other seeds than the mean beside it."""
     numbers = list(values)
@@ -241,7 +249,7 @@ def _whole(values: Iterable[float | None]) -> Estimate | None:
 
 
 def _examples(results: Iterable[RunResult], metric: str, tasks: Sequence[str]) -> dict[str, tuple[int, int]]:
-    rows = [row for result in results for row in result.scores[metric].counts]
+    rows = [row for result in results if metric in result.scores for row in result.scores[metric].counts]
     found = {task: [row[task] for row in rows if task in row] for task in tasks}
     return {task: (min(numbers), max(numbers)) for task, numbers in found.items() if numbers}
 
@@ -303,7 +311,10 @@ def _traits(result: RunResult) -> Iterator[tuple[str, str, Any]]:
     yield "the base model", "", result.base.fingerprint
     if (general := _general(result)) is not None:
         yield "the general text", "", f"{general.text} ({general.tokens} tokens)"  # it may be cut by max_length
-    yield "the metrics", order, ", ".join(sorted(result.scores))
+    together = [metric for metric in result.scores if METRICS[metric].measured_on == "rules"]
+    yield "the metrics", order, ", ".join(sorted(set(result.scores) - set(together)))
+    if result.one_model:  # with one model per task, no model keeps rules together
+        yield "the metrics of rules", order, ", ".join(together) or "none"
     for metric, matrix in result.scores.items():
         yield f"the tasks ({metric}, sorted)", order, ", ".join(sorted(matrix.tasks))
         if len(matrix.rows) > 1:  # in a single step, tasks have no order

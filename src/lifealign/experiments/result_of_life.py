@@ -71,7 +71,7 @@ def _step(life: Life, version: Version) -> StepResult:
     consolidated = consolidation(directory, version.name)
     return StepResult(
         name=version.name,
-        tasks=[LearntTask(**task.model_dump(exclude={"check"})) for task in version.tasks],
+        tasks=[LearntTask(**task.model_dump(exclude={"check", "supersedes"})) for task in version.tasks],
         replayed_pairs=trained.replayed_pairs,
         left_out=len(trained.left_out),
         stages={stage: _stage_summary(rows) for stage, rows in trained.stages.items()},

@@ -68,6 +68,7 @@ class TaskConfig(Settings):
         train: File of training pairs, relative to the YAML file, or ``hub:owner/name[:split]``.
         test: The same for held-out pairs; None if the task is not scored.
         check: Exact check of generated answers.
+        supersedes: Names of tasks that are met before this one and whose rule it replaces.
         max_train: Most training pairs; the first ones of the file are taken.
         max_test: Most held-out pairs, likewise.
     """
@@ -76,6 +77,7 @@ class TaskConfig(Settings):
     train: Annotated[str, RelativeToFile(unless="hub:")] = Field(min_length=1)
     test: Annotated[str | None, RelativeToFile(unless="hub:")] = Field(None, min_length=1)
     check: AnswerCheck | None = None
+    supersedes: tuple[str, ...] = ()
     max_train: int | None = Field(None, ge=1)
     max_test: int | None = Field(None, ge=1)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from lifealign.data.clean import read_split
 from lifealign.data.suites.paper import ORDERS, load_catalog_tasks
 from lifealign.data.suites.support_desk import RULES, load_suite
-from lifealign.data.task import Task
+from lifealign.data.task import Task, require_earlier
 from lifealign.errors import ConfigError
 from lifealign.experiments.settings import ExperimentConfig, TaskConfig
 from lifealign.settings.faults import nearest
@@ -19,7 +19,8 @@ def load_tasks(experiment: ExperimentConfig) -> list[Task]:
 
     Raises:
         DataError: If a file cannot be used.
-        ConfigError: If a suite has fewer pairs than requested, or the order names a task that does not exist.
+        ConfigError: If a suite has fewer pairs than requested, the order names a task that does not exist, or a task
+            supersedes one that is not before it.
     """
     if experiment.suite == "paper":
         return load_catalog_tasks(
@@ -40,7 +41,9 @@ def load_tasks(experiment: ExperimentConfig) -> list[Task]:
     else:
         wanted = [task for task in experiment.tasks or () if task.name in names]
         tasks = {task.name: _load_task(task, experiment.data_dir) for task in wanted}
-    return [tasks[name] for name in names]
+    stream = [tasks[name] for name in names]
+    require_earlier(stream)
+    return stream
 
 
 def order_of(experiment: ExperimentConfig) -> tuple[str, ...]:
@@ -79,4 +82,4 @@ def _load_task(task: TaskConfig, data_dir: Path | None) -> Task:
         return data_dir / task.name / f"{split}.jsonl" if data_dir is not None and file.startswith("hub:") else file
 
     train, test = read_split(place(task.train, "train"), None if task.test is None else place(task.test, "test"))
-    return Task(task.name, train[: task.max_train], test[: task.max_test], task.check)
+    return Task(task.name, train[: task.max_train], test[: task.max_test], task.check, task.supersedes)

@@ -69,6 +69,7 @@ def commit(
             test_pairs=len(scored.pairs),  # held out is what is scored
             data_hash=task.data_hash,
             check=None if task.check is None else task.check.model_dump(mode="json"),
+            supersedes=list(task.supersedes),
         )
         for task, scored in zip(step.tasks, held_out.new, strict=True)
     ]

@@ -11,6 +11,7 @@ from lifealign.errors import ConfigError, LifeError, Unscored
 from lifealign.evaluation.evaluator import Evaluator, general_record
 from lifealign.evaluation.general import general_passages, passages_hash
 from lifealign.evaluation.metrics import METRICS, PERPLEXITY
+from lifealign.evaluation.rules import JOINT, apart_text, counting, kept_together, kept_when_learnt
 from lifealign.evaluation.scores import HeldOut, Scores, reason_of
 from lifealign.evaluation.settings import EvaluationConfig
 from lifealign.life.disk import names
@@ -130,6 +131,8 @@ def evaluate_life(
     passages = general_passages(_path(evaluation.settings.general_text)) if PERPLEXITY in evaluation.metrics else ()
     measuring = _Measuring(work, evaluation, passages)
     done = []
+    if JOINT in evaluation.metrics and not work.method.one_model:
+        say(apart_text(work.method.title))
     with work.writing():
         measuring.require_comparable()
         try:
@@ -196,7 +199,9 @@ class _Measuring:
         if metric == PERPLEXITY:
             return True
         tasks = [task for step in self.work.steps[: self.work.steps.index(version) + 1] for task in step.tasks]
-        checked = METRICS[metric].measured_on == "check"
+        if metric == JOINT and not (self.work.method.one_model and counting(tasks)):
+            return False
+        checked = METRICS[metric].measured_on in ("check", "rules")
         return any(task.test_pairs and (task.check is not None or not checked) for task in tasks)
 
     def measure(self, step: int, metrics: Sequence[str]) -> dict[str, Any]:
@@ -205,8 +210,11 @@ class _Measuring:
         install_adapter(work.runtime.model, read_adapter_of(work.directory, version.name))
         policy = adapter_fingerprint(read_adapter_of(work.directory, version.name))
         evaluator = self._evaluator([metric for metric in metrics if metric != PERPLEXITY])
-        own = held_out_of(work.directory, version)
-        seen = own if not work.method.one_model else _held_out(work, work.steps[: step + 1])
+        if work.method.one_model:
+            steps = [held_out_of(work.directory, one) for one in work.steps[: step + 1]]
+            seen, seen_by_base = kept_together(steps), kept_when_learnt(steps)
+        else:
+            seen = seen_by_base = held_out_of(work.directory, version)
         scores = evaluator.score(seen, policy)
         files: dict[str, Any] = {}
         for metric in metrics:
@@ -216,7 +224,7 @@ class _Measuring:
                 except Exception as error:
                     self.failures.append(f"{version.name}: {metric} ({reason_of(error)})")
                 continue
-            base = self._base(evaluator, metric, seen)
+            base = self._base(evaluator, metric, seen_by_base)
             if not work.method.one_model and step:
                 scores.carry(self._earlier(step - 1, metric))
             known, known_base = known_under(work.directory, version, metric, self.settings[metric])
@@ -297,10 +305,6 @@ def _require_known(metrics: Sequence[str]) -> None:
         if metric not in known:
             expected = f"one of {', '.join(known)}{nearest(metric, known)}"
             raise ConfigError(f"metric: found {metric!r}, expected {expected}")
-
-
-def _held_out(work: Workspace, versions: Sequence[Version]) -> list[HeldOut]:
-    return [task for version in versions for task in held_out_of(work.directory, version)]
 
 
 def _path(file: str | None) -> Path | None:

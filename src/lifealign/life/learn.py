@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 
-from lifealign.data.task import Task
+from lifealign.data.task import Task, require_earlier
 from lifealign.errors import LifeError
 from lifealign.life.commit import commit
 from lifealign.life.disk import names
@@ -37,6 +37,7 @@ def learn_task(work: Workspace, task: Task, listener: Listener | None = None) ->
             if task.name in (record.name for record in version.tasks):
                 _require_same_data(work, version, (task,))
                 return version
+        require_earlier([task], [record.name for version in work.steps for record in version.tasks])
         (step,) = work.method.plan([task], first_index=len(work.steps))
         return learn_step(work, step, listener)
 
@@ -54,8 +55,10 @@ def run_stream(work: Workspace, stream: Sequence[Task], listener: Listener | Non
 
     Raises:
         LifeError: If what the life has learnt is not the beginning of the stream.
+        ConfigError: If a task supersedes one that is not before it.
         TrainingError: If training or consolidation went wrong; earlier steps are kept.
     """
+    require_earlier(stream)
     steps = work.method.plan(stream)
     with work.writing():
         for step, version in zip(steps, work.steps, strict=False):
@@ -153,6 +156,6 @@ def _require_same_data(work: Workspace, version: Version, tasks: Sequence[Task])
         if learnt[name] != given[name]:
             raise LifeError(
                 f"{work.directory.path}: found task {name!r} learnt from other data in step {version.name}, expected "
-                "the same pairs and check; give the task another name (--name for `lifealign learn`), or roll back to "
-                "the version before that step"
+                "the same pairs, check and superseded tasks; give the task another name (--name for `lifealign "
+                "learn`), or roll back to the version before that step"
             )

@@ -127,6 +127,7 @@ class Life:
             The version that holds the task.
 
         Raises:
+            ConfigError: If it supersedes a task that was not learnt before.
             DataError: If none of its pairs can be used, or none of its held-out pairs can be scored.
             LifeError: If a task of this name was learnt from other data, or another process holds the life.
             TrainingError: If training or consolidation went wrong; the life is as it was.

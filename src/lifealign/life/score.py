@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from lifealign.evaluation.evaluator import Evaluator, general_record
 from lifealign.evaluation.general import general_passages, passages_hash, require_predictable
 from lifealign.evaluation.held_out import left_out_text, places, scorable
 from lifealign.evaluation.metrics import METRICS, PERPLEXITY
+from lifealign.evaluation.rules import JOINT, apart_text, kept_together
 from lifealign.evaluation.scores import HeldOut, Scores
 from lifealign.evaluation.text import needs_jieba, require_jieba
 from lifealign.life.disk.measurements import (
@@ -100,16 +101,15 @@ def hold_out(work: Workspace, step: Step, say: Callable[[str], None]) -> ToScore
     """
     passages = _general_passages(work)
     evaluator = work.evaluator()  # opens the caches, too
+    earlier, asked = _asked(work, step, say)
     new, left_out = [], {}
-    for task in step.tasks:
-        held_out = HeldOut(task.name, task.test, task.check)
-        limits = {"max_length": evaluator.max_length, "new_tokens": evaluator.new_tokens(held_out)}
-        found = scorable(work.runtime, task.name, task.test, **limits)
+    for task in asked:
+        limits = {"max_length": evaluator.max_length, "new_tokens": evaluator.new_tokens(task)}
+        found = scorable(work.runtime, task.name, task.pairs, **limits)
         if text := left_out_text(found, task.name, **limits):
             say(text)
         left_out[task.name] = found.left_out
-        new.append(HeldOut(task.name, found.pairs, task.check))
-    earlier = [task for version in work.steps for task in held_out_of(work.directory, version)]
+        new.append(replace(task, pairs=found.pairs))
     if "paper_rouge_l" in work.config.evaluation.metrics and any(
         needs_jieba(pair.chosen) for task in (*earlier, *new) for pair in task.pairs
     ):
@@ -118,6 +118,19 @@ def hold_out(work: Workspace, step: Step, say: Callable[[str], None]) -> ToScore
         require_predictable(work.runtime, passages, _text_file(work), evaluator.max_length)
     _require_room_on_disk(work)
     return ToScore(tuple(new), tuple(earlier), left_out, passages)
+
+
+def _asked(work: Workspace, step: Step, say: Callable[[str], None]) -> tuple[list[HeldOut], list[HeldOut]]:
+    """Earlier tasks and those of a step, with the rules that one model is asked to keep together after the step."""
+    steps = [held_out_of(work.directory, version) for version in work.steps]
+    steps.append([HeldOut(task.name, task.test, task.check, task.supersedes) for task in step.tasks])
+    if work.method.one_model:
+        tasks = kept_together(steps)
+    else:
+        tasks = [task for learnt in steps for task in learnt]
+        if JOINT in work.config.evaluation.metrics and not work.steps:
+            say(apart_text(work.method.title))
+    return tasks[: -len(step.tasks)], tasks[-len(step.tasks) :]
 
 
 def score(work: Workspace, step: Step, held_out: ToScore, learnt: Learnt, say: Callable[[str], None]) -> Measured:

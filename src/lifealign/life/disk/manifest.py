@@ -11,7 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from lifealign.data.answer_check import AnswerCheck
 from lifealign.data.task import TASK_NAME
@@ -39,6 +49,7 @@ def _check(value: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 Count = Annotated[int, Field(strict=True, ge=0, lt=2**53)]  # whole numbers that every reader of JSON reads exactly
+TaskName = Annotated[str, StringConstraints(pattern=f"^{TASK_NAME.pattern}$")]
 StepName = Annotated[str, StringConstraints(pattern=f"^{STEP_NAME}$")]
 
 
@@ -51,14 +62,20 @@ class FileRecord(BaseModel):
 
 
 class TaskRecord(BaseModel):
-    """A learnt task: its numbers of pairs, and a content hash of its data and check."""
+    """A learnt task: its numbers of pairs, a content hash of its data and check, and the tasks that it supersedes."""
 
     model_config = ConfigDict(extra="forbid")
-    name: Annotated[str, StringConstraints(pattern=f"^{TASK_NAME.pattern}$")]
+    name: TaskName
     train_pairs: Count
     test_pairs: Count
     data_hash: Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
     check: Annotated[dict[str, Any] | None, AfterValidator(_check)] = None
+    supersedes: list[TaskName] = Field(default_factory=list)
+
+    @model_serializer(mode="wrap")
+    def _only_superseded_ones(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves the superseded tasks out if there are none."""
+        return {name: value for name, value in plain(self).items() if name != "supersedes" or value}
 
 
 class Version(BaseModel):

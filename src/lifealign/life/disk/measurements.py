@@ -65,7 +65,7 @@ class Record:
 
     @cached_property
     def answers(self) -> Rows:
-        """Generated answers: rows with ``prompt``, ``answer``, ``tasks`` and ``holds``.
+        """Generated answers: rows with ``prompt``, ``answer``, ``tasks``, ``holds`` and ``draw``, from 0.
 
         Raises:
             LifeError: If a file with answers is damaged.
@@ -102,7 +102,12 @@ def own_scores_of(scores: Scores, base: Scores, general: Mapping[str, Any] | Non
 
 def later_scores_of(metric: str, settings: Mapping[str, Any], scores: Scores, base: Scores) -> LaterScores:
     """What an evaluation stores for one metric of the tasks, with the settings that must match for comparisons."""
-    uses_answers = METRICS[metric].measured_on != "pairs"
+    uses_answers, judged = METRICS[metric].measured_on != "pairs", METRICS[metric].measured_on == "judge"
+
+    def rows(found: Scores) -> list[Answer]:
+        answers = [row for row in found.answers if not (judged and row.get("draw"))] if uses_answers else []
+        return [Answer.model_validate(row) for row in answers]
+
     return LaterScores(
         metric=metric,
         settings=dict(settings),
@@ -112,8 +117,8 @@ def later_scores_of(metric: str, settings: Mapping[str, Any], scores: Scores, ba
         counts=scores.counts.get(metric, {}),
         holes=scores.holes.get(metric, {}),
         base_holes=base.holes.get(metric, {}),
-        answers=[Answer.model_validate(row) for row in scores.answers] if uses_answers else [],
-        base_answers=[Answer.model_validate(row) for row in base.answers] if uses_answers else [],
+        answers=rows(scores),
+        base_answers=rows(base),
     )
 
 
@@ -160,11 +165,15 @@ def evaluations(directory: LifeDirectory, version: Version) -> dict[str, dict[st
 
 
 def comparable(metric: str, settings: EvaluationConfig) -> dict[str, Any]:
-    """Settings that must match for two scores to be comparable (for a judge, in addition to its identity)."""
+    """Settings that must match for two scores to be comparable (for a judge, in addition to its identity).
+
+    A judge sees the first of several draws, so their number decides nothing for it.
+    """
     if METRICS[metric].measured_on == "pairs":
         return {"pairs": settings.pairs}
     decisive = ["max_new_tokens", "prompts", "do_sample"]
     decisive += ["temperature", "top_p", "top_k"] if settings.do_sample else []
+    decisive += ["draws"] if settings.draws > 1 and METRICS[metric].measured_on != "judge" else []
     return {key: getattr(settings, key) for key in decisive}
 
 
@@ -221,6 +230,7 @@ def held_out_of(directory: LifeDirectory, version: Version) -> list[HeldOut]:
             task.name,
             tuple(Pair.from_row(row) for row in directory.rows(names.held_out_pairs(version.name, task.name))),
             AnswerCheck(**task.check) if task.check else None,
+            tuple(task.supersedes),
         )
         for task in version.tasks
     ]
@@ -278,12 +288,12 @@ def _read(
 def _answers(directory: LifeDirectory, version: Version, later: Mapping[str, Mapping[str, Any]]) -> tuple[Rows, Rows]:
     """Answers of the step and of later evaluations; if both have one, the later one, on which its metric is based."""
     model, base = (
-        {_prompt(row): row for row in _rows(directory, file(version.name))}
+        {_place(row): row for row in _rows(directory, file(version.name))}
         for file in (names.answers, names.base_answers)
     )
     for found in later.values():
-        model |= {_prompt(row): row for row in found.get("answers", ())}
-        base |= {_prompt(row): row for row in found.get("base_answers", ())}
+        model |= {_place(row): row for row in found.get("answers", ())}
+        base |= {_place(row): row for row in found.get("base_answers", ())}
     return list(model.values()), list(base.values())
 
 
@@ -291,5 +301,6 @@ def _rows(directory: LifeDirectory, file: str) -> Rows:
     return [row.model_dump() for row in read_answers(directory, file)]
 
 
-def _prompt(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    return tuple((message["role"], message["content"]) for message in row["prompt"])
+def _place(row: Mapping[str, Any]) -> tuple[int, tuple[tuple[str, str], ...]]:
+    """The draw and the prompt of an answer."""
+    return row["draw"], tuple((message["role"], message["content"]) for message in row["prompt"])

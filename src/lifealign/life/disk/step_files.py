@@ -169,12 +169,16 @@ class Message(Record):
 
 
 class Answer(Record):
-    """A row of ``answers.jsonl``: prompt, answer, the tasks that it belongs to, and by task whether its check holds."""
+    """A row of ``answers.jsonl``: prompt, answer, the tasks that it belongs to, and by task whether its check holds.
+
+    ``draw`` counts the answers to a prompt, from 0, where there are several.
+    """
 
     prompt: list[Message]
     answer: str
     tasks: list[str]
     holds: dict[str, bool]
+    draw: Count = 0
 
 
 class LaterScores(Record):

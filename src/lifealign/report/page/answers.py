@@ -83,6 +83,8 @@ MOST_PROMPTS = 100
 def prompt_cards(records: Sequence[Record], steps: Sequence[str], tasks: Sequence[str]) -> list[dict[str, Any]]:
     """Prompts with the answers of the base and of every version that has one, evenly spaced ones first.
 
+    Of several draws, the first is shown.
+
     Args:
         records: The record of each step.
         steps: Names of the steps.
@@ -93,12 +95,13 @@ def prompt_cards(records: Sequence[Record], steps: Sequence[str], tasks: Sequenc
     base: dict[str, dict[str, Any]] = {}
     asking: dict[str, set[str]] = {}
     for step, record in zip(steps, records, strict=True):
-        for row in record.base_answers:  # asked by the tasks of several steps, each with its own check
+        of_base, of_model = _first_draws(record.base_answers), _first_draws(record.answers)
+        for row in of_base:  # asked by the tasks of several steps, each with its own check
             known = base.get(_key(row), row)
             base[_key(row)] = row | {"holds": known["holds"] | row["holds"]}
-        for row in (*record.base_answers, *record.answers):
+        for row in (*of_base, *of_model):
             asking.setdefault(_key(row), set()).update(task for task in row.get("tasks", ()) if task in place)
-        columns.append((step, {_key(row): row for row in record.answers}))
+        columns.append((step, {_key(row): row for row in of_model}))
     columns.insert(0, ("base model", base))
     keys = list(dict.fromkeys(key for _, answers in columns for key in answers))
     first = evenly(keys, SHOWN_PROMPTS)
@@ -122,6 +125,11 @@ def prompt_cards(records: Sequence[Record], steps: Sequence[str], tasks: Sequenc
         asked = [] if any(answer["holds"] for answer in answers) else sorted(asking[key], key=place.__getitem__)
         shown.append({"messages": found["prompt"], "tasks": asked, "answers": answers})
     return shown
+
+
+def _first_draws(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The first answer to each prompt."""
+    return [dict(row) for row in rows if not row.get("draw")]
 
 
 def evenly(keys: Sequence[str], count: int) -> list[str]:
