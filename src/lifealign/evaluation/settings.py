@@ -23,8 +23,8 @@ class EvaluationConfig(Settings):
         generate: Whether answers are generated, for the metrics that need them.
         do_sample: Whether answers are sampled, as in the paper, with the three numbers below; greedy otherwise.
         temperature: Divides the logits before a token is sampled.
-        top_p: Tokens are sampled from the likeliest ones that together hold this probability, in (0, 1].
-        top_k: Tokens are sampled from at most this many likeliest ones.
+        top_p: Tokens are sampled from the likeliest ones that together hold this probability, in (0, 1]; 1 is no limit.
+        top_k: Tokens are sampled from at most this many likeliest ones; 0 is no limit.
         draws: How many answers are sampled for each prompt. What a prompt counts in a score is the mean over them; a
             judge sees the first one only.
         prompts: How many held-out prompts of a task get a generated answer; None for all.
@@ -40,7 +40,7 @@ class EvaluationConfig(Settings):
     do_sample: bool = False  # ours: the same answer every time
     temperature: float = Field(0.95, gt=0)  # released code
     top_p: float = Field(0.7, gt=0, le=1)  # released code
-    top_k: int = Field(50, ge=1)  # released code
+    top_k: int = Field(50, ge=0)  # released code
     draws: int = Field(1, ge=1)  # paper and released code: one sample
     prompts: int | None = Field(None, ge=1)
     pairs: int | None = Field(None, ge=1)

@@ -39,9 +39,10 @@ class Sampling:
     """How answers are sampled when they are not greedy; names and order of the filters are those of transformers.
 
     Attributes:
-        temperature: Divides the logits.
-        top_p: Tokens are drawn from the smallest set of most likely tokens whose total probability reaches this.
-        top_k: Tokens are drawn from at most this many of the most likely tokens.
+        temperature: Divides the logits; 1 leaves them as they are.
+        top_p: Tokens are drawn from the smallest set of most likely tokens whose total probability reaches this; 1 is
+            no limit.
+        top_k: Tokens are drawn from at most this many of the most likely tokens; 0 is no limit.
         seed: Determines the answer together with the prompt, whatever else is in the batch.
     """
 
@@ -154,12 +155,17 @@ def _text(runtime: Runtime, ids: list[int], stops: Sequence[int]) -> str:
 
 
 def _drawn(sampling: Sampling, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Options of ``generate`` that sample a token per row and step, with the filters of transformers."""
-    filters = [
-        TemperatureLogitsWarper(sampling.temperature),
-        TopKLogitsWarper(sampling.top_k),
-        TopPLogitsWarper(sampling.top_p),
-    ]
+    """Options of ``generate`` that sample a token per row and step, with the filters of transformers.
+
+    A filter without effect is left out: each of the last two would sort the whole vocabulary at every token.
+    """
+    filters: list[LogitsProcessor] = []
+    if sampling.temperature != 1:
+        filters.append(TemperatureLogitsWarper(sampling.temperature))
+    if sampling.top_k:
+        filters.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        filters.append(TopPLogitsWarper(sampling.top_p))
     return {"logits_processor": LogitsProcessorList([*filters, _GumbelNoise(sampling.seed, prompts)])}
 
 
