@@ -58,7 +58,7 @@ MORE_RULES = (
     Rule("we", "Say we, never I.", AnswerCheck(matches=(r"\bwe\b",), lacks=(r"\b(?:i|me|my|mine|myself)\b",))),
     Rule("question", "Let the last sentence before any sign-off be a question.", AnswerCheck(matches=(_LAST_QUESTION,))),
     Rule("case-reference", "Give the customer a case reference such as C-20431.", AnswerCheck(matches=(r"\bC-\d{5}\b",))),
-    Rule("help-page", "Name the help page.", AnswerCheck(matches=(r"\bhelp[\s-]+page\b",), lacks=(r"\bno\s+help\W+page",))),
+    Rule("help-page", "Name the help page.", AnswerCheck(matches=(r"\bhelp[\s-]+pages?\b",), lacks=(r"\bno\s+help\W+page",))),
     Rule("no-exclamation", "Use no exclamation mark.", AnswerCheck(lacks=("!",))),
     Rule("briefer", "Answer in at most 15 words.", AnswerCheck(max_words=15)),
     Rule(
