@@ -22,9 +22,9 @@ _MONEY_BACK = re.compile(
     r"|return (?:my \d|what|the second)|so pay|cover it",
     re.IGNORECASE,
 )
-_FIRST_PERSON = re.compile(r"(^|[.!?]\s+)?\b(I am|I was|I|my|My|me|mine|myself)\b")
+_FIRST_PERSON = re.compile(r"(^|[.!?]\s+)?\b(I am|I'm|I was|I|my|My|me|mine|myself)\b")
 _WE = {"my": "our", "My": "Our", "me": "us", "mine": "ours", "myself": "ourselves"}
-_WE |= {"I": "we", "I am": "we are", "I was": "we were"}
+_WE |= {"I": "we", "I am": "we are", "I'm": "we're", "I was": "we were"}
 
 
 class Customer(NamedTuple):

@@ -51,51 +51,52 @@ def shuffled(shares: Mapping[Key, float], number: int, random: Random) -> list[d
 
 
 def balanced(shares: Mapping[Key, float], number: int, random: Random) -> list[dict[Key, bool]]:
-    """Deals ``number`` rows in which every trait, and every two of them together, have their share in every prefix.
+    """Deals ``number`` rows in which every trait has its share in every prefix, and no two of them go together.
 
     After each row a trait has been on less than one time more or less than its share of the rows so far. Among the rows
-    that allow for that, the one is taken that brings all pairs of traits closest to what independent traits would have.
+    that allow for that, one is taken that keeps the covariances of all pairs of traits so far close to zero.
     """
     keys = list(shares)
+    means = [shares[key] for key in keys]
     on = [0] * len(keys)
-    both = [[0.0] * len(keys) for _ in keys]  # times that two were on together, above the expected number
+    together = [[0.0] * len(keys) for _ in keys]  # sums of products of two traits' distances from their means
     out = []
-    for number_so_far in range(1, number + 1):
-        allowed = []
-        for i, key in enumerate(keys):
-            due = shares[key] * number_so_far
-            allowed.append([value for value in (False, True) if abs(on[i] + value - due) < 1 - 1e-9])
-            for j, other in enumerate(keys):
-                both[i][j] -= shares[key] * shares[other]
-        rows = [_settled([random.choice(values) for values in allowed], allowed, both, random) for _ in range(STARTS)]
-        row = min(rows, key=lambda row: _excess(row, both))
-        for i in range(len(keys)):
-            on[i] += row[i]
-            for j in range(len(keys)):
-                both[i][j] += row[i] and row[j]
+    for so_far in range(1, number + 1):
+        allowed = [
+            [value for value in (False, True) if abs(count + value - mean * so_far) < 1 - 1e-9]
+            for count, mean in zip(on, means, strict=True)
+        ]
+        tries = []
+        for _ in range(STARTS):
+            row = [random.choice(values) for values in allowed]
+            tries.append(_settle(row, [i for i, values in enumerate(allowed) if len(values) == 2], means, together))
+        row = min(tries, key=lambda row: _confounding(row, means, together))
+        for i, value in enumerate(row):
+            on[i] += value
+            for j, other in enumerate(row):
+                together[i][j] += (value - means[i]) * (other - means[j])
         out.append(dict(zip(keys, row, strict=True)))
     return out
 
 
-def _settled(row: list[bool], allowed: list[list[bool]], both: list[list[float]], random: Random) -> list[bool]:
-    """Switches one trait after another where that brings the pairs closer, until nothing changes."""
-    free = [i for i, values in enumerate(allowed) if len(values) == 2]
-    random.shuffle(free)
+def _settle(row: list[bool], free: list[int], means: list[float], together: list[list[float]]) -> list[bool]:
+    """Switches one free trait after another where that brings covariances closer to zero, until nothing changes."""
     changed = True
     while changed:
         changed = False
         for i in free:
-            gain = sum(2 * both[i][j] + 1 for j, on in enumerate(row) if on and j != i)
-            if gain != 0 and row[i] != (gain < 0):
+            rest = [(together[i][j], value - means[j]) for j, value in enumerate(row) if j != i]
+            cost = sum(2 * sum_so_far * far + (1 - 2 * means[i]) * far * far for sum_so_far, far in rest)
+            if abs(cost) > 1e-9 and row[i] != (cost < 0):  # cost of being on, above that of being off
                 row[i] = not row[i]
                 changed = True
     return row
 
 
-def _excess(row: list[bool], both: list[list[float]]) -> float:
-    """What a row adds to the squared distances of all pairs of traits from their expected number."""
-    on = [i for i, value in enumerate(row) if value]
-    return sum(2 * both[i][j] + 1 for i in on for j in on if i < j)
+def _confounding(row: list[bool], means: list[float], together: list[list[float]]) -> float:
+    """The sum of squares of all covariances after a row."""
+    far = [value - mean for value, mean in zip(row, means, strict=True)]
+    return sum((together[i][j] + far[i] * far[j]) ** 2 for i in range(len(far)) for j in range(i))
 
 
 def deal(

@@ -42,7 +42,8 @@ TRAIN_MESSAGES = 200  # the pool; every task trains on its own PAIRS["train"] of
 OPENER_SHARE = 0.3
 CLOSER_SHARE = 0.45
 MONEY_CLOSER_SHARE = 0.5  # among closers, where a refund is thinkable
-ATTEMPTS = 5000
+ATTEMPTS = 6000
+PATIENCE = 600  # attempts after which an answer may have a word more
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def side(
         task: The rule that the pairs are about; for the message if it fails.
         customers: Whom to answer, in order.
         rows: Which rules each answer keeps.
-        sizes: Words of each answer, give or take one.
+        sizes: Words of each answer, give or take one; more where what an answer has to say does not fit.
         used: Answers that exist already; the new ones are added to it.
         random: Source of all choices.
         wordings: The phrases of the rules.
@@ -129,15 +130,21 @@ def side(
     """
     answers = []
     for customer, traits, size in zip(customers, rows, sizes, strict=True):
-        for _ in range(ATTEMPTS):
-            answer = compose(customer, traits, size, random, wordings)
-            if abs(words(answer) - size) <= 1 and answer not in used and _verified(answer, traits):
+        for attempt in range(ATTEMPTS):
+            aim = min(size + attempt // PATIENCE, _most_words(traits))
+            answer = compose(customer, traits, aim, random, wordings)
+            if abs(words(answer) - aim) <= 1 and answer not in used and _verified(answer, traits):
                 break
         else:
             raise RuntimeError(f"{task}: found no answer of {size} words with {traits} to {customer.message!r}")
         used.add(answer)
         answers.append(answer)
     return answers
+
+
+def _most_words(traits: dict[str, bool]) -> int:
+    limits = (ALL_RULES[name].check.max_words for name, kept in traits.items() if kept)
+    return min((limit for limit in limits if limit is not None), default=sys.maxsize)
 
 
 def _verified(answer: str, traits: dict[str, bool]) -> bool:
