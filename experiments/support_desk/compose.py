@@ -89,8 +89,12 @@ def compose(
     elif random.random() < LOOKUP_SHARE:
         after.append(random.choice(pieces.LOOKUPS))
     escalates = traits.get("escalate", False)
-    after.append(random.choice(_handling(customer, wordings, escalates=escalates, asks=asks, random=random)))
-    greeting = [random.choice(wordings.greetings)] if traits.get("greet") else []
+    if escalates and traits.get("briefer"):
+        after.append(random.choice(wordings.short_handovers))
+    else:
+        after.append(random.choice(_handling(customer, wordings, escalates=escalates, asks=asks, random=random)))
+    greetings = wordings.short_greetings if traits.get("briefer") else wordings.greetings
+    greeting = [random.choice(greetings)] if traits.get("greet") else []
     after += _further(traits, wordings, random)
     ending = _ending(traits, wordings, fills, random)
     if traits.get("briefer") and words(" ".join([*greeting, *before, *after]).format(**fills)) > length:

@@ -42,8 +42,8 @@ TRAIN_MESSAGES = 200  # the pool; every task trains on its own PAIRS["train"] of
 OPENER_SHARE = 0.3
 CLOSER_SHARE = 0.45
 MONEY_CLOSER_SHARE = 0.5  # among closers, where a refund is thinkable
-ATTEMPTS = 6000
-PATIENCE = 600  # attempts after which an answer may have a word more
+PATIENCE = 1000  # attempts after which an answer may have a word more
+ATTEMPTS = 10 * PATIENCE
 
 
 @dataclass(frozen=True)

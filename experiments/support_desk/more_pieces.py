@@ -17,9 +17,11 @@ class Wordings:
 
     Attributes:
         greetings: Keep ``greet``.
+        short_greetings: The same, where ``briefer`` is kept too.
         order_requests: Keep ``order-number``.
         handovers: Keep ``escalate``, with ``{team}``.
         money_handovers: The same, for who asks for money.
+        short_handovers: The same, where ``briefer`` is kept too.
         sign_offs: Keep ``sign-off``, with ``{name}``.
         names: Who signs.
         two_days: Keep ``two-days``.
@@ -35,9 +37,11 @@ class Wordings:
     """
 
     greetings: tuple[str, ...]
+    short_greetings: tuple[str, ...]
     order_requests: tuple[str, ...]
     handovers: tuple[str, ...]
     money_handovers: tuple[str, ...]
+    short_handovers: tuple[str, ...]
     sign_offs: tuple[str, ...]
     names: tuple[str, ...]
     two_days: tuple[str, ...]
@@ -54,9 +58,37 @@ class Wordings:
 
 TRAINED = Wordings(
     greetings=pieces.GREETINGS,
+    short_greetings=(
+        "Hi and thanks!",
+        "Hello, thank you!",
+        "Hi, thanks!",
+        "Hi, thank you!",
+        "Hello and thanks.",
+        "Hey, thanks!",
+        "Hello, many thanks!",
+        "Dear customer, thanks!",
+        "Good day, thanks!",
+        "Good morning, thanks!",
+        "Hi there, thanks!",
+        "Good evening, thanks!",
+    ),
     order_requests=pieces.ORDER_REQUESTS,
     handovers=pieces.HANDOVERS,
     money_handovers=pieces.MONEY_HANDOVERS,
+    short_handovers=(
+        "I'll pass it on.",
+        "I'm passing it on.",
+        "I'll pass this on.",
+        "I'm passing this along.",
+        "I'll hand it over.",
+        "I'm handing this over.",
+        "I'll forward this.",
+        "I'm forwarding it.",
+        "I'll escalate this.",
+        "I'm escalating it.",
+        "I'll refer this on.",
+        "Let me escalate this.",
+    ),
     sign_offs=(
         "Kind regards, {name}",
         "Best regards, {name}",
