@@ -1,9 +1,9 @@
 """Deals out which rules each answer of a task keeps, and how long it is.
 
-The trait that a task is about holds in every chosen answer and in no rejected one. The traits of the stream's other rules
-are dealt to both sides alike and independently. Of a rule and its update only the valid one is dealt: the earlier one
-before the update's own task, the update from then on. In the pairs of the update itself, half of the rejected answers
-keep the rule that it takes the place of.
+The trait that a task is about holds in every chosen answer and in no rejected one. The traits of the stream's other
+rules are dealt to both sides alike and independently. Of a rule and its update only the valid one is dealt: the earlier
+one before the update's own task, the update from then on. In the pairs of the update itself, half of the rejected
+answers keep the rule that it takes the place of.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def shares(task: str, rules: Sequence[str], share: float, *, chosen: bool) -> di
     return out
 
 
-def shuffled(shares: Mapping[Key, float], number: int, random: Random) -> list[dict[Key, bool]]:
+def shuffled(shares: Mapping[str, float], number: int, random: Random) -> list[dict[str, bool]]:
     """Deals ``number`` rows in which every trait has its share over all rows, each in an order of its own."""
     kept = {}
     for name, share in shares.items():
         on = round(share * number)
         kept[name] = [True] * on + [False] * (number - on)
         random.shuffle(kept[name])
-    return [{name: kept[name][row] for name in shares} for row in range(number)]
+    return [_implied({name: kept[name][row] for name in shares}) for row in range(number)]
 
 
 def balanced(shares: Mapping[Key, float], number: int, random: Random) -> list[dict[Key, bool]]:
@@ -109,7 +109,12 @@ def deal(
         for name, value in shares(task, rules, share, chosen=chosen).items()
     }
     rows = balanced(of_both, number, random)
-    return {chosen: [{name: row[chosen, name] for name in rules} for row in rows] for chosen in (True, False)}
+    return {chosen: [_implied({name: row[chosen, name] for name in rules}) for row in rows] for chosen in (True, False)}
+
+
+def _implied(traits: dict[str, bool]) -> dict[str, bool]:
+    """What is briefer is brief."""
+    return traits | {"brief": True} if traits.get("briefer") and "brief" in traits else traits
 
 
 def lengths(rows: list[dict[str, bool]], rules: Sequence[str], random: Random, *, even: bool = False) -> list[int]:

@@ -5,11 +5,11 @@
     python -m experiments.support_desk.generate OUT_DIR
     python -m experiments.support_desk.generate OUT_DIR --rules greet we sign-off question --balanced --share 0.2
 
-Without options it writes the suite of the package. Deterministic: the same pieces, options and seed give the same bytes.
-The trait a task is about holds in the chosen answer and fails in the rejected one; those of the other rules, and the
-length, are dealt out to both sides alike and independently, so that the rule alone tells the two apart. Every answer is
-verified with the exact checks. ``rules.py`` says which rules there are and which go together, ``deal.py`` how traits are
-dealt, and ``compose.py`` what an answer is made of.
+Without options it writes the suite of the package. Deterministic: the same pieces, options and seed give the same
+bytes. The trait a task is about holds in the chosen answer and fails in the rejected one; those of the other rules, and
+the length, are dealt out to both sides alike and independently, so that the rule alone tells the two apart. Every answer
+is verified with the exact checks. ``rules.py`` says which rules there are and which go together, ``deal.py`` how traits
+are dealt, and ``compose.py`` what an answer is made of.
 
 With ``--rules``, ``OUT_DIR/stream.yaml`` is the section ``tasks`` of an experiment file with the test splits, and
 ``OUT_DIR/stream-dev.yaml`` the same with the dev splits.
@@ -172,7 +172,6 @@ def write_pairs(
     answers = {}
     for chosen in (True, False):
         rows = dealt.get(chosen) or shuffled(shares(task, options.rules, options.share, chosen=chosen), number, random)
-        rows = [row | {"brief": row["brief"] or row["briefer"]} if {"brief", "briefer"} <= set(row) else row for row in rows]
         sizes = lengths(rows, options.rules, random, even=options.balanced)
         answers[chosen] = side(task, customers, rows, sizes, used, random, wordings)
     lines = (
@@ -209,9 +208,8 @@ def stream(rules: Sequence[str], split: Literal["dev", "test"]) -> str:
     """The section ``tasks`` of an experiment file, with files relative to it."""
     tasks = []
     for number, name in enumerate(rules):
-        check = ALL_RULES[name].check.model_dump(mode="json", exclude_defaults=True)
         task: dict[str, Any] = {"name": name, "train": f"{name}/train.jsonl", "test": f"{name}/{split}.jsonl"}
-        task["check"] = check
+        task["check"] = ALL_RULES[name].check.model_dump(mode="json", exclude_defaults=True)
         if UPDATES.get(name) in rules[:number]:
             task["supersedes"] = [UPDATES[name]]
         tasks.append(task)

@@ -2,13 +2,12 @@
 
 Any of them goes with any other, in any order, with two limits:
 
-- ``brief`` and ``briefer`` leave room for ``greet``, ``order-number`` or ``email``, ``escalate``, ``we``, ``no-sorry`` and
-  ``no-exclamation``. The rules of :data:`LENGTHENING` each add a phrase, so that a stream has them or has those two.
-- ``briefer`` and ``email`` are updates: each takes the place of the earlier rule in :data:`UPDATES`, and follows it
-  where a stream has both.
+- The rules of :data:`LENGTHENING` add a phrase to an answer. 25 words leave room for a sign-off, and for none of the
+  others where an answer keeps ``greet``, ``order-number`` or ``email``, and ``escalate``; 15 words have no room for any.
+- ``briefer`` and ``email`` are updates: each takes the place of the earlier rule in :data:`UPDATES`, and follows it where
+  a stream has both.
 
-The eleven others, ``greet``, ``order-number``, ``escalate`` and the first eight of :data:`MORE_RULES`,
-can hold in one answer.
+Eleven can all hold in one answer: ``greet``, ``order-number``, ``escalate`` and the first eight of :data:`MORE_RULES`.
 """
 
 from __future__ import annotations
@@ -56,9 +55,17 @@ MORE_RULES = (
         AnswerCheck(matches=(r"\bwithin\s+(?:two|2)\s+working\s+days\b",)),
     ),
     Rule("we", "Say we, never I.", AnswerCheck(matches=(r"\bwe\b",), lacks=(r"\b(?:i|me|my|mine|myself)\b",))),
-    Rule("question", "Let the last sentence before any sign-off be a question.", AnswerCheck(matches=(_LAST_QUESTION,))),
-    Rule("case-reference", "Give the customer a case reference such as C-20431.", AnswerCheck(matches=(r"\bC-\d{5}\b",))),
-    Rule("help-page", "Name the help page.", AnswerCheck(matches=(r"\bhelp[\s-]+pages?\b",), lacks=(r"\bno\s+help\W+page",))),
+    Rule(
+        "question", "Let the last sentence before any sign-off be a question.", AnswerCheck(matches=(_LAST_QUESTION,))
+    ),
+    Rule(
+        "case-reference", "Give the customer a case reference such as C-20431.", AnswerCheck(matches=(r"\bC-\d{5}\b",))
+    ),
+    Rule(
+        "help-page",
+        "Name the help page.",
+        AnswerCheck(matches=(r"\bhelp[\s-]+pages?\b",), lacks=(r"\bno\s+help\W+page",)),
+    ),
     Rule("no-exclamation", "Use no exclamation mark.", AnswerCheck(lacks=("!",))),
     Rule("briefer", "Answer in at most 15 words.", AnswerCheck(max_words=15)),
     Rule(
@@ -83,7 +90,7 @@ def check_stream(names: Sequence[str]) -> None:
     """Refuses a stream that no answers can be written for.
 
     Raises:
-        ValueError: If a rule is unknown or there twice, an update precedes what it updates, or rules do not go together.
+        ValueError: If a rule is unknown or there twice, an update precedes its rule, or rules do not go together.
     """
     for number, name in enumerate(names):
         if name not in ALL_RULES:
@@ -91,7 +98,10 @@ def check_stream(names: Sequence[str]) -> None:
         if name in names[:number]:
             raise ValueError(f"rules: found {name!r} twice, expected each once")
         if UPDATES.get(name) in names[number:]:
-            raise ValueError(f"rules: found {name!r} before {UPDATES[name]!r}, expected an update after what it updates")
-    short = [name for name in ("brief", "briefer") if name in names]
-    if short and (long := [name for name in LENGTHENING if name in names]):
-        raise ValueError(f"rules: found {short[0]!r} with {long[0]!r}, expected one of them: too few words for both")
+            raise ValueError(
+                f"rules: found {name!r} before {UPDATES[name]!r}, expected an update after what it updates"
+            )
+    for name, room in (("brief", ("sign-off",)), ("briefer", ())):
+        long = [other for other in names if other in LENGTHENING and other not in room]
+        if name in names and long:
+            raise ValueError(f"rules: found {name!r} with {', '.join(long)}, expected one or the other: too many words")
