@@ -21,6 +21,7 @@ BRIEF_WORDS = range(19, 26)
 LONG_WORDS = (35, 61)  # from, and up to but not with
 LONGER_WORDS = (3, 1)  # what every lengthening rule of a stream adds to them
 BLOCK = 8  # rows over which lengths are spread evenly
+EVENNESS = 0.5  # weight against rows that keep nearly all rules or none, as the first ones would
 STARTS = 6  # random beginnings of the search for a balanced row
 
 Key = TypeVar("Key")
@@ -86,7 +87,7 @@ def _settle(row: list[bool], free: list[int], means: list[float], together: list
         changed = False
         for i in free:
             rest = [(together[i][j], value - means[j]) for j, value in enumerate(row) if j != i]
-            cost = sum(2 * sum_so_far * far + (1 - 2 * means[i]) * far * far for sum_so_far, far in rest)
+            cost = sum((2 * so_far + EVENNESS) * far + (1 - 2 * means[i]) * far * far for so_far, far in rest)
             if abs(cost) > 1e-9 and row[i] != (cost < 0):  # cost of being on, above that of being off
                 row[i] = not row[i]
                 changed = True
@@ -94,9 +95,10 @@ def _settle(row: list[bool], free: list[int], means: list[float], together: list
 
 
 def _confounding(row: list[bool], means: list[float], together: list[list[float]]) -> float:
-    """The sum of squares of all covariances after a row."""
+    """The sum of squares of all covariances after a row, and ``EVENNESS`` times the row's own products."""
     far = [value - mean for value, mean in zip(row, means, strict=True)]
-    return sum((together[i][j] + far[i] * far[j]) ** 2 for i in range(len(far)) for j in range(i))
+    products = ((together[i][j], far[i] * far[j]) for i in range(len(far)) for j in range(i))
+    return sum((so_far + product) ** 2 + EVENNESS * product for so_far, product in products)
 
 
 def deal(

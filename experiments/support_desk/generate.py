@@ -7,9 +7,9 @@
 
 Without options it writes the suite of the package. Deterministic: the same pieces, options and seed give the same
 bytes. The trait a task is about holds in the chosen answer and fails in the rejected one; those of the other rules, and
-the length, are dealt out to both sides alike and independently, so that the rule alone tells the two apart. Every answer
-is verified with the exact checks. ``rules.py`` says which rules there are and which go together, ``deal.py`` how traits
-are dealt, and ``compose.py`` what an answer is made of.
+the length, are dealt out to both sides alike and independently, so that the rule alone tells the two apart. Every
+answer is verified with the exact checks. ``rules.py`` says which rules there are and which go together, ``deal.py`` how
+traits are dealt, and ``compose.py`` what an answer is made of.
 
 With ``--rules``, ``OUT_DIR/stream.yaml`` is the section ``tasks`` of an experiment file with the test splits, and
 ``OUT_DIR/stream-dev.yaml`` the same with the dev splits.

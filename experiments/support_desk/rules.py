@@ -3,9 +3,9 @@
 Any of them goes with any other, in any order, with two limits:
 
 - The rules of :data:`LENGTHENING` add a phrase to an answer. 25 words leave room for a sign-off, and for none of the
-  others where an answer keeps ``greet``, ``order-number`` or ``email``, and ``escalate``; 15 words have no room for any.
-- ``briefer`` and ``email`` are updates: each takes the place of the earlier rule in :data:`UPDATES`, and follows it where
-  a stream has both.
+  others where an answer keeps ``greet``, ``order-number`` or ``email``, and ``escalate``; 15 words leave room for none.
+- ``briefer`` and ``email`` are updates: each takes the place of the earlier rule in :data:`UPDATES`, and follows it
+  where a stream has both.
 
 Eleven can all hold in one answer: ``greet``, ``order-number``, ``escalate`` and the first eight of :data:`MORE_RULES`.
 """
