@@ -1,66 +1,82 @@
-"""Writes the support-desk suite from its hand-written pieces.
+"""Writes the support-desk suite, or a longer stream of house rules, from hand-written pieces.
 
 ::
 
     python -m experiments.support_desk.generate OUT_DIR
+    python -m experiments.support_desk.generate OUT_DIR --rules greet we sign-off question --balanced --share 0.2
 
-Deterministic: the same pieces and seed give the same bytes. An answer is an opening that takes up the problem, one way
-of handling it, and around them what its traits ask for. The trait a task is about holds in the chosen answer and fails
-in the rejected one; the other three, and the length, are dealt out to both sides alike and independently, so that the
-rule alone tells the two apart. Every answer is verified with the exact checks.
+Without options it writes the suite of the package. Deterministic: the same pieces, options and seed give the same
+bytes. The trait a task is about holds in the chosen answer and fails in the rejected one; those of the other rules, and
+the length, are dealt out to both sides alike and independently, so that the rule alone tells the two apart. Every
+answer is verified with the exact checks. ``rules.py`` says which rules there are and which go together, ``deal.py`` how
+traits are dealt, and ``compose.py`` what an answer is made of.
+
+With ``--rules``, ``OUT_DIR/stream.yaml`` is the section ``tasks`` of an experiment file with the test splits, and
+``OUT_DIR/stream-dev.yaml`` the same with the dev splits.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import re
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, Literal
 
+import yaml
 from experiments.support_desk import pieces
-from experiments.support_desk.pieces import TOPICS, Topic
+from experiments.support_desk.compose import Customer, article, asks_money, compose, words
+from experiments.support_desk.deal import SHARE, deal, lengths, shares, shuffled
+from experiments.support_desk.held_out_pieces import HELD_OUT
+from experiments.support_desk.more_pieces import TRAINED, Wordings
+from experiments.support_desk.pieces import TOPICS
+from experiments.support_desk.rules import ALL_RULES, UPDATES, check_stream
 
 from lifealign.data.suites.support_desk import PAIRS, RULES
 
 SEED = 20
 TRAIN_MESSAGES = 200  # the pool; every task trains on its own PAIRS["train"] of them
-TRAIT_SHARE = {"brief": 0.4, "greet": 0.4, "order-number": 0.4, "escalate": 0.4}  # where the task is another one
-BRIEF_WORDS = range(19, 26)
-LONG_WORDS = range(35, 61)
 OPENER_SHARE = 0.3
 CLOSER_SHARE = 0.45
 MONEY_CLOSER_SHARE = 0.5  # among closers, where a refund is thinkable
-REFUND_SHARE_ASKED = 0.85  # among answers that do not escalate, where the customer asks for money; the others act alone
-REFUND_SHARE = 0.45  # the same where the customer complains without asking for money
-LOOKUP_SHARE = 0.5  # among answers that do not ask for the order number
-ATTEMPTS = 5000
-
-_MONEY_BACK = re.compile(
-    r"refund|reimburs|repay|money|cash|cent\b|penny|pay (?:me|up)|payment returned|(?:what|which) i paid"
-    r"|price (?:back|returned)|reverse|difference|gap paid|rest back|value back|it back"
-    r"|return (?:my \d|what|the second)|so pay|cover it",
-    re.IGNORECASE,
-)
+PATIENCE = 1000  # attempts after which an answer may have a word more
+ATTEMPTS = 10 * PATIENCE
 
 
-class Customer(NamedTuple):
-    """A message, what it is about, and the item in it."""
+@dataclass(frozen=True)
+class Options:
+    """What a stream is made of.
 
-    topic: Topic
-    item: str
-    message: str
+    Attributes:
+        rules: Names of the rules, in the order in which they are learnt.
+        share: Share of the other rules' traits in chosen and in rejected answers, from 0 to less than 1.
+        pairs: Training pairs of each rule, at most ``TRAIN_MESSAGES``.
+        seed: Seed of every choice.
+        balanced: Whether every prefix of the rows has the shares too, so that a few first rows are not confounded.
+        phrasing: ``held-out`` writes the training pairs with a second set of phrases for the rules; dev and test keep
+            the first, which training then never shows. What keeps or breaks a rule without a phrase of its own, such
+            as openings and refunds, is the same in both.
 
+    Raises:
+        ValueError: If a value is out of range, or the rules make no stream.
+    """
 
-def words(text: str) -> int:
-    """Number of words, as the checks count them."""
-    return len(text.split())
+    rules: tuple[str, ...] = tuple(rule.name for rule in RULES)
+    share: float = SHARE
+    pairs: int = PAIRS["train"]
+    seed: int = SEED
+    balanced: bool = False
+    phrasing: Literal["trained", "held-out"] = "trained"
 
-
-def asks_money(message: str) -> bool:
-    """Says whether a customer asks for money back, in one way or another."""
-    return bool(_MONEY_BACK.search(message))
+    def __post_init__(self) -> None:
+        check_stream(self.rules)
+        if not 0 <= self.share < 1:
+            raise ValueError(f"share: found {self.share}, expected at least 0 and less than 1")
+        if not 1 <= self.pairs <= TRAIN_MESSAGES:
+            raise ValueError(f"pairs: found {self.pairs}, expected 1 to {TRAIN_MESSAGES}")
 
 
 def train_customers(random: Random) -> list[Customer]:
@@ -69,7 +85,7 @@ def train_customers(random: Random) -> list[Customer]:
     for topic in TOPICS:
         for template in topic.train:
             for item in random.sample(topic.items, 3):
-                text = _article(template.format(item=item))
+                text = article(template.format(item=item))
                 if random.random() < OPENER_SHARE:
                     text = f"{random.choice(pieces.MESSAGE_OPENERS)} {text}"
                 if random.random() < CLOSER_SHARE:
@@ -86,81 +102,25 @@ def held_out_customers(split: str, random: Random) -> list[Customer]:
     return customers
 
 
-def compose(customer: Customer, traits: dict[str, bool], length: int, random: Random) -> str:
-    """Puts one answer together.
-
-    Args:
-        customer: Whom to answer.
-        traits: Which rules the answer keeps.
-        length: Words to aim at; asides and fillers are added while there is room.
-        random: Source of all choices.
-
-    Returns:
-        An answer of about ``length`` words, or a shorter or longer one; the caller decides whether it will do.
-    """
-    topic = customer.topic
-    before, after = [random.choice(topic.openings)], []
-    asks = traits["order-number"]
-    if asks:
-        after.append(random.choice(pieces.ORDER_REQUESTS))
-    elif random.random() < LOOKUP_SHARE:
-        after.append(random.choice(pieces.LOOKUPS))
-    after.append(random.choice(_handling(customer, escalates=traits["escalate"], asks=asks, random=random)))
-    greeting = [random.choice(pieces.GREETINGS)] if traits["greet"] else []
-
-    asides = pieces.ASIDES + (pieces.COMPLAINT_ASIDES if topic.complaint else ())
-    fillers = pieces.FILLERS + topic.details * 3 + (pieces.COMPLAINT_FILLERS if topic.complaint else ())
-    room = length - words(" ".join([*greeting, *before, *after]).format(item=customer.item, team=topic.team))
-    extras = [(random.choice(asides), before)]
-    if traits["brief"]:
-        extras.append((random.choice(asides), before))
-    else:
-        extras += [(filler, before) for filler in random.sample(fillers, random.randint(1, 3))]
-        extras += [(ending, after) for ending in random.sample(pieces.ENDINGS, random.randint(1, 2))]
-        random.shuffle(extras)
-    for extra, place in extras:
-        if words(extra) <= room and extra not in place:
-            place.append(extra)
-            room -= words(extra)
-    answer = " ".join([*greeting, *before, *after])
-    return _article(answer.format(item=customer.item, team=topic.team))
-
-
-def _handling(customer: Customer, *, escalates: bool, asks: bool, random: Random) -> tuple[str, ...]:
-    topic, asked = customer.topic, asks_money(customer.message)
-    thinkable = topic.refundable and (asked or topic.complaint)
-    if escalates:
-        return pieces.HANDOVERS + (pieces.MONEY_HANDOVERS if thinkable else ())
-    if thinkable and random.random() < (REFUND_SHARE_ASKED if asked else REFUND_SHARE):
-        return pieces.REFUNDS_TO_COME + (() if asks else pieces.REFUNDS_DONE)
-    return topic.will + pieces.ALONE + (() if asks else topic.did)  # who still asks cannot have acted yet
-
-
-def _article(text: str) -> str:
-    """``a umbrella`` becomes ``an umbrella``."""
-    out = text.split(" ")
-    for i in range(len(out) - 1):
-        if out[i] in ("a", "A") and out[i + 1][0] in "aeiouAEIO" and not out[i + 1].startswith(("one", "uku", "eu")):
-            out[i] += "n"
-    return " ".join(out)
-
-
-def _deal(values: list[int], number: int, random: Random) -> list[int]:
-    """``number`` values in random order, each as often as any other."""
-    dealt = [values[i * len(values) // number] for i in range(number)]
-    random.shuffle(dealt)
-    return dealt
-
-
-def side(rule: str, chosen: bool, customers: list[Customer], used: set[str], random: Random) -> list[str]:
+def side(
+    task: str,
+    customers: list[Customer],
+    rows: list[dict[str, bool]],
+    sizes: list[int],
+    used: set[str],
+    random: Random,
+    wordings: Wordings = TRAINED,
+) -> list[str]:
     """All chosen or all rejected answers of one split of one task.
 
     Args:
-        rule: The task.
-        chosen: Whether the answers keep the rule.
+        task: The rule that the pairs are about; for the message if it fails.
         customers: Whom to answer, in order.
+        rows: Which rules each answer keeps.
+        sizes: Words of each answer, give or take one; more where what an answer has to say does not fit.
         used: Answers that exist already; the new ones are added to it.
         random: Source of all choices.
+        wordings: The phrases of the rules.
 
     Returns:
         One verified answer for each customer.
@@ -168,69 +128,120 @@ def side(rule: str, chosen: bool, customers: list[Customer], used: set[str], ran
     Raises:
         RuntimeError: If no composition of the pieces fits some customer; then pieces are too long or too few.
     """
-    number = len(customers)
-    kept: dict[str, list[bool]] = {}
-    for name, share in TRAIT_SHARE.items():
-        on = round(share * number)
-        kept[name] = [chosen] * number if name == rule else [True] * on + [False] * (number - on)
-        random.shuffle(kept[name])
-    lengths = {
-        True: _deal(list(BRIEF_WORDS), sum(kept["brief"]), random),
-        False: _deal(list(LONG_WORDS), number - sum(kept["brief"]), random),
-    }
     answers = []
-    for index, customer in enumerate(customers):
-        traits = {name: kept[name][index] for name in TRAIT_SHARE}
-        length = lengths[traits["brief"]].pop()
-        for _ in range(ATTEMPTS):
-            answer = compose(customer, traits, length, random)
-            if abs(words(answer) - length) <= 1 and answer not in used and _verified(answer, traits):
+    for customer, traits, size in zip(customers, rows, sizes, strict=True):
+        for attempt in range(ATTEMPTS):
+            aim = min(size + attempt // PATIENCE, _most_words(traits))
+            answer = compose(customer, traits, aim, random, wordings)
+            if abs(words(answer) - aim) <= 1 and answer not in used and _verified(answer, traits):
                 break
         else:
-            raise RuntimeError(f"{rule}: found no answer of {length} words with {traits} to {customer.message!r}")
+            raise RuntimeError(f"{task}: found no answer of {size} words with {traits} to {customer.message!r}")
         used.add(answer)
         answers.append(answer)
     return answers
 
 
+def _most_words(traits: dict[str, bool]) -> int:
+    limits = (ALL_RULES[name].check.max_words for name, kept in traits.items() if kept)
+    return min((limit for limit in limits if limit is not None), default=sys.maxsize)
+
+
 def _verified(answer: str, traits: dict[str, bool]) -> bool:
-    return all(rule.check.holds(answer) == traits[rule.name] for rule in RULES)
+    return all(ALL_RULES[name].check.holds(answer) == kept for name, kept in traits.items())
 
 
-def generate(seed: int = SEED) -> dict[str, str]:
-    """Writes the whole suite into memory.
+def write_pairs(
+    task: str, split: str, customers: list[Customer], options: Options, used: set[str], wordings: Wordings = TRAINED
+) -> str:
+    """One file of pairs: the customers' messages, each with a chosen and a rejected answer.
 
     Args:
-        seed: Seed of every choice.
+        task: The rule that the pairs are about.
+        split: ``train``, ``dev`` or ``test``.
+        customers: All customers of dev or test, or the pool of train, of which ``options.pairs`` are drawn.
+        options: What the stream is made of.
+        used: Answers that exist already; the new ones are added to it.
+        wordings: The phrases of the rules.
+    """
+    random = Random(f"{options.seed} {task} {split}")
+    if split == "train":
+        customers = random.sample(customers, options.pairs)
+    number = len(customers)
+    dealt = deal(task, options.rules, options.share, number, random) if options.balanced else {}
+    answers = {}
+    for chosen in (True, False):
+        rows = dealt.get(chosen) or shuffled(shares(task, options.rules, options.share, chosen=chosen), number, random)
+        sizes = lengths(rows, options.rules, random, even=options.balanced)
+        answers[chosen] = side(task, customers, rows, sizes, used, random, wordings)
+    lines = (
+        {"prompt": customer.message, "chosen": good, "rejected": bad}
+        for customer, good, bad in zip(customers, answers[True], answers[False], strict=True)
+    )
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+def generate(options: Options | None = None) -> dict[str, str]:
+    """Writes a whole stream into memory.
+
+    Args:
+        options: What it is made of; by default the suite of the package.
 
     Returns:
         Text of each file by its relative path, ``brief/train.jsonl`` and so on.
     """
-    pool = train_customers(Random(f"{seed} train"))
-    held_out = {split: held_out_customers(split, Random(f"{seed} {split}")) for split in ("dev", "test")}
+    options = options or Options()
+    pool = train_customers(Random(f"{options.seed} train"))
+    held_out = {split: held_out_customers(split, Random(f"{options.seed} {split}")) for split in ("dev", "test")}
     used: set[str] = set()
     out = {}
-    for rule in RULES:
-        for split, number in PAIRS.items():
-            random = Random(f"{seed} {rule.name} {split}")
-            customers = held_out[split] if split in held_out else random.sample(pool, number)
-            chosen = side(rule.name, True, customers, used, random)
-            rejected = side(rule.name, False, customers, used, random)
-            rows = (
-                {"prompt": customer.message, "chosen": good, "rejected": bad}
-                for customer, good, bad in zip(customers, chosen, rejected, strict=True)
-            )
-            out[f"{rule.name}/{split}.jsonl"] = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    for task in options.rules:
+        for split in PAIRS:
+            out[f"{task}/{split}.jsonl"] = write_pairs(task, split, held_out.get(split, pool), options, used)
+    if options.phrasing == "held-out":  # after all others, so that dev and test stay what they are
+        for task in options.rules:
+            out[f"{task}/train.jsonl"] = write_pairs(task, "train", pool, options, used, HELD_OUT)
     return out
 
 
+def stream(rules: Sequence[str], split: Literal["dev", "test"]) -> str:
+    """The section ``tasks`` of an experiment file, with files relative to it."""
+    tasks = []
+    for number, name in enumerate(rules):
+        task: dict[str, Any] = {"name": name, "train": f"{name}/train.jsonl", "test": f"{name}/{split}.jsonl"}
+        task["check"] = ALL_RULES[name].check.model_dump(mode="json", exclude_defaults=True)
+        if UPDATES.get(name) in rules[:number]:
+            task["supersedes"] = [UPDATES[name]]
+        tasks.append(task)
+    return yaml.safe_dump({"tasks": tasks}, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m experiments.support_desk.generate", allow_abbrev=False)
+    parser.add_argument("out", metavar="OUT_DIR", type=Path)
+    parser.add_argument("--rules", nargs="+", metavar="NAME", help=f"the stream, in order: {', '.join(ALL_RULES)}")
+    parser.add_argument("--share", type=float, default=SHARE, help="of the other rules' traits, 0 to below 1")
+    parser.add_argument("--pairs", type=int, default=PAIRS["train"], help=f"for training, at most {TRAIN_MESSAGES}")
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--balanced", action="store_true", help="every prefix of the rows has the shares too")
+    parser.add_argument("--phrasing", choices=("trained", "held-out"), default="trained", help="phrases of train")
+    return parser
+
+
 def main(arguments: list[str]) -> int:
-    """Writes the suite below a folder; returns the exit code."""
-    if len(arguments) != 1:
-        print("usage: python -m experiments.support_desk.generate OUT_DIR", file=sys.stderr)
+    """Writes a stream below a folder; returns the exit code."""
+    given = vars(_parser().parse_args(arguments))
+    out, rules = given.pop("out"), given.pop("rules")
+    try:
+        options = Options(**given) if rules is None else Options(tuple(rules), **given)
+        written = generate(options)
+    except (ValueError, RuntimeError) as error:
+        print(error, file=sys.stderr)
         return 2
-    for name, text in generate().items():
-        path = Path(arguments[0]) / name
+    if rules is not None:
+        written |= {"stream.yaml": stream(rules, "test"), "stream-dev.yaml": stream(rules, "dev")}
+    for name, text in written.items():
+        path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n")
     return 0
