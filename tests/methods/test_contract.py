@@ -37,6 +37,18 @@ OTHER: dict[str, dict[str, Any]] = {
         "consolidate_at": "stage",
         "history_limit": 1,
     },
+    "cumulative": {
+        "focal_exponent": 0.0,
+        "energy_kept": 0.3,
+        "overlap_kept": 0.0,
+        "consolidate_at": "stage",
+        "history_limit": 1,
+        "demonstrations": 1.0,
+        "own_answers": 0,
+        "rehearsed_prompts": 2,
+        "rehearsal_draws": 1,
+        "temperature": 0.05,
+    },
     "seqft": {},
     "stl": {},
     "mtl": {},
@@ -117,7 +129,7 @@ def test_a_state_makes_the_round_trip(live, method: str) -> None:
 
 
 def test_the_list_and_the_folder_agree() -> None:
-    files = {module.name for module in pkgutil.iter_modules(methods.__path__)} - {"base", "gradients"}
+    files = {module.name for module in pkgutil.iter_modules(methods.__path__)} - {"base", "gradients", "own_answers"}
     assert set(METHODS) == files
     for key, method in METHODS.items():
         assert method.key == key

@@ -83,6 +83,21 @@ def test_lifealign_without_its_two_parts_is_er_bit_for_bit(make_life) -> None:
         )
 
 
+def test_cumulative_without_its_two_parts_is_lifealign_bit_for_bit(make_life) -> None:
+    one = live(make_life, {"name": "cumulative", "demonstrations": 1.0, "own_answers": 0})
+    other = live(make_life, {"name": "lifealign"})
+    for version in one.versions:
+        assert equal(read_adapter_of(one.directory, version.name), read_adapter_of(other.directory, version.name)), (
+            version.name
+        )
+
+
+@pytest.mark.parametrize("part", [{"demonstrations": 1.0}, {"own_answers": 0}], ids=["own answers", "demonstrations"])
+def test_each_part_of_cumulative_alone_is_not_lifealign(make_life, part: dict[str, Any]) -> None:
+    one, other = live(make_life, {"name": "cumulative"} | part), live(make_life, {"name": "lifealign"})
+    assert not equal(read_adapter_of(one.directory), read_adapter_of(other.directory))
+
+
 def test_the_figures_of_seqft_say_that_nothing_was_taken_away(seqft: Life) -> None:
     figures = seqft.directory.json("tasks/02-second/consolidation.json")["task"]["mean"]
     assert figures["energy_kept"] == 1.0

@@ -108,7 +108,7 @@ def learn_step(work: Workspace, step: Step, listener: Listener | None = None) ->
             for segment in work.method.segments:
                 before = read_adapter(model)
                 for stage in segment.stages:
-                    logs[stage] = train(work, context, stage, listeners)  # SFT, then the preference stage
+                    logs[stage] = train(work, context, stage, listeners)  # SFT, preference, rehearsal if it has one
                 update = subtract(read_adapter(model), before)  # short-term update
                 refined = consolidate(work, step, segment, update, logs)  # denoised and projected
                 if refined is not None:

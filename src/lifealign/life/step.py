@@ -65,6 +65,7 @@ def attach(work: Workspace, step: Step, examples: Examples) -> StepContext:
         {},
         lambda pairs: _policy_logps(work, pairs),
         step_seed(work, step, "method"),
+        work.config.evaluation.per_device_eval_batch_size,
     )
     work.method.attach(context)
     asked = list(examples.pairs)
@@ -73,6 +74,8 @@ def attach(work: Workspace, step: Step, examples: Examples) -> StepContext:
     objectives: dict[StageName, Objective] = {}
     if work.config.sft.num_train_epochs:
         objectives["sft"] = SupervisedObjective()
+        if any("rehearsal" in segment.stages for segment in work.method.segments):
+            objectives["rehearsal"] = SupervisedObjective("rehearsal")
     if work.config.preference.num_train_epochs:
         objectives["preference"] = PreferenceObjective(work.config.preference.beta, _reference(work, asked))
     return replace(context, objectives=objectives)
@@ -84,9 +87,9 @@ def train(work: Workspace, context: StepContext, stage: StageName, listeners: Se
         return []
     return train_stage(
         work.runtime,
-        context.pairs,
+        work.method.choose_pairs(stage, context),
         context.objectives[stage],
-        work.config.sft if stage == "sft" else work.config.preference,
+        work.config.preference if stage == "preference" else work.config.sft,
         work.method,
         context.step.label,
         seed=step_seed(work, context.step, stage),

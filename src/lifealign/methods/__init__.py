@@ -32,6 +32,7 @@ class Facts:
 
 FACTS = {
     "lifealign": Facts("LifeAlign", keeps_updates=lambda options: options["overlap_kept"] < 1),
+    "cumulative": Facts("Cumulative", keeps_updates=lambda options: options["overlap_kept"] < 1),
     "seqft": Facts("SeqFT"),
     "stl": Facts("STL", one_model=False),
     "mtl": Facts("MTL"),

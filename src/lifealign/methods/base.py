@@ -73,6 +73,7 @@ class StepContext:
         objectives: Stages that are switched on, in their order; empty before training.
         policy_logps: Log-probabilities of any pairs under the model as it is now; kept on disk by content.
         seed: Seed for what the method draws; the same whenever this step is run.
+        batch_size: Pairs or prompts in one pass without gradient.
     """
 
     step: Step
@@ -82,6 +83,7 @@ class StepContext:
     objectives: Mapping[StageName, Objective]
     policy_logps: Callable[[Sequence[TokenizedPair]], Logps]
     seed: int
+    batch_size: int
 
     @property
     def own_pairs(self) -> list[TokenizedPair]:
@@ -108,6 +110,7 @@ class Method(BaseModel):
     ``prepare``         once per loaded model: sets what is trained, if it is not LoRA
     ``plan``            once per stream: decides which tasks are learnt together, and in which order
     ``attach``          before a step's training: chooses the adapter to train, and looks up what it needs
+    ``choose_pairs``    before a stage: decides which pairs it trains on
     ``example_weights``  after a forward pass: returns a weight for every pair's loss
     ``penalty``         after a forward pass: returns a term that is added to the loss
     ``edit_gradients``  once per optimizer step, after accumulation and before clipping
@@ -166,6 +169,10 @@ class Method(BaseModel):
 
     def attach(self, context: StepContext) -> None:
         """Prepares the adapter that the step trains, in place; by default it continues with the life's one adapter."""
+
+    def choose_pairs(self, stage: StageName, context: StepContext) -> Sequence[TokenizedPair]:
+        """The pairs that a stage trains on, in any order and number; by default every pair of the step."""
+        return context.pairs
 
     def example_weights(self, outcome: BatchOutcome) -> Float[Tensor, " pairs"] | None:
         """Weights that multiply the losses of a micro-batch; their gradient is used if they have one. None means 1."""

@@ -10,6 +10,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from lifealign.errors import ModelError
 from lifealign.model.batch import Batch
 from lifealign.model.head import OutputHead, backbone, output_head
 from lifealign.model.prompt_pool import active_pool
@@ -62,8 +63,12 @@ class CompletionLogps(nn.Module):
             drawn.append(torch.multinomial(probabilities.cpu(), 1, generator=generator).squeeze(1))
         return torch.cat(drawn).to(batch.targets.device)
 
-    def predicting(self, batch: Batch) -> Float[Tensor, "tokens width"]:
-        """Last hidden states at the positions that predict the completion tokens."""
+    def predicting(self, batch: Batch, *, middle: bool = False) -> Float[Tensor, "tokens width"]:
+        """Hidden states at the positions that predict the completion tokens: the last, or those of the middle layer.
+
+        Raises:
+            ModelError: If those of the middle layer are asked for and the model does not return them.
+        """
         causal: Any = self.model.get_base_model()
         mask: Any = batch.attention_mask
         positions = batch.position_ids
@@ -81,9 +86,10 @@ class CompletionLogps(nn.Module):
         if not batch.spans and mask.dim() == 4:
             assert self.sharing is not None
             mask = self.sharing.masks(mask, positions, causal.dtype)
-        hidden = backbone(causal)(
-            position_ids=positions, attention_mask=mask, use_cache=False, **read
-        ).last_hidden_state
+        output = backbone(causal)(
+            position_ids=positions, attention_mask=mask, use_cache=False, output_hidden_states=middle, **read
+        )
+        hidden = _middle(output, causal) if middle else output.last_hidden_state
         if pool is not None:
             hidden = hidden[:, pool.tokens :]
         return hidden.flatten(0, 1)[batch.predicted_from]  # type: ignore[no-any-return]
@@ -100,6 +106,17 @@ class CompletionLogps(nn.Module):
                 "model: found no output head that is a single matrix, expected a model that load_base accepts"
             )
         return head
+
+
+def _middle(output: Any, causal: Any) -> Tensor:
+    """The middle one of the hidden states between embedding and last layer."""
+    states = getattr(output, "hidden_states", None)
+    if not states:
+        raise ModelError(
+            f"model: found no hidden states of the layers of {type(causal).__name__}, expected a model that returns "
+            "them; another method does not need them"
+        )
+    return states[len(states) // 2]  # type: ignore[no-any-return]
 
 
 def _counting(batch: Batch, length: int) -> Int[Tensor, "rows length"]:

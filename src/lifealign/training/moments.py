@@ -19,7 +19,7 @@ class StageContext:
     """What the running stage offers to a method.
 
     Attributes:
-        stage: ``sft`` or ``preference``.
+        stage: ``sft``, ``preference`` or ``rehearsal``.
         parameters: Trainable parameters, by the names of an :data:`~lifealign.memory.update.Adapter`.
         loss_of: Mean loss of any pairs under this stage's objective at the current parameters, with gradient.
         figures: Numbers that the method adds to the log row of the optimizer step, by name.

@@ -13,7 +13,7 @@ from torch.nn.functional import logsigmoid
 
 from lifealign.model.tokens import TokenizedPair
 
-StageName = Literal["sft", "preference"]
+StageName = Literal["sft", "preference", "rehearsal"]
 
 
 def preference_margin(
@@ -132,13 +132,13 @@ class BatchOutcome:
     """The results of one forward pass over a micro-batch; a method uses them to weight examples or add a penalty.
 
     Attributes:
-        stage: ``sft`` or ``preference``.
+        stage: ``sft``, ``preference`` or ``rehearsal``.
         pairs: The pairs of the micro-batch.
         losses: Loss per pair, before any weight, shape ``(pairs,)``: nats summed over chosen tokens in SFT, DPO's loss
             in the preference stage.
         chosen_logps: Log-probabilities of the chosen answers under the policy, sums, nats, ``(pairs,)``.
-        rejected_logps: The same for the rejected answers; None in SFT.
-        margins: Preference margins, ``(pairs,)``; None in SFT.
+        rejected_logps: The same for the rejected answers; None outside the preference stage.
+        margins: Preference margins, ``(pairs,)``; None outside the preference stage.
     """
 
     stage: StageName
@@ -169,9 +169,13 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class SupervisedObjective:
-    """Completion-only cross entropy on the chosen answers, a mean over the tokens of the whole optimizer batch."""
+    """Completion-only cross entropy on the chosen answers, a mean over the tokens of the whole optimizer batch.
 
-    stage: ClassVar[StageName] = "sft"
+    Attributes:
+        stage: ``sft``; ``rehearsal`` where the chosen answers are the model's own.
+    """
+
+    stage: StageName = "sft"
     completions: ClassVar[tuple[str, ...]] = ("chosen",)
 
     def size(self, pair: TokenizedPair) -> int:

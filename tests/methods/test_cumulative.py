@@ -1,0 +1,129 @@
+"""Cumulative: patterns choose what is imitated, own answers included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tests.conftest import TrainedStage
+from tests.tiny import letter_task
+
+from lifealign.data.pair import Message, Pair
+from lifealign.data.task import Task
+from lifealign.life.learn import run_stream
+from lifealign.life.life import Life
+from lifealign.memory.pattern import Pattern
+from lifealign.methods import cumulative as module
+from lifealign.methods.cumulative import Cumulative
+from lifealign.methods.own_answers import some_pairs
+
+FIRST, SECOND = letter_task("first", "x", "y"), letter_task("second", "y", "x")
+OFF = {"demonstrations": 1.0, "own_answers": 0}
+
+
+def mixed_task(name: str) -> Task:
+    """Every chosen answer ends with z; half of them, in turn, also keep the rule of ``first``: they say x, not y."""
+    pairs = [
+        Pair((Message("user", f"say {number}"),), f"{'xy'[number % 2] * 4} z", f"{'xy'[number % 2] * 4} w", f"{number}")
+        for number in range(12)
+    ]
+    return Task(name, train=tuple(pairs), test=())
+
+
+def test_what_keeps_an_earlier_pattern_is_imitated_more_often(make_life, trained: list[TrainedStage]) -> None:
+    first = Task("first", tuple(Pair((Message("user", f"say {n}"),), "xxxx z", "yyyy z", f"{n}") for n in range(12)))
+    second = mixed_task("second")
+    text = {pair.key: pair.chosen for pair in second.train}
+    kept = {}
+    for share in (1.0, 0.25):
+        trained.clear()
+        life = make_life(method={"name": "cumulative", **OFF, "demonstrations": share}, replay={"capacity": 0})
+        run_stream(life.workspace, [first, second])
+        stages = {(stage.task, stage.stage): [pair.key for pair in stage.pairs] for stage in trained}
+        imitated = [text[key] for key in stages["second", "sft"]]
+        assert len(imitated) == 12
+        kept[share] = sum(answer.startswith("x") for answer in imitated) / 12
+        assert sorted(stages["second", "preference"]) == sorted(text)  # only imitation is tilted
+    assert kept == {1.0: 0.5, 0.25: 1.0}
+
+
+def test_a_superseded_pattern_has_no_vote(make_life) -> None:
+    life = make_life(method={"name": "cumulative", "own_answers": 0})
+    second = Task("second", SECOND.train, SECOND.test, supersedes=("first",))
+    run_stream(life.workspace, [FIRST, second])
+    method = life.workspace.method
+    assert isinstance(method, Cumulative)
+    assert list(method._patterns) == ["second"]
+    assert list(method.state().tensors) == ["second.direction"]
+
+
+def test_the_best_of_own_answers_and_the_given_one_is_rehearsed(
+    make_life, trained: list[TrainedStage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two_answers(runtime: Any, pairs: Any, given: Any, **options: Any) -> Any:
+        asked.append((len(pairs), options["draws"], options["temperature"]))
+        return [[one._replaced("low"), one._replaced("high")] if index % 2 else [] for index, one in enumerate(fakes(given))]
+
+    class Fake:
+        def __init__(self, pair: Any) -> None:
+            self.pair = pair
+
+        def _replaced(self, mark: str) -> Any:
+            return type(self.pair)(f"{mark} {self.pair.key}", mark, self.pair.prompt, self.pair.chosen, self.pair.rejected)
+
+    def fakes(given: Any) -> list[Fake]:
+        return [Fake(pair) for pair in given]
+
+    asked: list[Any] = []
+    rated = {"high": 3.0, "low": -3.0}
+    monkeypatch.setattr(module, "sample_own_answers", two_answers)
+    monkeypatch.setattr(
+        module,
+        "answer_features",
+        lambda runtime, pairs, completions=("chosen", "rejected"), **_: [
+            torch.tensor([[rated.get(pair.source, 0.0)] for pair in pairs]) for _ in completions
+        ],
+    )
+    monkeypatch.setattr(
+        module, "learn_pattern", lambda chosen, rejected: Pattern(torch.ones(1, dtype=torch.float64), 0.0, 1.0)
+    )
+    life = make_life(method={"name": "cumulative", "rehearsed_prompts": 6, "temperature": 0.5})
+    life.learn(FIRST)
+    stage = trained[-1]
+    assert stage.stage == "rehearsal"
+    assert asked == [(6, 4, 0.5)]
+    marks = [pair.source if pair.source in rated else "given" for pair in stage.pairs]
+    assert len(marks) == 12 and "low" not in marks
+    assert life.workspace.method.state().values["own_answers_rehearsed"] == 0.5
+    assert marks.count("high") > marks.count("given")  # three prompts each; the draw is tilted
+
+
+def test_a_rehearsal_has_the_settings_of_sft_and_none_runs_without_sft(make_life) -> None:
+    life = make_life(method={"name": "cumulative", "rehearsed_prompts": 4}, sft={"num_train_epochs": 2})
+    life.learn(FIRST)
+    stages = life.directory.json("tasks/01-first/training.json")["stages"]
+    assert list(stages) == ["sft", "preference", "rehearsal"]
+    whole = life.config.sft.per_device_train_batch_size * life.config.sft.gradient_accumulation_steps
+    assert len(stages["rehearsal"]) == 2 * -(-8 // whole)  # two epochs of two answers a prompt
+    without = make_life(method={"name": "cumulative"}, sft={"num_train_epochs": 0})
+    without.learn(FIRST)
+    assert without.directory.json("tasks/01-first/training.json")["stages"]["rehearsal"] == []
+
+
+def test_patterns_survive_a_restart(make_life) -> None:
+    life = make_life(method={"name": "cumulative", "own_answers": 0})
+    life.learn(FIRST)
+    again = Life.open(life.directory.path).workspace.method
+    before = life.workspace.method
+    assert isinstance(again, Cumulative) and isinstance(before, Cumulative)
+    one, other = before._patterns["first"], again._patterns["first"]
+    assert torch.equal(one.direction, other.direction) and one.direction.dtype == other.direction.dtype
+    assert (one.middle, one.accuracy) == (other.middle, other.accuracy)
+
+
+def test_some_pairs_have_one_for_each_prompt() -> None:
+    pairs = [Pair((Message("user", f"{n % 3}"),), f"{n}", "no", "") for n in range(9)]
+    assert sorted(pair.prompt[0].content for pair in some_pairs(pairs, 10, seed=1)) == ["0", "1", "2"]
+    assert len(some_pairs(pairs, 2, seed=1)) == 2
+    assert some_pairs(pairs, 2, seed=1) == some_pairs(pairs, 2, seed=1)
