@@ -22,8 +22,8 @@ def answer_features(
 ) -> list[Float[Tensor, "pairs width"]]:
     """The mean hidden state of each answer in the frozen base's middle layer, given its prompt.
 
-    The middle layer says more about how an answer is written than the last, which says what comes next: on the support
-    desk its rules are told apart with an area under the curve of 0.998 there, and of 0.98 at the end (docs/log.md).
+    A rule of the support desk is told from such features in answers to other rules' prompts with an area under the curve
+    of 0.94 and more (docs/log.md).
 
     Args:
         runtime: Model and device; the adapter is off for this pass.
