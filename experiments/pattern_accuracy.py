@@ -4,9 +4,9 @@
 
     python -m experiments.pattern_accuracy [PAIRS ...]
 
-Each pattern is fitted to the first PAIRS training pairs of its rule in the support desk (24, 40 and 160 by default), and
-rates the chosen answers of the other three rules' 160 pairs. Printed: the area under the curve, which is how often an
-answer that keeps the rule is rated above one that does not.
+Each pattern is fitted to the first PAIRS training pairs of its rule in the support desk (24, 40 and 160 by default),
+and rates the chosen answers of the other three rules' 160 pairs. Printed: the area under the curve, which is how often
+an answer that keeps the rule is rated above one that does not.
 """
 
 from __future__ import annotations

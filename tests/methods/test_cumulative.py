@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,17 +64,10 @@ def test_the_best_of_own_answers_and_the_given_one_is_rehearsed(
 ) -> None:
     def two_answers(runtime: Any, pairs: Any, given: Any, **options: Any) -> Any:
         asked.append((len(pairs), options["draws"], options["temperature"]))
-        return [[one._replaced("low"), one._replaced("high")] if index % 2 else [] for index, one in enumerate(fakes(given))]
-
-    class Fake:
-        def __init__(self, pair: Any) -> None:
-            self.pair = pair
-
-        def _replaced(self, mark: str) -> Any:
-            return type(self.pair)(f"{mark} {self.pair.key}", mark, self.pair.prompt, self.pair.chosen, self.pair.rejected)
-
-    def fakes(given: Any) -> list[Fake]:
-        return [Fake(pair) for pair in given]
+        return [
+            [replace(one, key=f"{mark} {one.key}", source=mark) for mark in ("low", "high")] if index % 2 else []
+            for index, one in enumerate(given)
+        ]
 
     asked: list[Any] = []
     rated = {"high": 3.0, "low": -3.0}
@@ -92,7 +86,7 @@ def test_the_best_of_own_answers_and_the_given_one_is_rehearsed(
     life.learn(FIRST)
     stage = trained[-1]
     assert stage.stage == "rehearsal"
-    assert asked == [(6, 4, 0.5)]
+    assert asked == [(6, 8, 0.5)]
     marks = [pair.source if pair.source in rated else "given" for pair in stage.pairs]
     assert len(marks) == 12 and "low" not in marks
     assert life.workspace.method.state().values["own_answers_rehearsed"] == 0.5

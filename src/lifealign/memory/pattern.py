@@ -93,7 +93,7 @@ def learn_pattern(chosen: Float[Tensor, "pairs width"], rejected: Float[Tensor, 
 
 
 def bradley_terry(differences: Float[Tensor, "pairs width"], ridge: float) -> Float[Tensor, " width"]:
-    r"""The minimum of :math:`\sum_i \log(1 + e^{-\langle w, d_i \rangle}) + \frac{ridge}{2} \|w\|^2`, by Newton's method.
+    r"""Minimises :math:`\sum_i \log(1 + e^{-\langle w, d_i \rangle}) + \frac{ridge}{2} \|w\|^2` by Newton's method.
 
     Args:
         differences: Features of the chosen minus those of the rejected answer of each pair, float64.
@@ -132,8 +132,10 @@ def _dual(products: Float[Tensor, "pairs pairs"], ridge: float) -> Float[Tensor,
 
 
 def _held_out_margins(differences: Float[Tensor, "pairs width"]) -> Float[Tensor, " pairs"]:
-    """Margin of each pair under a direction fitted without it, in units of the mean margin of the pairs it was fitted
-    to; none if there is a single pair."""
+    """Margin of each pair under a direction fitted without it, over the mean margin of the pairs that it was fitted to.
+
+    None if there is a single pair.
+    """
     number = len(differences)
     if number < 2:
         return differences.new_zeros(0)
@@ -182,7 +184,7 @@ def agreement(patterns: Sequence[Pattern], features: Float[Tensor, "answers widt
 
 
 def tilt(scores: Float[Tensor, " answers"], least_effective: float) -> Float[Tensor, " answers"]:
-    r"""Probabilities :math:`p_i \propto \exp(s_i / \tau)`, with the least :math:`\tau \ge 1` that leaves enough answers.
+    r"""Probabilities :math:`p_i \propto \exp(s_i / \tau)`; :math:`\tau \ge 1` is the least that leaves enough answers.
 
     Args:
         scores: Log-probabilities of being right, such as :func:`agreement`, at least one.

@@ -49,8 +49,8 @@ class Cumulative(LifeAlign):
     title: ClassVar[str] = "Cumulative"
     paper: ClassVar[Paper | None] = None
 
-    demonstrations: float = Field(0.25, gt=0, le=1)  # ours
-    own_answers: int = Field(4, ge=0)  # ours
+    demonstrations: float = Field(0.15, gt=0, le=1)  # ours, screened on dev pairs (docs/log.md)
+    own_answers: int = Field(8, ge=0)  # ours, screened on dev pairs (docs/log.md)
     rehearsed_prompts: int = Field(48, ge=1)  # ours
     rehearsal_draws: int = Field(2, ge=1)  # ours
     temperature: float = Field(1.0, gt=0)  # ours; answers as likely as they are
@@ -111,7 +111,9 @@ class Cumulative(LifeAlign):
             seed=context.seed,
         )
         candidates = [[given[pair.key], *answers] for pair, answers in zip(asked, own, strict=True)]
-        scores = self._agreement(context, [one for each in candidates for one in each]).split(list(map(len, candidates)))
+        scores = self._agreement(context, [one for each in candidates for one in each]).split(
+            list(map(len, candidates))
+        )
         best = [int(score.argmax()) for score in scores]
         self._rehearsed_own = sum(index > 0 for index in best) / len(best)
         kept = [each[index] for each, index in zip(candidates, best, strict=True)]
