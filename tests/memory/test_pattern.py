@@ -120,3 +120,10 @@ def test_a_draw_has_every_answer_as_often_as_its_probability_says() -> None:
         assert [drawn.count(index) for index in range(4)] == [5, 3, 2, 0]
     drawn = draw(torch.full((3,), 1 / 3), 100, torch.Generator().manual_seed(0))
     assert sorted(drawn.count(index) for index in range(3)) == [33, 33, 34]
+
+
+def test_a_draw_is_not_rounded_the_same_way_for_answers_that_alternate() -> None:
+    probabilities = torch.tensor([0.125, 0.125 / 3] * 6)  # 1.5 and 0.5 of twelve draws
+    firsts = [sum(i % 2 == 0 for i in draw(probabilities, 12, torch.Generator().manual_seed(s))) for s in range(40)]
+    assert len(set(firsts)) > 2  # in the given order it is 12 or 6
+    assert sum(firsts) / 40 == pytest.approx(9, abs=0.5)

@@ -46,7 +46,8 @@ def test_what_keeps_an_earlier_pattern_is_imitated_more_often(make_life, trained
         assert len(imitated) == 12
         kept[share] = sum(answer.startswith("x") for answer in imitated) / 12
         assert sorted(stages["second", "preference"]) == sorted(text)  # only imitation is tilted
-    assert kept == {1.0: 0.5, 0.25: 1.0}
+    assert kept[1.0] == 0.5
+    assert kept[0.25] >= 0.7  # twelve clear pairs make odds of 1.2 nats, so 3 in 4
 
 
 def test_a_superseded_pattern_has_no_vote(make_life) -> None:
@@ -97,7 +98,7 @@ def test_a_rehearsal_has_the_settings_of_sft_and_none_runs_without_sft(make_life
     life = make_life(method={"name": "cumulative", "rehearsed_prompts": 4}, sft={"num_train_epochs": 2})
     life.learn(FIRST)
     stages = life.directory.json("tasks/01-first/training.json")["stages"]
-    assert list(stages) == ["sft", "preference", "rehearsal"]
+    assert set(stages) == {"sft", "preference", "rehearsal"}
     whole = life.config.sft.per_device_train_batch_size * life.config.sft.gradient_accumulation_steps
     assert len(stages["rehearsal"]) == 2 * -(-8 // whole)  # two epochs of two answers a prompt
     without = make_life(method={"name": "cumulative"}, sft={"num_train_epochs": 0})

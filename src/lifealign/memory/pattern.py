@@ -224,12 +224,15 @@ def tilt(scores: Float[Tensor, " answers"], least_effective: float) -> Float[Ten
 
 
 def draw(probabilities: Float[Tensor, " answers"], number: int, generator: torch.Generator) -> list[int]:
-    """Draws answers so that each occurs as often as its probability says, rounded up or down (systematic sampling).
+    """Draws answers so that each occurs as often as its probability says, rounded up or down.
+
+    This is systematic sampling from a random order: in a given one, answers that alternate between two kinds would all
+    be rounded alike.
 
     Args:
         probabilities: Add up to 1.
         number: How many to draw.
-        generator: Source of the one random number that decides the roundings.
+        generator: Source of what decides the roundings.
 
     Returns:
         Indices in increasing order; an index may occur several times.
@@ -238,7 +241,8 @@ def draw(probabilities: Float[Tensor, " answers"], number: int, generator: torch
         >>> draw(torch.tensor([0.5, 0.25, 0.25]), 4, torch.Generator().manual_seed(0))
         [0, 0, 1, 2]
     """
-    offset = torch.rand((), generator=generator, dtype=torch.float64)
-    places = (torch.arange(number, dtype=torch.float64) + offset) / number
-    ends = probabilities.double().cumsum(dim=0)
-    return torch.searchsorted(ends / ends[-1], places, right=True).clamp_max(len(probabilities) - 1).tolist()  # type: ignore[no-any-return]
+    order = torch.randperm(len(probabilities), generator=generator)
+    places = torch.arange(number, dtype=torch.float64) + torch.rand((), generator=generator, dtype=torch.float64)
+    ends = probabilities.double()[order].cumsum(dim=0)
+    found = torch.searchsorted(ends / ends[-1], places / number, right=True).clamp_max(len(order) - 1)
+    return sorted(order[found].tolist())

@@ -92,7 +92,7 @@ class CompletionLogps(nn.Module):
         hidden = _middle(output, causal) if middle else output.last_hidden_state
         if pool is not None:
             hidden = hidden[:, pool.tokens :]
-        return hidden.flatten(0, 1)[batch.predicted_from]  # type: ignore[no-any-return]
+        return hidden.flatten(0, 1)[batch.predicted_from]
 
     def head(self) -> OutputHead:
         """The model's output head.
