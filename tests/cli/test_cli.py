@@ -1128,6 +1128,7 @@ class Interrupting(importlib.abc.MetaPathFinder):
         if name == {module!r}:
             os.kill(os.getpid(), signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs tests in the background has it ignored
 sys.meta_path.insert(0, Interrupting())
 from lifealign.__main__ import main
 main()

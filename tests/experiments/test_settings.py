@@ -129,7 +129,7 @@ MISTAKES: dict[str, tuple[str, Fault]] = {
         (
             5,
             "method.focal_exponent",
-            "an option that er does not have (it belongs to lifealign)",
+            "an option that er does not have (it belongs to lifealign, cumulative)",
             "one of its own: none",
         ),
     ),

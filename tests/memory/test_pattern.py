@@ -25,6 +25,14 @@ def test_the_direction_is_where_the_slope_is_zero(number: int, width: int) -> No
     assert float(slope.abs().max()) < 1e-9
 
 
+@pytest.mark.parametrize("number", [30, 3000], ids=["fewer pairs", "fewer features"])
+def test_pairs_that_all_say_the_same_have_a_minimum_too(number: int) -> None:
+    differences = torch.ones(number, 100, dtype=torch.float64) * 0.3  # norm 3, more than unit features have
+    direction = bradley_terry(differences, 0.1)
+    slope = 0.1 * direction - differences.T @ torch.sigmoid(-(differences @ direction))
+    assert float(slope.abs().max()) < 1e-8
+
+
 def test_one_pair_in_one_dimension_has_the_root_of_w_equal_sigmoid_of_minus_w() -> None:
     direction = bradley_terry(torch.ones(1, 1, dtype=torch.float64), 1.0)
     assert float(direction) == pytest.approx(1 / (1 + math.exp(float(direction))), abs=1e-12)

@@ -14,10 +14,13 @@ from lifealign.data.pair import Message, Pair
 from lifealign.data.task import Task
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
+from lifealign.life.settings import LifeConfig
 from lifealign.memory.pattern import Pattern
 from lifealign.methods import cumulative as module
+from lifealign.methods import own_answers
 from lifealign.methods.cumulative import Cumulative
-from lifealign.methods.own_answers import some_pairs
+from lifealign.methods.own_answers import sample_own_answers, some_pairs
+from lifealign.model.tokens import tokenize_pairs
 
 FIRST, SECOND = letter_task("first", "x", "y"), letter_task("second", "y", "x")
 OFF = {"demonstrations": 1.0, "own_answers": 0}
@@ -94,16 +97,21 @@ def test_the_best_of_own_answers_and_the_given_one_is_rehearsed(
     assert marks.count("high") > marks.count("given")  # three prompts each; the draw is tilted
 
 
-def test_a_rehearsal_has_the_settings_of_sft_and_none_runs_without_sft(make_life) -> None:
+def test_a_rehearsal_has_the_settings_of_sft(make_life) -> None:
     life = make_life(method={"name": "cumulative", "rehearsed_prompts": 4}, sft={"num_train_epochs": 2})
     life.learn(FIRST)
     stages = life.directory.json("tasks/01-first/training.json")["stages"]
     assert set(stages) == {"sft", "preference", "rehearsal"}
     whole = life.config.sft.per_device_train_batch_size * life.config.sft.gradient_accumulation_steps
     assert len(stages["rehearsal"]) == 2 * -(-8 // whole)  # two epochs of two answers a prompt
-    without = make_life(method={"name": "cumulative"}, sft={"num_train_epochs": 0})
-    without.learn(FIRST)
-    assert without.directory.json("tasks/01-first/training.json")["stages"]["rehearsal"] == []
+
+
+def test_switching_sft_off_is_refused_where_it_would_leave_nothing_to_decide() -> None:
+    off = {"num_train_epochs": 0}
+    with pytest.raises(ValueError, match="found 0, expected at least 1, because cumulative decides what SFT imitates"):
+        LifeConfig(method={"name": "cumulative"}, sft=off)
+    LifeConfig(method={"name": "cumulative", **OFF}, sft=off)  # at its limits it is LifeAlign
+    LifeConfig(method="lifealign", sft=off)
 
 
 def test_patterns_survive_a_restart(make_life) -> None:
@@ -122,3 +130,34 @@ def test_some_pairs_have_one_for_each_prompt() -> None:
     assert sorted(pair.prompt[0].content for pair in some_pairs(pairs, 10, seed=1)) == ["0", "1", "2"]
     assert len(some_pairs(pairs, 2, seed=1)) == 2
     assert some_pairs(pairs, 2, seed=1) == some_pairs(pairs, 2, seed=1)
+
+
+def test_own_answers_are_those_that_can_be_learnt(make_runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = make_runtime()
+    pairs = [Pair((Message("user", f"say {n}"),), "xxxx", "yyyy", f"{n}") for n in range(5)]
+    given, _ = tokenize_pairs(runtime.tokenizer, pairs, 64)
+    room = len(given[0].chosen)
+    asked: list[Any] = []
+
+    def answers(runtime: Any, prompts: Any, *, max_new_tokens: int, batch_size: int, sampling: Any) -> list[str]:
+        asked.append((prompts, max_new_tokens, batch_size, sampling.temperature, sampling.seed))
+        return ["z", "z" * (room - 1), "z" * room, "  ", "yyyy"]  # the third has no room for its end: it was cut
+
+    monkeypatch.setattr(own_answers, "generate_answers", answers)
+    options: dict[str, Any] = {"draws": 2, "temperature": 0.7, "batch_size": 3, "seed": 1}
+    own = sample_own_answers(runtime, pairs, given, **options)
+    assert [len(each) for each in own] == [2, 2, 0, 0, 0]
+    for answer, pair in zip(own, given, strict=True):
+        assert all((one.prompt, one.rejected) == (pair.prompt, pair.rejected) for one in answer)
+        assert all(one.source == f"own answer to {pair.source}" for one in answer)
+    prompts = [pair.prompt for pair in pairs]
+    assert [one[:4] for one in asked] == [(prompts, room, 3, 0.7)] * 2
+    assert asked[0][4] != asked[1][4]  # two draws are two answers
+
+
+def test_an_own_answer_that_the_template_refuses_is_left_out(make_runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = replace(make_runtime(), reasoning="refuse")
+    pairs = [Pair((Message("user", "say"),), "x" * 40, "yyyy", "1")]
+    given, _ = tokenize_pairs(runtime.tokenizer, pairs, 128)
+    monkeypatch.setattr(own_answers, "generate_answers", lambda *_, **__: ["<think>hm</think>x"])
+    assert sample_own_answers(runtime, pairs, given, draws=1, temperature=1.0, batch_size=1, seed=1) == [[]]

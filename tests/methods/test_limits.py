@@ -9,6 +9,7 @@ import torch
 from tests.conftest import Lived, TrainedStage
 from tests.tiny import letter_task
 
+from lifealign.data.task import Task
 from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
@@ -156,6 +157,19 @@ def test_replay_really_mixes_and_seqft_does_not(make_life, trained: list[Trained
         assert sft[1] >= own[1]
         assert len(sft[1] & own[0]) == remembered  # a quarter of eight
         assert [len(sft[2] & keys) for keys in own] == [remembered, remembered, 8]
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_pairs_of_a_superseded_task_are_not_replayed(make_life, trained: list[TrainedStage], reopened: bool) -> None:
+    first, second, third = STREAM
+    life = make_life(method={"name": "er"}, replay={"fraction": 0.25})
+    for task in (first, Task("second", second.train, second.test, supersedes=("first",)), third):
+        life.learn(task)
+        if reopened:
+            life = Life.open(life.directory.path)
+    own = [{pair.key for pair in task.train} for task in STREAM]
+    replayed = [[len(stage.keys & keys) for keys in own] for stage in trained[::2]]
+    assert replayed == [[8, 0, 0], [0, 8, 0], [0, 2, 8]]
 
 
 def test_updates_are_kept_only_where_later_ones_are_projected_against_them() -> None:

@@ -78,6 +78,11 @@ class ReplayBuffer:
     capacity: int
     tasks: dict[str, tuple[Pair, ...]] = field(default_factory=dict)
 
+    def release(self, names: Iterable[str]) -> None:
+        """Forgets the pairs of tasks whose rule another one replaces: replaying them would teach the old rule again."""
+        for name in names:
+            self.tasks.pop(name, None)
+
     def by_task(self) -> dict[str, tuple[Pair, ...]]:
         """Remembered pairs by task, within quotas, oldest task first; tasks with no pairs are left out."""
         kept = quotas([len(pairs) for pairs in self.tasks.values()], self.capacity)

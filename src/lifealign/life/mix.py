@@ -34,6 +34,8 @@ class Examples:
 def mix(work: Workspace, step: Step, say: Callable[[str], None]) -> Examples:
     """Tokenises a step's pairs and the remembered pairs of earlier tasks, and mixes them as the method prescribes.
 
+    Tasks that the step supersedes are remembered no longer.
+
     Args:
         work: The life.
         step: The step of the lifelong loop.
@@ -43,6 +45,7 @@ def mix(work: Workspace, step: Step, say: Callable[[str], None]) -> Examples:
         DataError: If none of the step's own pairs can be used.
     """
     limit = work.config.data.max_length
+    work.replay.release(name for task in step.tasks for name in task.supersedes)
     current = [pair for task in step.tasks for pair in task.train]
     mixed = work.replay.mix(current) if work.method.memory_use == "mixed" else distinct(current)
     pairs, left_out = _tokenized(work, mixed)

@@ -156,6 +156,11 @@ class LifeConfig(Settings):
         refuse_skipping_beside_a_penalty(self.method, self.preference)
         return self
 
+    @model_validator(mode="after")
+    def _has_the_stage_that_the_method_needs(self) -> Self:
+        refuse_a_method_without_its_sft(self.method, self.sft)
+        return self
+
     def settled(self, dtype: Dtype | Literal["auto"]) -> Self:
         """These settings with a dtype of the base weights in place of ``auto``; unchanged if they name one."""
         if self.model.dtype != "auto":
@@ -187,6 +192,10 @@ class ShownConfig(LifeConfig):
     def _leaves_out_nothing_that_a_penalty_needs(self) -> Self:
         return self  # as was this
 
+    @model_validator(mode="after")
+    def _has_the_stage_that_the_method_needs(self) -> Self:
+        return self  # and this
+
 
 def refuse_skipping_beside_a_penalty(method: Method, preference: PreferenceConfig) -> None:
     """Refuses to skip mastered pairs for a method with a penalty: it holds for every pair and every step.
@@ -199,6 +208,17 @@ def refuse_skipping_beside_a_penalty(method: Method, preference: PreferenceConfi
     if preference.skip_mastered and type(method).penalty is not MethodBase.penalty:
         fault = f"found {preference.skip_mastered}, expected 0, because {method.key} has a penalty on every step"
         raise Faults([(("preference", "skip_mastered"), fault)])
+
+
+def refuse_a_method_without_its_sft(method: Method, sft: SFTConfig) -> None:
+    """Refuses to switch SFT off for a method that decides what is imitated: its options would do nothing.
+
+    Raises:
+        Faults: If SFT is off and the method needs it.
+    """
+    if method.needs_sft and not sft.num_train_epochs:
+        fault = f"found 0, expected at least 1, because {method.key} decides what SFT imitates; lifealign is without it"
+        raise Faults([(("sft", "num_train_epochs"), fault)])
 
 
 def refuse_idle_replay(method: Method, replay: ReplayConfig | None) -> None:

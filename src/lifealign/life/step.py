@@ -74,10 +74,10 @@ def attach(work: Workspace, step: Step, examples: Examples) -> StepContext:
     objectives: dict[StageName, Objective] = {}
     if work.config.sft.num_train_epochs:
         objectives["sft"] = SupervisedObjective()
-        if any("rehearsal" in segment.stages for segment in work.method.segments):
-            objectives["rehearsal"] = SupervisedObjective("rehearsal")
     if work.config.preference.num_train_epochs:
         objectives["preference"] = PreferenceObjective(work.config.preference.beta, _reference(work, asked))
+    if any("rehearsal" in segment.stages for segment in work.method.segments):
+        objectives["rehearsal"] = SupervisedObjective("rehearsal")
     return replace(context, objectives=objectives)
 
 

@@ -138,6 +138,11 @@ class Method(BaseModel):
         return (Segment("task", ("sft", "preference")),)
 
     @property
+    def needs_sft(self) -> bool:
+        """Whether the method has no effect without the stages that imitate, so that switching SFT off is refused."""
+        return False
+
+    @property
     def keeps_updates(self) -> bool:
         """Whether the refined updates of all tasks have to be kept, and so count as part of the method's state."""
         return False

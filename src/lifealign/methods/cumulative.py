@@ -67,14 +67,14 @@ class Cumulative(LifeAlign):
         return (*before, Segment(last.label, (*last.stages, "rehearsal"), last.consolidated))
 
     @property
-    def retrieves(self) -> bool:
-        """Whether patterns decide anything."""
+    def needs_sft(self) -> bool:
+        """Whether patterns decide anything: what they decide is what is imitated."""
         return self.demonstrations < 1 or self.own_answers > 0
 
     def attach(self, context: StepContext) -> None:
         """Learns the patterns of the step's tasks, and drops those that they supersede."""
         super().attach(context)
-        if not self.retrieves:
+        if not self.needs_sft:
             return
         for task in context.step.tasks:
             for name in task.supersedes:

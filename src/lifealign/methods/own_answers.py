@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import xxhash
 
 from lifealign.data.pair import Pair
+from lifealign.model.chat_template import TemplateFault
 from lifealign.model.generate import Sampling, generate_answers
 from lifealign.model.runtime import Runtime
-from lifealign.model.tokens import TokenizedPair, tokenize_pairs
+from lifealign.model.tokens import TokenizedPair, tokenize_pair
 
 
 def sample_own_answers(
@@ -26,7 +27,7 @@ def sample_own_answers(
     """Answers the prompts of pairs by the model as it is now, several times each.
 
     An answer may be as long as the longest chosen one; what is not finished by then is left out, and so are answers
-    that are empty or the rejected one word for word.
+    that are empty, that the chat template refuses, or that are the rejected one word for word.
 
     Args:
         runtime: Model and device.
@@ -48,11 +49,19 @@ def sample_own_answers(
         prompts = [pair.prompt for pair in pairs]
         answers = generate_answers(runtime, prompts, max_new_tokens=room, batch_size=batch_size, sampling=drawn)
         for found, pair, answer in zip(own, pairs, answers, strict=True):
-            if answer.strip() and answer != pair.rejected:
-                candidate = Pair(pair.prompt, answer, pair.rejected, f"own answer to {pair.source}")
-                tokenized, _ = tokenize_pairs(runtime.tokenizer, [candidate], longest, runtime.reasoning)
-                found += [one for one in tokenized if len(one.chosen) <= room]
+            candidate = Pair(pair.prompt, answer, pair.rejected, f"own answer to {pair.source}")
+            tokenized = _tokenized(runtime, candidate, longest) if answer.strip() else None
+            if tokenized is not None and len(tokenized.chosen) <= room:
+                found.append(tokenized)
     return own
+
+
+def _tokenized(runtime: Runtime, pair: Pair, max_length: int) -> TokenizedPair | None:
+    """A pair with an own answer, or None if it cannot be used; the prompt could, so this is never an error."""
+    try:
+        return tokenize_pair(runtime.tokenizer, pair, max_length, runtime.reasoning)
+    except TemplateFault:  # what the model wrote: reasoning where none is allowed, a tag of the template
+        return None
 
 
 def some_pairs(pairs: Sequence[Pair], number: int, seed: int) -> list[Pair]:

@@ -54,7 +54,7 @@ def replay_rows(drawn: Mapping[str, Sequence[Pair]]) -> list[dict[str, Any]]:
 
 
 def read_replay(directory: LifeDirectory, capacity: int) -> ReplayBuffer:
-    """The remembered pairs of the tasks of all steps.
+    """The remembered pairs of the tasks of all steps, without those that a later task supersedes.
 
     Args:
         directory: The life's files.
@@ -64,6 +64,7 @@ def read_replay(directory: LifeDirectory, capacity: int) -> ReplayBuffer:
     for version in directory.steps:
         rows = directory.rows(names.remembered_pairs(version.name))
         for task in version.tasks:
+            buffer.release(task.supersedes)
             buffer.tasks[task.name] = tuple(Pair.from_row(row) for row in rows if row["task"] == task.name)
     return buffer
 
