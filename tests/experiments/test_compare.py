@@ -236,7 +236,8 @@ def test_the_section_is_read_written_and_read_again(experiment: Experiment) -> N
 WRONG = {
     "another method's option": (
         {"methods": [{"name": "er", "energy_kept": 0.5}]},
-        r"compare\.methods\[0\]\.energy_kept: found an option that er does not have \(it belongs to lifealign, cumulative\), exp",
+        r"compare\.methods\[0\]\.energy_kept: found an option that er does not have "
+        r"\(it belongs to lifealign, cumulative\), exp",
     ),
     "an option out of range": (
         {"methods": ["er", {"name": "lifealign", "energy_kept": 2}]},
