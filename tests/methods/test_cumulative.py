@@ -63,8 +63,9 @@ def test_a_superseded_pattern_has_no_vote(make_life) -> None:
     assert list(method.state().tensors) == ["second.direction"]
 
 
+@pytest.mark.parametrize(("high", "share_of_own"), [(3.0, 0.5), (0.0, 0.0)], ids=["better", "as good as the given one"])
 def test_the_best_of_own_answers_and_the_given_one_is_rehearsed(
-    make_life, trained: list[TrainedStage], monkeypatch: pytest.MonkeyPatch
+    make_life, trained: list[TrainedStage], monkeypatch: pytest.MonkeyPatch, high: float, share_of_own: float
 ) -> None:
     def two_answers(runtime: Any, pairs: Any, given: Any, **options: Any) -> Any:
         asked.append((len(pairs), options["draws"], options["temperature"]))
@@ -74,7 +75,7 @@ def test_the_best_of_own_answers_and_the_given_one_is_rehearsed(
         ]
 
     asked: list[Any] = []
-    rated = {"high": 3.0, "low": -3.0}
+    rated = {"high": high, "low": -3.0}
     monkeypatch.setattr(module, "sample_own_answers", two_answers)
     monkeypatch.setattr(
         module,
@@ -93,8 +94,11 @@ def test_the_best_of_own_answers_and_the_given_one_is_rehearsed(
     assert asked == [(6, 8, 0.5)]
     marks = [pair.source if pair.source in rated else "given" for pair in stage.pairs]
     assert len(marks) == 12 and "low" not in marks
-    assert life.workspace.method.state().values["own_answers_rehearsed"] == 0.5
-    assert marks.count("high") > marks.count("given")  # three prompts each; the draw is tilted
+    assert life.workspace.method.state().values["own_answers_rehearsed"] == share_of_own
+    if share_of_own:
+        assert marks.count("high") > marks.count("given")  # three prompts each; the draw is tilted
+    else:
+        assert marks == ["given"] * 12  # in a tie
 
 
 def test_a_rehearsal_has_the_settings_of_sft(make_life) -> None:
