@@ -474,6 +474,12 @@ def test_whatever_the_file_holds_only_our_own_error_leaves(write: Write, text: s
         load_experiment(write(text.encode(errors="replace")), ["preference.beta=0.2"])
 
 
+@pytest.mark.parametrize("place", ["~0", "~no-such-user/rows"])
+def test_the_home_of_a_user_who_does_not_exist_is_a_path_like_any_other(write: Write, place: str) -> None:
+    experiment = load_experiment(write(f"suite: paper\noutput_dir: x\ndata_dir: {place}\n".encode()), [])
+    assert str(experiment.data_dir).endswith(place)
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         LifeConfig().preference.beta = 1  # type: ignore[misc]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -11,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from lifealign.evaluation.metrics import DEFAULT_METRICS, METRICS, PERPLEXITY
 from lifealign.settings.faults import Fault, Faults, nearest, needs, wrong
 from lifealign.settings.section import RelativeToFile, Settings
+from lifealign.storage.home import with_home
 
 
 class EvaluationConfig(Settings):
@@ -61,7 +61,7 @@ class EvaluationConfig(Settings):
     @field_validator("general_text")
     @classmethod
     def _is_found_from_everywhere(cls, file: str | None) -> str | None:
-        return None if file is None else os.path.abspath(Path(file).expanduser())
+        return None if file is None else os.path.abspath(with_home(file))
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,6 +38,7 @@ from lifealign.model.proof import Proof, prove
 from lifealign.model.runtime import current_device
 from lifealign.model.settings import EMBEDDED, Dtype
 from lifealign.model.template_check import TemplateFacts, require_usable_template
+from lifealign.storage.home import with_home
 
 if TYPE_CHECKING:
     from lifealign.model.settings import ModelConfig
@@ -212,7 +212,7 @@ def most_positions(causal: Any) -> int | None:
 
 def _locate(name: str) -> tuple[str, dict[str, Any]]:
     """Turns the name of a model into arguments of ``from_pretrained``."""
-    path = embedded_file() if name == EMBEDDED else Path(name).expanduser()
+    path = embedded_file() if name == EMBEDDED else with_home(name)
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelError(f"model {name!r}: found no such file, expected a .gguf file")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from lifealign.settings.section import Settings
+from lifealign.storage.home import with_home
 
 EMBEDDED = "smollm2-135m"
 """Name of the model that ships as a Python package: SmolLM2-135M-Instruct."""
@@ -38,7 +38,7 @@ class ModelConfig(Settings):
     @classmethod
     def _means_the_same_from_everywhere(cls, name: str) -> str:
         """Makes an existing path absolute, because a life may later be opened from another working directory."""
-        path = Path(name).expanduser()
+        path = with_home(name)
         return os.path.abspath(path) if path.exists() and name != EMBEDDED else name
 
 

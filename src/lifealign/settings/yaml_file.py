@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from lifealign.errors import ConfigError, LifeError, describe
 from lifealign.settings.faults import Place, Source, config_error, dotted, models_in, wrong
 from lifealign.settings.section import Kind, NameOrOptions, RelativeToFile, build_config
+from lifealign.storage.home import with_home
 from lifealign.storage.regular_file import read_bytes
 
 LARGEST = 2**23
@@ -135,7 +136,7 @@ def _resolve_paths(values: dict[str, Any], kind: type[BaseModel], folder: Path) 
         marks = [mark for mark in field.metadata if isinstance(mark, RelativeToFile)]
         if marks and isinstance(value, str) and value:
             if not (marks[0].unless and value.startswith(marks[0].unless)):
-                values[name] = os.path.abspath(folder / Path(value).expanduser())
+                values[name] = os.path.abspath(folder / with_home(value))
             continue
         for section in value if isinstance(value, list) else [value]:
             if isinstance(section, dict):

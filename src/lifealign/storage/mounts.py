@@ -6,6 +6,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from lifealign.storage.home import with_home
+
 MOUNTS = Path("/proc/mounts")
 NETWORK = {"9p", "afs", "beegfs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3"}
 """Filesystems that several machines share, as Linux names them."""
@@ -18,7 +20,7 @@ def network_filesystem(path: Path, mounts: Path = MOUNTS) -> str | None:
         path: A path; it need not exist.
         mounts: Where Linux lists what is mounted; elsewhere there is no such file.
     """
-    place, deepest, kind = path.expanduser().resolve(), Path("/"), ""
+    place, deepest, kind = with_home(path).resolve(), Path("/"), ""
     with suppress(OSError):
         for line in mounts.read_text(errors="surrogateescape").splitlines():
             device_point_kind = line.split()[:3]

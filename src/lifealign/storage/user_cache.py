@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from lifealign.storage.home import with_home
+
 CACHE_VARIABLE = "LIFEALIGN_CACHE"
 """Environment variable that names another folder."""
 
@@ -15,5 +17,5 @@ def user_cache() -> Path:
     ``LIFEALIGN_CACHE``, else ``lifealign`` in ``XDG_CACHE_HOME``, else ``~/.cache/lifealign``.
     """
     if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "lifealign"
+        return with_home(named).absolute()
+    return with_home(os.environ.get("XDG_CACHE_HOME") or "~/.cache").absolute() / "lifealign"
