@@ -20,6 +20,7 @@ from lifealign.methods import cumulative as module
 from lifealign.methods import own_answers
 from lifealign.methods.cumulative import Cumulative
 from lifealign.methods.own_answers import sample_own_answers, some_pairs
+from lifealign.model.adapter import read_adapter
 from lifealign.model.tokens import tokenize_pairs
 
 FIRST, SECOND = letter_task("first", "x", "y"), letter_task("second", "y", "x")
@@ -110,6 +111,28 @@ def test_a_rehearsal_has_the_settings_of_sft(make_life) -> None:
     assert len(stages["rehearsal"]) == 2 * -(-8 // whole)  # two epochs of two answers a prompt
 
 
+def test_each_rehearsal_asks_the_model_of_its_time_for_prompts_of_its_own(
+    make_life, trained: list[TrainedStage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spied(runtime: Any, pairs: Any, given: Any, *, seed: int, **_: Any) -> Any:
+        asked.append(([pair.prompt for pair in pairs], seed, read_adapter(runtime.model)))
+        return [[] for _ in pairs]
+
+    asked: list[Any] = []
+    monkeypatch.setattr(module, "sample_own_answers", spied)
+    life = make_life(method={"name": "cumulative", "rehearsals": 2, "rehearsed_prompts": 4})
+    life.learn(FIRST)
+    assert [stage.stage for stage in trained] == ["sft", "preference", "rehearsal", "rehearsal"]
+    (one, seed, before), (other, next_seed, after) = asked
+    assert len(set(one)) == len(set(other)) == 4 and not set(one) & set(other)
+    assert seed != next_seed
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    rows = life.directory.json("tasks/01-first/training.json")["stages"]["rehearsal"]
+    assert [row["epoch"] for row in rows].count(1.0) == 2  # both are in the log
+    life.learn(SECOND)
+    assert set(asked[2][0]) <= {pair.prompt for pair in SECOND.train}  # the count starts again
+
+
 def test_switching_sft_off_is_refused_where_it_would_leave_nothing_to_decide() -> None:
     off = {"num_train_epochs": 0}
     with pytest.raises(ValueError, match="found 0, expected at least 1, because cumulative decides what SFT imitates"):
@@ -134,6 +157,8 @@ def test_some_pairs_have_one_for_each_prompt() -> None:
     assert sorted(pair.prompt[0].content for pair in some_pairs(pairs, 10, seed=1)) == ["0", "1", "2"]
     assert len(some_pairs(pairs, 2, seed=1)) == 2
     assert some_pairs(pairs, 2, seed=1) == some_pairs(pairs, 2, seed=1)
+    whole = some_pairs(pairs, 3, seed=1)
+    assert some_pairs(pairs, 2, seed=1, skip=2) == [whole[2], whole[0]]  # from the beginning again after the last
 
 
 def test_own_answers_are_those_that_can_be_learnt(make_runtime, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,28 @@ def test_answers_are_greedy_and_do_not_depend_on_their_batch(make_runtime: MakeR
     assert len(set(expected)) > 1
     for _ in range(2):
         assert generate_answers(runtime, PROMPTS, max_new_tokens=12, batch_size=batch_size) == expected
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_head_reads_one_row_after_another(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    runtime, contiguous = make_runtime(), []
+    head = runtime.model.get_base_model().get_output_embeddings()
+    before = dict(head._forward_pre_hooks)
+    plain = head.forward
+
+    def spied(hidden: torch.Tensor) -> torch.Tensor:
+        contiguous.append(hidden.is_contiguous())
+        if fails:
+            raise MemoryError
+        return plain(hidden)
+
+    monkeypatch.setattr(head, "forward", spied)
+    with pytest.raises(MemoryError) if fails else nullcontext():
+        generate_answers(runtime, PROMPTS, max_new_tokens=3, batch_size=16)
+    assert contiguous and all(contiguous)  # the last positions of a batch are not, as they come from the model
+    assert dict(head._forward_pre_hooks) == before
 
 
 def test_the_shorter_prompt_of_a_batch_is_padded_on_the_left_and_the_padding_is_masked(

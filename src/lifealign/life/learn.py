@@ -108,7 +108,8 @@ def learn_step(work: Workspace, step: Step, listener: Listener | None = None) ->
             for segment in work.method.segments:
                 before = read_adapter(model)
                 for stage in segment.stages:
-                    logs[stage] = train(work, context, stage, listeners)  # SFT, preference, rehearsal if it has one
+                    log = train(work, context, stage, listeners)  # SFT, preference, rehearsals if it has any
+                    logs[stage] = logs.get(stage, []) + log
                 update = subtract(read_adapter(model), before)  # short-term update
                 refined = consolidate(work, step, segment, update, logs)  # denoised and projected
                 if refined is not None:

@@ -29,16 +29,18 @@ class Cumulative(LifeAlign):
        :math:`p(y) \propto \left[\prod_j \sigma(r_j(y))\right]^{1/\tau}`, as many as there are; :math:`\tau \ge 1` is
        the least that leaves an effective share ``demonstrations`` of them.
     2. The preference stage, as in LifeAlign.
-    3. *Rehearsal*: the model answers ``rehearsed_prompts`` of the task's prompts ``own_answers`` times each. Of these
-       answers and the given one, that on which all patterns agree best is kept for each prompt, and of the kept ones
-       ``rehearsal_draws`` a prompt, tilted in the same way to an effective half, are imitated with the settings of SFT.
+    3. *Rehearsal*, ``rehearsals`` times: the model answers ``rehearsed_prompts`` of the task's prompts ``own_answers``
+       times each. Of these answers and the given one, that on which all patterns agree best is kept for each prompt,
+       and of the kept ones ``rehearsal_draws`` a prompt, tilted in the same way to an effective half, are imitated
+       with the settings of SFT.
 
     Then consolidation, as in LifeAlign. A pattern whose rule a later task supersedes is dropped.
 
     Attributes:
         demonstrations: Least effective share of the pairs that SFT imitates, in (0, 1]; 1 takes each of them once.
         own_answers: Answers to each rehearsed prompt, at least 0; 0 rehearses nothing.
-        rehearsed_prompts: Most prompts that are rehearsed after a task, at least 1.
+        rehearsals: Number of rehearsals after a task, at least 1; each has prompts of its own as far as there are any.
+        rehearsed_prompts: Most prompts in one rehearsal, at least 1.
         rehearsal_draws: Number of answers that are imitated for each rehearsed prompt, on average, at least 1.
         temperature: Divides the logits when own answers are sampled.
 
@@ -51,11 +53,14 @@ class Cumulative(LifeAlign):
 
     demonstrations: float = Field(0.15, gt=0, le=1)  # ours, screened on dev pairs (docs/log.md)
     own_answers: int = Field(8, ge=0)  # ours, screened on dev pairs (docs/log.md)
+    rehearsals: int = Field(1, ge=1)  # ours
     rehearsed_prompts: int = Field(48, ge=1)  # ours
     rehearsal_draws: int = Field(2, ge=1)  # ours
     temperature: float = Field(1.0, gt=0)  # ours; answers as likely as they are
 
     _patterns: dict[str, Pattern] = PrivateAttr(default_factory=dict)
+    _features: dict[str, torch.Tensor] = PrivateAttr(default_factory=dict)  # of the step's answers, by pair
+    _rehearsed: int = PrivateAttr(0)  # rehearsals in this step so far
     _rehearsed_own: float | None = PrivateAttr(None)
 
     @property
@@ -64,7 +69,8 @@ class Cumulative(LifeAlign):
         *before, last = super().segments
         if not self.own_answers:
             return (*before, last)
-        return (*before, Segment(last.label, (*last.stages, "rehearsal"), last.consolidated))
+        rehearsals: tuple[StageName, ...] = ("rehearsal",) * self.rehearsals
+        return (*before, Segment(last.label, (*last.stages, *rehearsals), last.consolidated))
 
     @property
     def needs_sft(self) -> bool:
@@ -74,6 +80,7 @@ class Cumulative(LifeAlign):
     def attach(self, context: StepContext) -> None:
         """Learns the patterns of the step's tasks, and drops those that they supersede."""
         super().attach(context)
+        self._rehearsed, self._features = 0, {}
         if not self.needs_sft:
             return
         for task in context.step.tasks:
@@ -82,25 +89,28 @@ class Cumulative(LifeAlign):
             own = {pair.key for pair in task.train}
             pairs = [pair for pair in context.pairs if pair.key in own]
             if pairs:
-                features = answer_features(context.runtime, pairs, batch_size=context.batch_size)
-                self._patterns[task.name] = learn_pattern(*features)
+                chosen, rejected = answer_features(context.runtime, pairs, batch_size=context.batch_size)
+                self._patterns[task.name] = learn_pattern(chosen, rejected)
+                self._features |= {pair.key: row for pair, row in zip(pairs, chosen, strict=True)}
 
     def choose_pairs(self, stage: StageName, context: StepContext) -> Sequence[TokenizedPair]:
         """Pairs of the step as far as the patterns agree with them; own answers for the rehearsal."""
         if stage == "sft" and self.demonstrations < 1:
             return self._drawn(context, context.pairs, self.demonstrations, len(context.pairs))
         if stage == "rehearsal":
-            return self._rehearsed(context)
+            return self._best_answers(context)
         return context.pairs
 
-    def _rehearsed(self, context: StepContext) -> Sequence[TokenizedPair]:
+    def _best_answers(self, context: StepContext) -> Sequence[TokenizedPair]:
         """For each of some prompts the answer that the patterns agree with best, drawn by how far they agree."""
         given = {pair.key: pair for pair in context.pairs}
         asked = some_pairs(
             [pair for task in context.step.tasks for pair in task.train if pair.key in given],
             self.rehearsed_prompts,
             context.seed,
+            skip=self.rehearsed_prompts * self._rehearsed,
         )
+        self._rehearsed += 1
         own = sample_own_answers(
             context.runtime,
             asked,
@@ -108,7 +118,7 @@ class Cumulative(LifeAlign):
             draws=self.own_answers,
             temperature=self.temperature,
             batch_size=context.batch_size,
-            seed=context.seed,
+            seed=context.seed + self._rehearsed,
         )
         candidates = [[given[pair.key], *answers] for pair, answers in zip(asked, own, strict=True)]
         scores = self._agreement(context, [one for each in candidates for one in each]).split(
@@ -126,8 +136,11 @@ class Cumulative(LifeAlign):
         return [pairs[index] for index in draw(probabilities, number, torch.Generator().manual_seed(context.seed))]
 
     def _agreement(self, context: StepContext, pairs: Sequence[TokenizedPair]) -> torch.Tensor:
-        (features,) = answer_features(context.runtime, pairs, ("chosen",), batch_size=context.batch_size)
-        return agreement(list(self._patterns.values()), features)
+        new = [pair for pair in pairs if pair.key not in self._features]
+        if new:
+            (features,) = answer_features(context.runtime, new, ("chosen",), batch_size=context.batch_size)
+            self._features |= {pair.key: row for pair, row in zip(new, features, strict=True)}
+        return agreement(list(self._patterns.values()), torch.stack([self._features[pair.key] for pair in pairs]))
 
     def state(self) -> MethodState:
         """The patterns, a direction and two numbers each; and the share of own answers among those rehearsed last."""

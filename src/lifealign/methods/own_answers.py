@@ -64,7 +64,15 @@ def _tokenized(runtime: Runtime, pair: Pair, max_length: int) -> TokenizedPair |
         return None
 
 
-def some_pairs(pairs: Sequence[Pair], number: int, seed: int) -> list[Pair]:
-    """A random choice of pairs, at most one for each prompt."""
+def some_pairs(pairs: Sequence[Pair], number: int, seed: int, *, skip: int = 0) -> list[Pair]:
+    """A random choice of pairs, at most one for each prompt.
+
+    Args:
+        pairs: The pairs.
+        number: Most pairs to choose.
+        seed: Decides the order in which prompts are gone through, from the beginning again after the last.
+        skip: Prompts of that order to leave out at its beginning.
+    """
     by_prompt = {pair.prompt: pair for pair in pairs}
-    return random.Random(seed).sample(list(by_prompt.values()), min(number, len(by_prompt)))
+    order = random.Random(seed).sample(list(by_prompt.values()), len(by_prompt))
+    return [order[(skip + place) % len(order)] for place in range(min(number, len(order)))]

@@ -23,6 +23,7 @@ from transformers import (
 from lifealign.data.pair import Message
 from lifealign.errors import LifeError
 from lifealign.model.chat_codec import chat_codec_of
+from lifealign.model.head import contiguous_for_head
 from lifealign.model.prompt_pool import active_pool
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import prompt_ids
@@ -84,7 +85,7 @@ def generate_answers(
         rows = [[tokenizer.pad_token_id] * pad + ids[index] for pad, index in zip(padding, indices, strict=True)]
         mask = [[0] * pad + [1] * (length - pad) for pad in padding]
         device = runtime.device
-        with torch.no_grad():
+        with torch.no_grad(), contiguous_for_head(runtime.model.get_base_model()):
             given = _read_by(
                 runtime,
                 torch.tensor(rows, device=device),
@@ -180,9 +181,12 @@ class _GumbelNoise(LogitsProcessor):
         self._generators = [torch.Generator().manual_seed(one) for one in seeds]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        noise = torch.stack([torch.rand(scores.shape[-1], generator=one) for one in self._generators])
+        noise = torch.empty(scores.shape)
+        for row, generator in zip(noise, self._generators, strict=True):
+            row.uniform_(generator=generator)
         tiny = torch.finfo(noise.dtype).tiny
-        return scores - (-noise.clamp_min(tiny).log()).clamp_min(tiny).log().to(scores)
+        noise.clamp_min_(tiny).log_().neg_().clamp_min_(tiny).log_()  # in place: a batch has millions of them
+        return scores - noise.to(scores)
 
 
 def _read_by(runtime: Runtime, ids: Tensor, mask: Tensor, prompts: Sequence[tuple[int, ...]]) -> dict[str, Tensor]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
@@ -70,3 +72,25 @@ def backbone(causal: Any) -> Any:
         return inner
     # Some classes declare a ``base_model_prefix`` that they do not have; the library then returns the whole model.
     return next((child for child in causal.children() if isinstance(child, PreTrainedModel)), causal)
+
+
+@contextmanager
+def contiguous_for_head(causal: Any) -> Iterator[None]:
+    """Hands the head a contiguous tensor while the context is open; the logits are the same.
+
+    Generation reads the last position of every prompt from all its hidden states. On CPU, PyTorch multiplies such a
+    view by a *copy of the head for each row* of the batch: 2.7 GB and four seconds for 48 rows and 49,152 tokens.
+    """
+    head = causal.get_output_embeddings()
+    if not isinstance(head, nn.Module):
+        yield
+        return
+    handle = head.register_forward_pre_hook(lambda _, inputs: tuple(map(_contiguous, inputs)))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _contiguous(value: Any) -> Any:
+    return value.contiguous() if isinstance(value, Tensor) else value
