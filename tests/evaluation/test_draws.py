@@ -15,8 +15,8 @@ from lifealign.evaluation.settings import EvaluationConfig
 from lifealign.evaluation.text import bleu, rouge_l
 from lifealign.life.disk.measurements import comparable, later_scores_of
 from lifealign.life.disk.step_files import as_json
-from lifealign.model import generate
-from lifealign.model.generate import AnswerCache
+from lifealign.model import answer_cache
+from lifealign.model.answer_cache import AnswerCache
 from lifealign.model.reference import ReferenceCache
 from lifealign.model.runtime import Runtime
 from lifealign.settings.section import build_config
@@ -43,7 +43,7 @@ def generated(monkeypatch: pytest.MonkeyPatch) -> Generated:
         asked.extend((prompt[0].content, seed) for prompt in prompts)
         return [SAID[prompt[0].content][0 if seed in (None, 7) else 1] for prompt in prompts]
 
-    monkeypatch.setattr(generate, "generate_answers", scripted)
+    monkeypatch.setattr(answer_cache, "generate_answers", scripted)
     return asked
 
 

@@ -14,7 +14,8 @@ from lifealign.evaluation.evaluator import Evaluator
 from lifealign.evaluation.preference import held_out_margins, preference_outcomes
 from lifealign.evaluation.scores import HeldOut, Scores
 from lifealign.evaluation.settings import EvaluationConfig
-from lifealign.model.generate import AnswerCache, generate_answers
+from lifealign.model.answer_cache import AnswerCache
+from lifealign.model.generate import generate_answers
 from lifealign.model.reference import ReferenceCache
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import tokenize_pairs

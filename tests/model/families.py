@@ -9,18 +9,20 @@ import re
 import sys
 import tempfile
 import warnings
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
+from pytest import MonkeyPatch
 from tests.tiny import pair, tiny_tokenizer
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from lifealign.errors import ModelError
 from lifealign.memory.update import Adapter
+from lifealign.model import generate
 from lifealign.model.adapter import attach_lora, read_adapter, usual_targets, write_adapter
 from lifealign.model.base_model import Base, load_base
 from lifealign.model.completeness import require_text_decoder
@@ -259,6 +261,22 @@ def answers_alone_and_together(runtime: Runtime) -> tuple[list[str], list[str]]:
     prompts = [one.prompt for one in (pair("a", "b", "c"), pair("a longer question than that", "b", "c"))]
     alone = [generate_answers(runtime, [one], max_new_tokens=5, batch_size=1)[0] for one in prompts]
     return alone, generate_answers(runtime, prompts, max_new_tokens=5, batch_size=2)
+
+
+def answers_whole_and_leaving(runtime: Runtime) -> tuple[list[str], list[str]]:
+    """Answers of one batch, from beginning to end and with a look at every token for those that have ended.
+
+    A tiny model hardly ever ends: here a quarter of all tokens do.
+    """
+    prompts = [one.prompt for one in (pair("a" * length, "b", "c") for length in (1, 9, 17, 4, 30, 2))]
+    answers = []
+    with MonkeyPatch.context() as patch:
+        patch.setattr(generate, "stop_token_ids", lambda _: tuple(range(0, 400, 4)))
+        patch.setattr(generate, "LOOK_EVERY", 1)
+        for leave in (False, runtime.proof.rows_leave):
+            now = Runtime.prepare(runtime.model, runtime.tokenizer, replace(runtime.proof, rows_leave=leave))
+            answers.append(generate_answers(now, prompts, max_new_tokens=6, batch_size=6))
+    return answers[0], answers[1]
 
 
 def reloaded_by_peft(runtime: Runtime, folder: Path, adapter: Path) -> tuple[torch.Tensor, torch.Tensor]:

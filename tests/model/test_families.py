@@ -45,6 +45,8 @@ def test_a_family_does_what_the_table_says(family: str, tmp_path: Path) -> None:
         assert (found[name] - gradient).norm() <= 1e-3 * gradient.norm() + 1e-6, name
     alone, together = families.answers_alone_and_together(runtime)
     assert alone == together
+    whole, leaving = families.answers_whole_and_leaving(runtime)
+    assert whole == leaving
     here, reloaded = families.reloaded_by_peft(runtime, tmp_path / "base", tmp_path / "adapter")
     torch.testing.assert_close(reloaded, here, rtol=1e-4, atol=1e-4)
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from lifealign.data.pair import Message
-from lifealign.model import generate
-from lifealign.model.generate import AnswerCache, Prompt, Sampling, generate_answers
+from lifealign.model import answer_cache, generate
+from lifealign.model.answer_cache import AnswerCache
+from lifealign.model.generate import Prompt, Sampling, generate_answers
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import prompt_ids
 from lifealign.storage import files as storage
@@ -45,6 +47,33 @@ def test_answers_are_greedy_and_do_not_depend_on_their_batch(make_runtime: MakeR
     assert len(set(expected)) > 1
     for _ in range(2):
         assert generate_answers(runtime, PROMPTS, max_new_tokens=12, batch_size=batch_size) == expected
+
+
+@pytest.mark.parametrize("sampling", [None, Sampling(1.0, 1.0, 0, seed=4)], ids=["greedy", "sampled"])
+def test_answers_that_have_ended_leave_their_batch_and_the_others_stay_as_they_are(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch, sampling: Sampling | None
+) -> None:
+    plainly = make_runtime()
+    runtime = Runtime.prepare(plainly.model, plainly.tokenizer, replace(plainly.proof, rows_leave=True))
+    # A tiny model hardly ever ends: here a fifth of all tokens do, so that answers have many lengths.
+    monkeypatch.setattr(generate, "stop_token_ids", lambda runtime: tuple(range(0, 259, 5)))
+    monkeypatch.setattr(generate, "LOOK_EVERY", 2)
+    rows: list[int] = []
+    plain = runtime.model.generate
+
+    def spied(**options: Any) -> Any:
+        rows.append(len(options["input_ids"]))
+        return plain(**options)
+
+    monkeypatch.setattr(runtime.model, "generate", spied)
+    prompts = [asked(f"Question {number}?" + "!" * (number % 5)) for number in range(24)]
+    options: dict[str, Any] = {"max_new_tokens": 15, "batch_size": 24, "sampling": sampling}
+    leaving = generate_answers(runtime, prompts, **options)
+    assert rows[0] == 24 and rows == sorted(rows, reverse=True) and len(set(rows)) > 1
+    assert len(rows) <= 8  # the last part is shorter: 7 of two tokens, one of one
+    rows.clear()
+    assert generate_answers(plainly, prompts, **options) == leaving
+    assert rows == [24]
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -109,13 +138,13 @@ def test_no_prompts_have_no_answers(make_runtime: MakeRuntime) -> None:
 def generated(monkeypatch: pytest.MonkeyPatch) -> list[Prompt]:
     """Every prompt that was really generated for."""
     seen: list[Prompt] = []
-    plain = generate.generate_answers
+    plain = answer_cache.generate_answers
 
     def spied(runtime: Runtime, prompts: list[Prompt], **options: Any) -> list[str]:
         seen.extend(prompts)
         return plain(runtime, prompts, **options)
 
-    monkeypatch.setattr(generate, "generate_answers", spied)
+    monkeypatch.setattr(answer_cache, "generate_answers", spied)
     return seen
 
 
@@ -237,7 +266,7 @@ def test_tokens_are_drawn_as_often_as_the_softmax_says_and_never_from_outside_th
 
     def drawn(**changes: Any) -> list[float]:
         sampling = Sampling(**({"temperature": 1.0, "top_p": 1.0, "top_k": 4, "seed": 5} | changes))
-        processors = generate._drawn(sampling, [[row] for row in range(rows)])["logits_processor"]
+        processors = generate._filters(sampling, generate._GumbelNoise(sampling.seed, [[row] for row in range(rows)]))
         tokens = processors(torch.zeros(rows, 1, dtype=torch.long), logits.clone()).argmax(dim=-1)
         return (torch.bincount(tokens, minlength=4) / rows).tolist()
 

@@ -75,7 +75,7 @@ def test_a_proof_leaves_the_model_as_it_was(tiny_folder: Path, dtype: str) -> No
     needed = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     random = torch.get_rng_state()
     proof = prove(model, ordinary_tokens(base.name, base.model, base.tokenizer), 100, 258)
-    assert proof == Proof(Sharing(packed=True))
+    assert proof == Proof(Sharing(packed=True), rows_leave=True)
     after = model.state_dict()
     assert after.keys() == before.keys()
     assert all(
@@ -229,6 +229,26 @@ def test_a_model_that_pads_wrongly_answers_prompts_of_equal_length_together(
     assert alone == together
     careless = Runtime.prepare(runtime.model, base.tokenizer, Proof(Sharing()))
     assert families.answers_alone_and_together(careless)[1] != alone
+
+
+@pytest.mark.parametrize("fault", ["keeps every row", "keeps other rows", "has no such thing"])
+def test_answers_do_not_leave_the_batch_of_a_model_whose_cache_cannot_part_with_them(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    from transformers import DynamicCache
+
+    plain = DynamicCache.batch_select_indices
+
+    def wrong(self: Any, indices: torch.Tensor) -> None:
+        if fault == "has no such thing":
+            raise NotImplementedError
+        if fault == "keeps other rows":
+            plain(self, indices - 1)
+
+    assert proof_of(base_of(tiny_folder)).rows_leave
+    monkeypatch.setattr(DynamicCache, "batch_select_indices", wrong)
+    proof = proof_of(base_of(tiny_folder))
+    assert proof.padded and not proof.rows_leave
 
 
 def life_on(folder: Path, place: Path, **data: Any) -> Life:

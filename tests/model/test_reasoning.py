@@ -13,7 +13,8 @@ from tokenizers import AddedToken
 
 from lifealign.data.pair import Message, Pair
 from lifealign.errors import DataError, ModelError
-from lifealign.model.generate import AnswerCache, generate_answers, stop_token_ids
+from lifealign.model.answer_cache import AnswerCache
+from lifealign.model.generate import generate_answers, stop_token_ids
 from lifealign.model.reasoning import CHANNELS, THINK, Tags, without_reasoning
 from lifealign.model.template_check import require_usable_template
 from lifealign.model.tokens import count_reasoning, prompt_ids, tokenize_pair, tokenize_pairs

@@ -18,7 +18,8 @@ from lifealign.evaluation.rules import JOINT
 from lifealign.evaluation.scores import HeldOut, Marks, Scores
 from lifealign.evaluation.settings import EvaluationConfig
 from lifealign.evaluation.text import bleu, paper_bleu, paper_rouge_l, rouge_l
-from lifealign.model.generate import AnswerCache, Prompt, Sampling
+from lifealign.model.answer_cache import AnswerCache
+from lifealign.model.generate import Prompt, Sampling
 from lifealign.model.reference import ReferenceCache
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import TokenizedPair, plain_pair, tokenize_pairs

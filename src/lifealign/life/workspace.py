@@ -27,8 +27,8 @@ from lifealign.life.settings import LifeConfig
 from lifealign.memory.long_term import LongTermMemory
 from lifealign.methods.base import Method
 from lifealign.model.adapter import attach_lora, install_adapter, read_adapter
+from lifealign.model.answer_cache import AnswerCache
 from lifealign.model.base_model import Base, load_base
-from lifealign.model.generate import AnswerCache
 from lifealign.model.machine import this_processor
 from lifealign.model.reference import ReferenceCache
 from lifealign.model.runtime import Runtime, current_device

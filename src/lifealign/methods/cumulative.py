@@ -69,7 +69,7 @@ class Cumulative(LifeAlign):
         *before, last = super().segments
         if not self.own_answers:
             return (*before, last)
-        rehearsals: tuple[StageName, ...] = ("rehearsal",) * self.rehearsals
+        rehearsals: list[StageName] = ["rehearsal"] * self.rehearsals
         return (*before, Segment(last.label, (*last.stages, *rehearsals), last.consolidated))
 
     @property

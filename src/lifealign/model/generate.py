@@ -1,12 +1,10 @@
-"""Generated answers: greedy or sampled, batched, and cached by content hash so that none is generated twice."""
+"""Generated answers: greedy or sampled, in batches."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import astuple, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,18 +19,19 @@ from transformers import (
 )
 
 from lifealign.data.pair import Message
-from lifealign.errors import LifeError
 from lifealign.model.chat_codec import chat_codec_of
+from lifealign.model.continuation import continued
 from lifealign.model.head import contiguous_for_head
 from lifealign.model.prompt_pool import active_pool
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import prompt_ids
-from lifealign.storage.files import read_sealed_json, write_sealed_json
-from lifealign.storage.lock import exclusive_lock
 
 logger = logging.getLogger(__name__)
 
 Prompt = tuple[Message, ...]
+
+LOOK_EVERY = 12
+"""Tokens after which answers that have ended leave their batch."""
 
 
 @dataclass(frozen=True)
@@ -92,19 +91,56 @@ def generate_answers(
                 torch.tensor(mask, device=device),
                 [tuple(ids[index]) for index in indices],
             )
-            # Greedy either way: sampling adds noise to the logits, and the largest is then taken.
-            output = runtime.model.generate(
-                **given,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=list(stops),
-                **({} if sampling is None else _drawn(sampling, [ids[index] for index in indices])),
-            )
-        skipped = length if "input_ids" in given else 0  # given embeddings, only the new tokens come back
-        for index, row in zip(indices, output, strict=True):
-            answers[index] = _text(runtime, row[skipped:].tolist(), stops)
+            noise = None if sampling is None else _GumbelNoise(sampling.seed, [ids[index] for index in indices])
+            written = _written(runtime, given, max_new_tokens, stops, sampling, noise)
+        for index, row in zip(indices, written, strict=True):
+            answers[index] = _text(runtime, row, stops)
     return answers
+
+
+def _written(
+    runtime: Runtime,
+    given: dict[str, Tensor],
+    max_new_tokens: int,
+    stops: Sequence[int],
+    sampling: Sampling | None,
+    noise: _GumbelNoise | None,
+) -> list[list[int]]:
+    """Token ids of a batch's answers, without anything after their end.
+
+    Where that is proven exact, the batch is looked at every few tokens, and answers that have ended leave it: the
+    longest answer of a batch is often twice as long as the others.
+    """
+    in_parts = runtime.proof.rows_leave and "input_ids" in given  # given embeddings, there are no ids to continue from
+    found: list[list[int]] = [[] for _ in given["attention_mask"]]
+    writing = list(range(len(found)))
+    room = max_new_tokens
+    while writing and room:
+        part = min(room, LOOK_EVERY) if in_parts else room
+        # Greedy either way: sampling adds noise to the logits, and the largest is then taken.
+        output: Any = runtime.model.generate(
+            **given,
+            max_new_tokens=part,
+            do_sample=False,
+            pad_token_id=runtime.tokenizer.pad_token_id,
+            eos_token_id=list(stops),
+            **({"return_dict_in_generate": True} if in_parts else {}),
+            **({} if sampling is None or noise is None else {"logits_processor": _filters(sampling, noise)}),
+        )
+        skipped = given["input_ids"].shape[1] if "input_ids" in given else 0  # only new tokens come back otherwise
+        new = (output.sequences if in_parts else output)[:, skipped:].tolist()
+        ended = [any(token in stops for token in row) for row in new]
+        for row, tokens in zip(writing, new, strict=True):
+            found[row] += tokens
+        room -= part
+        going = [place for place, end in enumerate(ended) if not end]
+        writing = [writing[place] for place in going]
+        if not (in_parts and writing and room):
+            break
+        given = continued(output, given["attention_mask"], going)
+        if noise is not None:
+            noise.keep(going)
+    return found
 
 
 def _batches(lengths: Sequence[int], batch_size: int, *, mixed: bool) -> list[list[int]]:
@@ -155,8 +191,8 @@ def _text(runtime: Runtime, ids: list[int], stops: Sequence[int]) -> str:
     return template.without_reasoning("".join(texts).strip()).strip()
 
 
-def _drawn(sampling: Sampling, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """Options of ``generate`` that sample a token per row and step, with the filters of transformers.
+def _filters(sampling: Sampling, noise: _GumbelNoise) -> LogitsProcessorList:
+    """What makes the largest of the changed logits a sampled token, with the filters of transformers.
 
     A filter without effect is left out: each of the last two would sort the whole vocabulary at every token.
     """
@@ -167,7 +203,7 @@ def _drawn(sampling: Sampling, prompts: Sequence[Sequence[int]]) -> dict[str, An
         filters.append(TopKLogitsWarper(sampling.top_k))
     if sampling.top_p < 1:
         filters.append(TopPLogitsWarper(sampling.top_p))
-    return {"logits_processor": LogitsProcessorList([*filters, _GumbelNoise(sampling.seed, prompts)])}
+    return LogitsProcessorList([*filters, noise])
 
 
 class _GumbelNoise(LogitsProcessor):
@@ -179,6 +215,10 @@ class _GumbelNoise(LogitsProcessor):
     def __init__(self, seed: int, prompts: Sequence[Sequence[int]]) -> None:
         seeds = [xxhash.xxh64(f"{seed} {list(prompt)}".encode()).intdigest() >> 1 for prompt in prompts]
         self._generators = [torch.Generator().manual_seed(one) for one in seeds]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Goes on with some of the rows."""
+        self._generators = [self._generators[row] for row in rows]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         noise = torch.empty(scores.shape)
@@ -207,97 +247,3 @@ def _read_by(runtime: Runtime, ids: Tensor, mask: Tensor, prompts: Sequence[tupl
         for row_mask in mask
     ]
     return {"inputs_embeds": torch.stack(parts), "attention_mask": torch.stack(seen)}
-
-
-class AnswerCache:
-    """Generated answers by content hash of policy, prompt, length limit and sampling; the file is safe to delete.
-
-    The file contains its own checksum. A damaged file is ignored with a warning and rewritten.
-
-    Args:
-        path: File of the cache, or None to keep it in memory.
-        base: Fingerprint of the frozen base.
-        shared: File that all lives on this base share, for the base's answers only; None for none.
-    """
-
-    def __init__(self, path: Path | None = None, *, base: str | None = None, shared: Path | None = None) -> None:
-        self.path, self.base, self.shared = path, base, shared
-        self._answers: dict[str, str] = {} if path is None else _read(path)
-
-    def answers(
-        self,
-        runtime: Runtime,
-        prompts: Sequence[Prompt],
-        policy: str,
-        *,
-        max_new_tokens: int,
-        batch_size: int,
-        sampling: Sampling | None = None,
-    ) -> Mapping[Prompt, str]:
-        """Answers of the model **as it is now**, each distinct prompt generated once.
-
-        Args:
-            runtime: Model and device.
-            prompts: Conversations that end with the user; may repeat.
-            policy: Fingerprint of the model as it is now.
-            max_new_tokens: Maximum length of an answer in tokens.
-            batch_size: Prompts answered at a time.
-            sampling: How tokens are drawn; None for greedy answers.
-        """
-        keys = {prompt: _key(runtime, prompt, policy, max_new_tokens, sampling) for prompt in prompts}
-        shared = self.shared if policy == self.base else None
-        missing = [prompt for prompt, key in keys.items() if key not in self._answers]
-        if missing and shared is not None:
-            known = _read(shared)
-            self._answers |= {keys[prompt]: known[keys[prompt]] for prompt in missing if keys[prompt] in known}
-            missing = [prompt for prompt in missing if keys[prompt] not in known]
-            self.save()
-        if missing:
-            found = generate_answers(
-                runtime, missing, max_new_tokens=max_new_tokens, batch_size=batch_size, sampling=sampling
-            )
-            new = {keys[prompt]: answer for prompt, answer in zip(missing, found, strict=True)}
-            self._answers |= new
-            self.save()
-            if shared is not None:
-                with suppress(LifeError), exclusive_lock(shared.parent):  # left out if it cannot be written now
-                    write_sealed_json(shared, {"answers": _read(shared) | new})
-        return {prompt: self._answers[key] for prompt, key in keys.items()}
-
-    def update(self, other: AnswerCache) -> None:
-        """Adds the entries of another cache."""
-        self._answers |= other._answers
-
-    def save(self) -> None:
-        """Writes the file, if the cache has one; a failure is only a warning, because the cache only saves time."""
-        if self.path is None:
-            return
-        try:
-            write_sealed_json(self.path, {"answers": self._answers})
-        except LifeError as error:
-            logger.warning("%s; these answers are generated again when they are needed later", error)
-
-
-def _read(path: Path) -> dict[str, str]:
-    """The answers of a cache file; none if there is no such file, or it is damaged, which is logged."""
-    if not path.exists():
-        return {}
-    try:
-        return _checked(read_sealed_json(path).get("answers"))
-    except (LifeError, TypeError) as error:
-        logger.warning("%s: damaged, so it is ignored and its answers are generated again (%s)", path, error)
-        return {}
-
-
-def _checked(answers: Any) -> dict[str, str]:
-    """The answers of a cache file, once checked to be texts by key."""
-    if not isinstance(answers, dict) or not all(isinstance(text, str) for text in answers.values()):
-        raise TypeError("found something else, expected answers by key")
-    return answers
-
-
-def _key(runtime: Runtime, prompt: Prompt, policy: str, max_new_tokens: int, sampling: Sampling | None) -> str:
-    ids = prompt_ids(runtime.tokenizer, prompt, runtime.reasoning)
-    read = f"{stop_token_ids(runtime)} {runtime.reasoning}"  # what decides how the answer is cut from the output
-    drawn = "" if sampling is None else f" {astuple(sampling)}"
-    return xxhash.xxh3_128(f"{policy} {max_new_tokens} {ids} {read}{drawn}".encode()).hexdigest()

@@ -34,6 +34,7 @@ from lifealign.model.probes import (
     tolerance,
     typical,
 )
+from lifealign.model.proof_of_answers import rows_leave, unpadded_because
 from lifealign.model.rounding import distance, float32_fits, in_float32
 from lifealign.model.sharing import Sharing, candidates, other_kinds
 from lifealign.model.tokens import TokenizedPair
@@ -50,6 +51,7 @@ class Proof:
             prompts can be shared.
         padded: Whether prompts of different lengths can be answered side by side, padded on the left.
         unpadded_because: Why they cannot be answered side by side, in words; empty if they can.
+        rows_leave: Whether an answer that has ended can be taken out of the batch while the others go on.
     """
 
     sharing: Sharing | None
@@ -57,6 +59,7 @@ class Proof:
     padded: bool = True
     unpadded_because: str = ""
     unpacked_because: str = ""
+    rows_leave: bool = False
 
     def as_record(self) -> dict[str, str]:
         """The proof in words, as a life records it."""
@@ -104,6 +107,7 @@ def prove(model: PeftModel, vocabulary: Sequence[int], max_length: int, pad_toke
         return native
     if native.sharing is not None and proof.unpacked_because:
         native = replace(native, unpacked_because=proof.unpacked_because)
+    native = replace(native, rows_leave=native.rows_leave and proof.rows_leave)
     return native if proof.padded else replace(native, padded=False, unpadded_because=proof.unpadded_because)
 
 
@@ -120,14 +124,15 @@ def _prove_or_refuse(model: PeftModel, probes: Probes, forms: Sequence[Sharing],
             sharing = replace(sharing, packed=not unpacked)
         packs = sharing is not None and sharing.packed
         with packed_attention_installed(causal) if packs else nullcontext():  # as it will be when it answers
-            unpadded = _unpadded_because(model, probes)
+            unpadded = unpadded_because(model, probes)
+            leave = not unpadded and rows_leave(model, probes)
     except CANNOT_RUN as error:
         raise ModelError(
             f"model: {type(causal).__name__} with a LoRA adapter cannot be run in {str(causal.dtype)[6:]} "
             f"({in_one_line(error)}); try model.dtype=float32 or other lora.lora_target_modules"
         ) from error
     plain_because = plain_because or reason if sharing is None else ""
-    return Proof(sharing, plain_because, not unpadded, unpadded, unpacked)
+    return Proof(sharing, plain_because, not unpadded, unpadded, unpacked, leave)
 
 
 def _plain(model: PeftModel, probes: Probes) -> Reading:
@@ -222,63 +227,6 @@ def _differs(model: PeftModel, probes: Probes, plain: Reading, form: Sharing, la
     if typical(distance(other[kept], shared.hidden[kept]), model) > tolerance(model) / 10:
         return "the chosen answer would be read into the rejected one"
     return ""
-
-
-def _unpadded_because(model: PeftModel, probes: Probes, steps: int = 3) -> str:
-    """How answers generated side by side differ from answers generated alone, in words; empty if they do not."""
-    causal: Any = model.get_base_model()
-    prompts = [pair.prompt for pair in probes.pairs]
-    pad = probes.pad_token_id
-    length = max(map(len, prompts))
-    rows = torch.tensor([[pad] * (length - len(prompt)) + list(prompt) for prompt in prompts], device=causal.device)
-    mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=causal.device)
-
-    def generate(ids: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            output: Any = model.generate(
-                input_ids=ids,
-                attention_mask=seen,
-                max_new_tokens=steps,
-                min_new_tokens=steps,
-                do_sample=False,
-                num_beams=1,
-                pad_token_id=pad,
-                return_dict_in_generate=True,
-                output_logits=True,
-            )
-        return output.sequences[:, ids.shape[1] :], torch.stack(output.logits, dim=1).float()
-
-    alone = []
-    for prompt in prompts:
-        ids = torch.tensor([prompt], device=causal.device)
-        alone.append(generate(ids, torch.ones_like(ids)))
-    _require_answers_are_scored(model, probes, alone)
-    try:
-        tokens, logits = generate(rows, mask)
-    except Exception as error:  # some families have their own kind of cache or mask
-        return f"it cannot answer padded prompts ({type(error).__name__})"
-    for number, (own_tokens, own_logits) in enumerate(alone):
-        for step in range(steps):
-            if float(distance(logits[number, step][None], own_logits[0, step][None])) > 2 * tolerance(model):
-                return "its answer to a prompt would depend on the prompt beside it"
-            if tokens[number, step] != own_tokens[0, step]:
-                break  # two tokens are equally likely; what follows cannot be compared
-    return ""
-
-
-def _require_answers_are_scored(model: PeftModel, probes: Probes, answers: Sequence[tuple[Tensor, Tensor]]) -> None:
-    """Refuses a model whose logits differ between answering token by token and scoring the same answer."""
-    for pair, (tokens, logits) in zip(probes.pairs, answers, strict=True):
-        answer = tuple(tokens[0].tolist())
-        batch = lay_out(model, [TokenizedPair("", "", pair.prompt, answer, answer)], probes.pad_token_id, "plain")
-        policy = CompletionLogps(model, None)
-        with torch.no_grad():
-            scored = policy.head().logits(policy.predicting(batch)[: len(answer)])
-        if typical(distance(logits[0], scored), model) > 2 * tolerance(model):
-            raise ModelError(
-                f"model: {type(model.get_base_model()).__name__} has other logits when it answers than when its answer "
-                "is scored, expected the same with and without its cache"
-            )
 
 
 def _order_of(value: Tensor) -> str:

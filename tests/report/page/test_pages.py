@@ -105,9 +105,9 @@ def test_the_same_life_gives_the_same_bytes_and_nothing_is_loaded_from_elsewhere
 
 
 def test_text_of_models_and_data_stays_text(make_life: MakeLife, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lifealign.model import generate
+    from lifealign.model import answer_cache
 
-    monkeypatch.setattr(generate, "generate_answers", lambda _, prompts, **__: [EVIL] * len(prompts))
+    monkeypatch.setattr(answer_cache, "generate_answers", lambda _, prompts, **__: [EVIL] * len(prompts))
     life = make_life(name="evil", lora={"lora_r": 4})
     rows = tuple(pair(f"{EVIL} {number}", "yes", "no") for number in range(3))
     life.learn(Task("evil", rows, rows, AnswerCheck(lacks=("<script>alert",))))
@@ -139,9 +139,11 @@ def test_what_is_missing_is_a_marked_hole_with_the_way_to_fill_it(make_life: Mak
 
 
 def test_empty_answers_are_said_to_be_empty(make_life: MakeLife, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lifealign.model import generate
+    from lifealign.model import answer_cache
 
-    monkeypatch.setattr(generate, "generate_answers", lambda _, prompts, **__: ["", *["words"] * (len(prompts) - 1)])
+    monkeypatch.setattr(
+        answer_cache, "generate_answers", lambda _, prompts, **__: ["", *["words"] * (len(prompts) - 1)]
+    )
     life = make_life(evaluation={"metrics": ("rouge_l", "paper_bleu"), "general_text": None})
     life.learn(letter_task("one", "a", "b"))
     text = Reader(life_page(life)).all_text()
@@ -152,9 +154,9 @@ def test_empty_answers_are_said_to_be_empty(make_life: MakeLife, monkeypatch: py
 def test_half_of_a_surrogate_pair_does_not_make_a_page_that_cannot_be_written(
     make_life: MakeLife, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lifealign.model import generate
+    from lifealign.model import answer_cache
 
-    monkeypatch.setattr(generate, "generate_answers", lambda _, prompts, **__: ["cut \ud83d here"] * len(prompts))
+    monkeypatch.setattr(answer_cache, "generate_answers", lambda _, prompts, **__: ["cut \ud83d here"] * len(prompts))
     page = life_page(learnt(make_life))
     assert "cut \ufffd here" in page and page.encode()
 
