@@ -206,6 +206,26 @@ def test_a_method_without_a_use_for_replay_is_compared_with_those_that_have_one(
     assert sections["er"] == sections["gem"] and sections["er"] is not None and sections["er"].fraction == 0.5
 
 
+def test_a_row_has_its_own_stage_settings_and_the_experiments_for_the_rest(experiment: Experiment) -> None:
+    row = {"name": "lifealign", "label": "no preferences", "preference": {"num_train_epochs": 0}}
+    whole = experiment(
+        sft={"num_train_epochs": 2, "learning_rate": 1e-3},
+        preference={"beta": 0.3, "num_train_epochs": 1},
+        compare={"methods": ["er", row, {"name": "er", "label": "slow", "sft": {"learning_rate": 1e-4}}]},
+    )
+    er, without, slow = (cell.experiment for cell in cells_of(whole))
+    assert (er.sft, er.preference) == (whole.sft, whole.preference)
+    assert (without.sft, without.preference.num_train_epochs, without.preference.beta) == (whole.sft, 0, 0.3)
+    assert (slow.sft.learning_rate, slow.sft.num_train_epochs, slow.preference) == (1e-4, 2, whole.preference)
+    again = ExperimentConfig.model_validate(whole.model_dump(mode="json"))
+    assert [cell.experiment.preference for cell in cells_of(again)] == [one.preference for one in (er, without, slow)]
+
+
+def test_a_mistake_in_a_rows_stage_settings_is_named_with_its_place(experiment: Experiment) -> None:
+    with pytest.raises(ConfigError, match=r"compare\.methods\[0\]\.sft\.learning_rat: .* did you mean learning_rate"):
+        experiment(compare={"methods": [{"name": "er", "sft": {"learning_rat": 1}}]})
+
+
 def test_a_row_has_its_own_replay_or_else_what_its_method_has_a_use_for(experiment: Experiment) -> None:
     own = {"fraction": 0.25, "capacity": 3}
     methods = ["seqft", {"name": "seqft", "label": "SeqFT with replay", "replay": own}, "er"]

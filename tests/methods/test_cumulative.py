@@ -88,11 +88,11 @@ def test_the_best_of_own_answers_and_the_given_one_is_rehearsed(
     monkeypatch.setattr(
         module, "learn_pattern", lambda chosen, rejected: Pattern(torch.ones(1, dtype=torch.float64), 0.0, 1.0)
     )
-    life = make_life(method={"name": "cumulative", "rehearsed_prompts": 6, "temperature": 0.5})
+    life = make_life(method={"name": "cumulative", "rehearsals": 1, "rehearsed_prompts": 6, "temperature": 0.5})
     life.learn(FIRST)
     stage = trained[-1]
     assert stage.stage == "rehearsal"
-    assert asked == [(6, 8, 0.5)]
+    assert asked == [(6, 4, 0.5)]
     marks = [pair.source if pair.source in rated else "given" for pair in stage.pairs]
     assert len(marks) == 12 and "low" not in marks
     assert life.workspace.method.state().values["own_answers_rehearsed"] == share_of_own
@@ -103,7 +103,9 @@ def test_the_best_of_own_answers_and_the_given_one_is_rehearsed(
 
 
 def test_a_rehearsal_has_the_settings_of_sft(make_life) -> None:
-    life = make_life(method={"name": "cumulative", "rehearsed_prompts": 4}, sft={"num_train_epochs": 2})
+    life = make_life(
+        method={"name": "cumulative", "rehearsals": 1, "rehearsed_prompts": 4}, sft={"num_train_epochs": 2}
+    )
     life.learn(FIRST)
     stages = life.directory.json("tasks/01-first/training.json")["stages"]
     assert set(stages) == {"sft", "preference", "rehearsal"}

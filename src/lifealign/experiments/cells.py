@@ -68,7 +68,7 @@ def cells_of(experiment: ExperimentConfig, results: Path | None = None) -> list[
                     "order": setting,
                     "output_dir": experiment.output_dir / "lives" / name,
                     "replay": variant.replay or (experiment.replay if variant.method.replays else None),
-                }
+                } | variant.stage_settings(experiment)
                 own = experiment.model_copy(update=changes)
                 data = {task.name: task.data_hash for task in tasks}
                 cells.append(Cell(variant, order, own, data, folder / f"{name}.json"))

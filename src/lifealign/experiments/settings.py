@@ -25,6 +25,7 @@ from lifealign.life.settings import LifeConfig, method_from, method_settings, re
 from lifealign.settings.faults import Fault, Faults, nearest, needs, shown, wrong
 from lifealign.settings.section import RelativeToFile, Settings
 from lifealign.settings.yaml_file import load_config
+from lifealign.training.settings import PreferenceConfig, SFTConfig
 
 if TYPE_CHECKING:
     from lifealign.methods.base import Method
@@ -87,6 +88,10 @@ class TaskConfig(Settings):
         return _task_name(name)
 
 
+OWN_SECTIONS = ("replay", "sft", "preference")
+"""Sections that a row of a comparison may have of its own."""
+
+
 class Variant(Settings):
     """A row of a comparison: a method with its options, and a label.
 
@@ -95,11 +100,15 @@ class Variant(Settings):
         method: The method.
         replay: What this row remembers; by default, methods that replay take the experiment's section, and the others
             remember nothing.
+        sft: Settings of the stage that this row has otherwise than the experiment; the others are the experiment's.
+        preference: The same for the other stage.
     """
 
     label: str = Field(min_length=1, max_length=40)
     method: Annotated[Method, PlainValidator(method_from), PlainSerializer(method_settings)]
     replay: ReplayConfig | None = None
+    sft: SFTConfig | None = None
+    preference: PreferenceConfig | None = None
 
     @property
     def slug(self) -> str:
@@ -112,14 +121,27 @@ class Variant(Settings):
         if isinstance(value, Mapping) and isinstance(value.get("method"), BaseModel):
             return value  # made in Python, with the names of the attributes
         options = dict(value) if isinstance(value, Mapping) else {"name": value}
-        label, replay = options.pop("label", None), options.pop("replay", None)
+        label, own = options.pop("label", None), {key: options.pop(key, None) for key in OWN_SECTIONS}
         method = method_from(options if len(options) > 1 else options.get("name"))
-        return {"label": method.title if label is None else label, "method": method, "replay": replay}
+        return {"label": method.title if label is None else label, "method": method} | own
 
     @model_serializer
     def _as_written(self) -> dict[str, Any]:
-        replay = {} if self.replay is None else {"replay": self.replay.model_dump(mode="json")}
-        return {**method_settings(self.method), "label": self.label, **replay}
+        sections = {key: getattr(self, key) for key in OWN_SECTIONS}
+        own = {
+            key: section.model_dump(mode="json", exclude_unset=key != "replay")
+            for key, section in sections.items()
+            if section is not None
+        }
+        return {**method_settings(self.method), "label": self.label, **own}
+
+    def stage_settings(self, experiment: LifeConfig) -> dict[str, SFTConfig | PreferenceConfig]:
+        """The settings of both stages in this row: the experiment's, but for what the row has otherwise."""
+        found = {}
+        for key, own in (("sft", self.sft), ("preference", self.preference)):
+            changed = {} if own is None else {name: getattr(own, name) for name in own.model_fields_set}
+            found[key] = getattr(experiment, key).model_copy(update=changed)
+        return found
 
     @model_validator(mode="after")
     def _has_a_use_for_replay(self) -> Self:

@@ -52,8 +52,8 @@ class Cumulative(LifeAlign):
     paper: ClassVar[Paper | None] = None
 
     demonstrations: float = Field(0.15, gt=0, le=1)  # ours, screened on dev pairs (docs/log.md)
-    own_answers: int = Field(8, ge=0)  # ours, screened on dev pairs (docs/log.md)
-    rehearsals: int = Field(1, ge=1)  # ours
+    own_answers: int = Field(4, ge=0)  # ours, screened on dev pairs (docs/log.md)
+    rehearsals: int = Field(2, ge=1)  # ours, screened on dev pairs (docs/log.md)
     rehearsed_prompts: int = Field(48, ge=1)  # ours
     rehearsal_draws: int = Field(2, ge=1)  # ours
     temperature: float = Field(1.0, gt=0)  # ours; answers as likely as they are

@@ -171,6 +171,8 @@ def _unknown_key(key: str, section: type[BaseModel], root: type[BaseModel]) -> W
     meant = _nearest(key, section.model_fields)
     if not meant:
         meant = [dotted for dotted in _all_keys(root) if dotted.rpartition(".")[2] == key]
+        outermost = min((dotted.count(".") for dotted in meant), default=0)
+        meant = [dotted for dotted in meant if dotted.count(".") == outermost]
     if meant:
         likely = " or ".join(meant)
         return Words(f"found {found}; did you mean {likely}?", found, likely)
