@@ -222,6 +222,29 @@ def test_an_unknown_label_to_compare_against_lists_the_known_ones() -> None:
         compare_results(small(), "SeqTF")
 
 
+def test_several_orders_are_compared_block_by_block() -> None:
+    def cell(label: str, order: str, seed: int, right: int) -> RunResult:
+        return result(label, seed, order=order, adherence=[{"a": [1.0] * right + [0.0] * (10 - right)}])
+
+    places = [(order, seed) for order in ("one", "two", "three") for seed in (1, 2)]
+    theirs = [cell("ER", *place, 2) for place in places]
+    ours = [cell("Ours", *place, 3 + number) for number, place in enumerate(places)]  # .1 to .6 above
+    comparison = compare_results([*theirs, *ours, cell("Few", "one", 1, 1)], "ER")
+    found = table(comparison, "All orders: adherence, Last, difference from ER; percentage points, above 0 is better")
+    assert found.header == ("method", "higher", "difference", "interval", "p", "Holm")
+    assert of_rows(found) == {
+        "Ours": ["6 of 6", "+35.0", "+10.0 to +60.0", "0.0312", "0.0625"],
+        "Few": ["0 of 1", "-10.0", "too few blocks", "1", "1"],
+    }
+    of_all = {(row["label"], row["statistic"]): row for row in parsed(csv_text(comparison)) if row["order"] == "all"}
+    assert float(of_all["Ours", "last"]["difference"]) == pytest.approx(0.35)
+    assert (of_all["Ours", "last"]["seeds"], of_all["Few", "last"]["low"]) == ("6", "")
+    assert float(of_all["Ours", "last_p"]["mean"]) == 2 / 64
+    one_order = [one for one in (*theirs, *ours) if one.order == "one"]
+    assert compare_results(one_order, "ER").blocks == ()
+    assert compare_results([*theirs, *ours], None).blocks == ()
+
+
 def test_no_results_are_refused() -> None:
     with pytest.raises(ConfigError, match="a comparison needs at least one result; run it first"):
         compare_results([], None)

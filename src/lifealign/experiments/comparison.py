@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from lifealign.errors import ConfigError
 from lifealign.evaluation.metrics import METRICS
+from lifealign.experiments.blocks import BlockTest, compare_blocks
 from lifealign.experiments.bootstrap import STATISTICS, Difference, cell_statistic, paired_bootstrap
 from lifealign.experiments.result import RunResult
 from lifealign.life.disk.step_files import General
@@ -135,6 +136,21 @@ class OrderTables:
 
 
 @dataclass(frozen=True)
+class BlockTable:
+    """The last score of one metric, compared block by block over all orders and seeds.
+
+    Attributes:
+        metric: Its name.
+        higher_is_better: Its direction.
+        tests: By label: that method minus the one compared against.
+    """
+
+    metric: str
+    higher_is_better: bool
+    tests: Mapping[str, BlockTest]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Methods x orders x seeds, summarised.
 
@@ -142,11 +158,13 @@ class Comparison:
         orders: Tables of each order, in order of first appearance.
         seeds: Seeds of the whole comparison.
         against: Label of the method that the others are compared against, or None.
+        blocks: A table per metric if there are several orders and a method to compare against; else empty.
     """
 
     orders: tuple[OrderTables, ...]
     seeds: tuple[int, ...]
     against: str | None
+    blocks: tuple[BlockTable, ...] = ()
 
 
 def compare_results(results: Sequence[RunResult], against: str | None) -> Comparison:
@@ -190,7 +208,19 @@ def compare_results(results: Sequence[RunResult], against: str | None) -> Compar
                 ),
             )
         )
-    return Comparison(tuple(orders), seeds, against)
+    blocks = _blocks(results, against) if against is not None and len(orders) > 1 else ()
+    return Comparison(tuple(orders), seeds, against, tuple(blocks))
+
+
+def _blocks(results: Sequence[RunResult], against: str) -> Iterator[BlockTable]:
+    by_label: dict[str, list[RunResult]] = {}
+    for result in results:
+        by_label.setdefault(result.label, []).append(result)
+    theirs = by_label.pop(against)
+    for metric in METRICS:
+        tests = compare_blocks(by_label, theirs, metric, "last")
+        if tests:
+            yield BlockTable(metric, METRICS[metric].higher_is_better, tests)
 
 
 def _metric_table(cells: Mapping[str, Sequence[RunResult]], metric: str, against: str | None) -> MetricTable:

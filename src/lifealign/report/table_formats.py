@@ -86,7 +86,8 @@ def csv_text(comparison: Comparison) -> str:
 
     Shares are fractions (0.5, not 50 per cent), margins are in nats. For general text the metric is ``general_text``,
     and the change is relative to the base model's perplexity. For costs the metric is ``cost``, in the units of the
-    table, which are in the names of the statistics. A number that does not exist is an empty field.
+    table, which are in the names of the statistics. A number that does not exist is an empty field. With
+    several orders, those over all of them have the order ``all``, and the number of blocks in place of seeds.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -108,6 +109,13 @@ def csv_text(comparison: Comparison) -> str:
         for cost in order.costs:
             for figure, value in cost.figures.items():
                 writer.writerow((order.order, "cost", cost.label, figure, value, "", len(cost.seeds), "", "", ""))
+    for blocks in comparison.blocks:
+        for label, test in blocks.tests.items():
+            ends = ("" if end is None else end for end in (test.low, test.high))
+            where = ("all", blocks.metric, label)
+            writer.writerow((*where, "last", "", "", test.blocks, test.difference, *ends))
+            for name, value in (("last_p", test.p), ("last_p_holm", test.adjusted)):
+                writer.writerow((*where, name, value, "", test.blocks, "", "", ""))
     return text.getvalue()
 
 

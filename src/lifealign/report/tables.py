@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lifealign.evaluation.metrics import CHANGES, PERPLEXITY_CHANGE, PERPLEXITY_METRIC, Metric, examples_text, metric_of
+from lifealign.evaluation.metrics import (
+    CHANGES,
+    METRICS,
+    PERPLEXITY_CHANGE,
+    PERPLEXITY_METRIC,
+    Metric,
+    examples_text,
+    metric_of,
+)
 from lifealign.experiments.bootstrap import CONFIDENCE, RESAMPLES, Difference
-from lifealign.experiments.comparison import COMPARED, Comparison, Estimate, MetricTable, OrderTables
+from lifealign.experiments.comparison import COMPARED, BlockTable, Comparison, Estimate, MetricTable, OrderTables
 
 COLUMNS = {"backward_transfer": "BWT", "last": "Last", "average": "AP", "learned": "Learn"}
 COST_COLUMNS = {"minutes": "minutes", "state_mb": "state MB", "adapter_mb": "adapter MB", "peak_memory_gb": "peak GB"}
@@ -46,7 +54,7 @@ class TextTable(NamedTuple):
 
 
 def tables(comparison: Comparison) -> list[TextTable]:
-    """All tables: per order and metric, scores, differences and tasks; per order, general text and costs."""
+    """All tables: per order and metric, scores, differences and tasks; per order, text and costs; over all, blocks."""
     found = []
     for order in comparison.orders:
         notes = tuple(_note(label, absent, comparison.seeds) for label, absent in order.missing.items())
@@ -63,7 +71,7 @@ def tables(comparison: Comparison) -> list[TextTable]:
                 _general(order, notes + tuple(f"Note: could not be measured: {hole}." for hole in order.general_holes))
             )
         found.append(_costs(order, notes))
-    return found
+    return found + [block_table(table, str(comparison.against)) for table in comparison.blocks]
 
 
 def captions(comparison: Comparison) -> list[str]:
@@ -97,6 +105,27 @@ def _differences(order: str, table: MetricTable, against: str, notes: tuple[str,
         "seeds the interval says more about other held-out examples than about other seeds.",
     )
     return TextTable(title, ("method", "pairs", *(COLUMNS[name] for name in COMPARED)), tuple(rows), caption, notes)
+
+
+def block_table(table: BlockTable, against: str) -> TextTable:
+    """A comparison over all orders and seeds."""
+    metric, rows = METRICS[table.metric], []
+    for label, test in table.tests.items():
+        interval = "too few blocks"
+        if test.low is not None and test.high is not None:
+            interval = f"{metric.tabled(test.low, signed=True)} to {metric.tabled(test.high, signed=True)}"
+        middle = metric.tabled(test.difference, signed=True)
+        won = f"{test.won} of {test.blocks}"
+        rows.append((label, won, middle, interval, f"{test.p:.3g}", f"{test.adjusted:.3g}"))
+    direction = "above 0 is better" if table.higher_is_better else "below 0 is better"
+    title = f"All orders: {table.metric.replace('_', ' ')}, Last, difference from {against}; {metric.unit.of_change}"
+    caption = (
+        f"Blocks: an order with a seed. higher: blocks in which this method's Last is above that of {against}. The "
+        f"{100 * CONFIDENCE:.0f} % interval and p are of a sign-flip test over blocks, which takes at least six blocks "
+        "to have an interval; Holm: p corrected for all methods of the table.",
+    )
+    header = ("method", "higher", "difference", "interval", "p", "Holm")
+    return TextTable(f"{title}, {direction}", header, tuple(rows), caption, ())
 
 
 def _tasks(order: str, table: MetricTable, notes: tuple[str, ...]) -> TextTable:

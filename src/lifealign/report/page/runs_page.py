@@ -15,7 +15,7 @@ from lifealign.experiments.result import RunResult
 from lifealign.life.card.loading_code import short_name
 from lifealign.report.page.charts.dots import Values, dot_plots
 from lifealign.report.page.render import render
-from lifealign.report.tables import TextTable, captions, tables
+from lifealign.report.tables import TextTable, block_table, captions, tables
 
 STATISTICS = {"last": "Last: mean over the tasks after the last step", "backward_transfer": "Backward transfer"}
 
@@ -42,6 +42,7 @@ def runs_page(runs: Sequence[RunResult], against: str | None = None) -> str:
         bases=list(dict.fromkeys(short_name(run.base.model_name_or_path) for run in runs)),
         against=against,
         orders=[_order(comparison, order, runs) for order in comparison.orders],
+        blocks=[block_table(table, str(comparison.against))._asdict() for table in comparison.blocks],
         captions=captions(comparison),
     )
 
@@ -52,7 +53,7 @@ def _order(comparison: Comparison, order: OrderTables, runs: Iterable[RunResult]
     metrics = []
     for table in order.metrics:
         metric = metric_of(table)
-        of_metric = replace(comparison, orders=(replace(order, metrics=(table,), general=(), costs=()),))
+        of_metric = replace(comparison, orders=(replace(order, metrics=(table,), general=(), costs=()),), blocks=())
         metrics.append(
             {
                 "key": table.metric,
@@ -63,7 +64,7 @@ def _order(comparison: Comparison, order: OrderTables, runs: Iterable[RunResult]
                 "tables": [_named(found, order.order) for found in tables(of_metric)[:-1]],  # without the empty costs
             }
         )
-    others = tables(replace(comparison, orders=(replace(order, metrics=()),)))
+    others = tables(replace(comparison, orders=(replace(order, metrics=()),), blocks=()))
     return {"name": order.order, "metrics": metrics, "others": [_named(found, order.order) for found in others]}
 
 
