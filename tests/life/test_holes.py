@@ -57,7 +57,7 @@ def breaks_generation_of(name: str) -> Break:
     """Answers break whenever a prompt of a task is among those asked for."""
 
     def patch(patcher: pytest.MonkeyPatch) -> None:
-        import lifealign.model.generate as module
+        import lifealign.model.answer_cache as module
 
         generate = module.generate_answers
 
@@ -82,7 +82,7 @@ BROKEN: dict[str, tuple[Break, dict[str, dict[str, str]]]] = {
         {"rouge_l": {"two": MEMORY}, "bleu": {"two": MEMORY}},
     ),
     "all answers": (
-        replacing("lifealign.model.generate.generate_answers"),
+        replacing("lifealign.model.answer_cache.generate_answers"),
         {
             "adherence": {"one": MEMORY},
             "rouge_l": {"one": MEMORY, "two": MEMORY},
@@ -217,9 +217,9 @@ def test_a_life_whose_first_step_could_not_be_scored_at_all_shows_holes_and_lear
 def test_where_all_answers_together_break_those_of_each_task_are_tried(
     life: Life, make_life: MakeLife, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lifealign.model import generate
+    from lifealign.model import answer_cache
 
-    generated, asked = generate.generate_answers, []
+    generated, asked = answer_cache.generate_answers, []
 
     def once(runtime: Any, prompts: Sequence[Any], **options: Any) -> list[str]:
         asked.append(len(prompts))
@@ -227,7 +227,7 @@ def test_where_all_answers_together_break_those_of_each_task_are_tried(
             raise Boom("out of memory")
         return generated(runtime, prompts, **options)
 
-    monkeypatch.setattr(generate, "generate_answers", once)
+    monkeypatch.setattr(answer_cache, "generate_answers", once)
     run_stream(life.workspace, [ONE, TWO])
     assert asked == [4, 4, 4, 8, 4, 4]  # base and model on one; base on two, model on both, then on each
     assert numbers(life) == expected(make_life, undisturbed)["numbers"]

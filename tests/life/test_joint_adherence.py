@@ -15,7 +15,7 @@ from lifealign.life.disk import names
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.life.measure import measure
-from lifealign.model import generate
+from lifealign.model import answer_cache
 from lifealign.report.page.life_page import life_page
 from lifealign.storage.files import write_sealed_json
 
@@ -50,7 +50,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> None:
     def scripted(_runtime: Any, prompts: Sequence[Any], **_: Any) -> list[str]:
         return [SAID.get(prompt[0].content, "fine") for prompt in prompts]
 
-    monkeypatch.setattr(generate, "generate_answers", scripted)
+    monkeypatch.setattr(answer_cache, "generate_answers", scripted)
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_hole_is_filled_with_the_rules_of_its_version(
     make: Callable[..., Life], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = make([A, B, C], WITH).scores[JOINT].as_dict()
-    answered = generate.generate_answers
+    answered = answer_cache.generate_answers
 
     def broken(runtime: Any, prompts: Sequence[Any], **options: Any) -> list[str]:
         if any(prompt[0].content.startswith("b") for prompt in prompts):
@@ -108,7 +108,7 @@ def test_a_hole_is_filled_with_the_rules_of_its_version(
         return answered(runtime, prompts, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(generate, "generate_answers", broken)
+        patch.setattr(answer_cache, "generate_answers", broken)
         life = make([A, B, C], WITH)
     assert life.scores[JOINT].holes == [(1, "b"), (2, "b")] and life.scores[JOINT].rows[1] == {"a": THIRD}
     measure(life.workspace)

@@ -35,7 +35,7 @@ from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.life.settings import derive_seed
-from lifealign.model import generate
+from lifealign.model import answer_cache
 from lifealign.model.runtime import Runtime
 from lifealign.report.page.life_page import life_page
 from lifealign.report.progress import Progress
@@ -415,13 +415,13 @@ def test_a_second_life_on_the_same_base_pays_nothing_for_what_the_base_computes(
     one, two = make_life(), make_life()
     one.learn(task)
     asked: list[int] = []
-    plain = generate.generate_answers
+    plain = answer_cache.generate_answers
 
     def counted(runtime: Any, prompts: Sequence[Any], **options: Any) -> list[str]:
         asked.append(len(prompts))
         return plain(runtime, prompts, **options)
 
-    monkeypatch.setattr(generate, "generate_answers", counted)
+    monkeypatch.setattr(answer_cache, "generate_answers", counted)
     two.learn(task)
     assert two.workspace.reference.computed == 0
     assert sum(asked) == len(task.test)  # answers of the new adapter, and none of the base

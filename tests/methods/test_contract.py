@@ -45,6 +45,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "history_limit": 1,
         "demonstrations": 1.0,
         "own_answers": 0,
+        "rehearsals": 1,
         "rehearsed_prompts": 2,
         "rehearsal_draws": 1,
         "temperature": 0.05,
