@@ -31,11 +31,11 @@ from lifealign.errors import ConfigError, LifeAlignError, LifeError, TrainingErr
 from lifealign.experiments import compare, executors
 from lifealign.experiments.cells import Cell, cells_of, finished
 from lifealign.experiments.compare import comparison_of, results_of, run_comparison
-from lifealign.experiments.comparison import compare_results
 from lifealign.experiments.result import content_hash
 from lifealign.experiments.result_of_life import result_of
 from lifealign.experiments.run import open_or_create
 from lifealign.experiments.settings import CompareConfig, ExperimentConfig, Variant
+from lifealign.experiments.summary import compare_results
 from lifealign.experiments.tasks import load_tasks
 from lifealign.life import learn as lifelong
 from lifealign.life import step as learning

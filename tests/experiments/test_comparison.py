@@ -12,8 +12,9 @@ from tests.experiments.test_bootstrap import Outcomes, result
 from lifealign.errors import ConfigError
 from lifealign.evaluation.metrics import METRICS
 from lifealign.experiments.bootstrap import STATISTICS
-from lifealign.experiments.comparison import COSTS, Comparison, Estimate, Row, compare_results
+from lifealign.experiments.comparison import COSTS, Comparison, Estimate, Row
 from lifealign.experiments.result import Cost, RunResult
+from lifealign.experiments.summary import compare_results
 from lifealign.report.table_formats import csv_text, latex, markdown, terminal
 from lifealign.report.tables import COLUMNS, COST_COLUMNS, TextTable, tables
 

@@ -17,10 +17,10 @@ from lifealign.cli import main as cli
 from lifealign.errors import LifeAlignError, LifeError
 from lifealign.experiments.cells import Cell, cells_of, finished
 from lifealign.experiments.compare import run_comparison
-from lifealign.experiments.comparison import compare_results
 from lifealign.experiments.result import HASH, RunResult, content_hash, load_result, write_result
 from lifealign.experiments.result_of_life import load_run, result_of
 from lifealign.experiments.settings import ExperimentConfig
+from lifealign.experiments.summary import compare_results
 from lifealign.life.life import Life
 from lifealign.report.page.runs_page import runs_page
 from lifealign.report.tables import tables

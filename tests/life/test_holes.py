@@ -23,10 +23,10 @@ from lifealign.evaluation.evaluator import Evaluator
 from lifealign.evaluation.scores import Scores
 from lifealign.experiments.bootstrap import paired_bootstrap
 from lifealign.experiments.compare import run_comparison
-from lifealign.experiments.comparison import compare_results
 from lifealign.experiments.result import Hole
 from lifealign.experiments.result_of_life import result_of
 from lifealign.experiments.settings import ExperimentConfig
+from lifealign.experiments.summary import compare_results
 from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.methods.l2p import L2P as L2PMethod
 from lifealign.methods.seqft import SeqFT
+from lifealign.model import generate
 from lifealign.model.adapter import read_adapter, trainable_parameters, write_adapter
 from lifealign.model.generate import generate_answers
 from lifealign.model.prompt_pool import PromptPool, attach_pool, prompt_pool
@@ -66,8 +68,13 @@ def test_log_probabilities_are_those_of_prompts_put_in_front_by_hand(make_runtim
             assert float(logps[number]) == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_answers_are_those_of_prompts_put_in_front_by_hand_and_keep_their_head(make_runtime) -> None:
-    runtime = make_runtime(seed=None)
+@pytest.mark.parametrize("leave", [False, True])
+def test_answers_are_those_of_prompts_put_in_front_by_hand_and_keep_their_head(
+    make_runtime, monkeypatch: pytest.MonkeyPatch, leave: bool
+) -> None:
+    proven = make_runtime(seed=None)
+    runtime = Runtime.prepare(proven.model, proven.tokenizer, replace(proven.proof, rows_leave=leave))
+    monkeypatch.setattr(generate, "LOOK_EVERY", 2)
     pool = with_pool(runtime, scale=3.0)
     prompts = [one.prompt for one in PAIRS]
     answers = generate_answers(runtime, prompts, max_new_tokens=6, batch_size=3)  # of different lengths: padded

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import xxhash
 
 from lifealign.data.pair import Message
 from lifealign.model import answer_cache, generate
@@ -74,6 +75,35 @@ def test_answers_that_have_ended_leave_their_batch_and_the_others_stay_as_they_a
     rows.clear()
     assert generate_answers(plainly, prompts, **options) == leaving
     assert rows == [24]
+
+
+CHECKPOINTS_ASK = {
+    "repetition_penalty": 50.0,
+    "no_repeat_ngram_size": 1,
+    "num_beams": 3,
+    "min_new_tokens": 9,
+    "forced_eos_token_id": 65,
+    "exponential_decay_length_penalty": (1, 90.0),
+    "suppress_tokens": list(range(0, 256, 2)),
+}
+
+
+@pytest.mark.parametrize("setting", CHECKPOINTS_ASK)
+@pytest.mark.parametrize("leave", [False, True])
+@pytest.mark.parametrize("sampling", [None, Sampling(1.0, 1.0, 0, seed=4)], ids=["greedy", "sampled"])
+def test_what_a_checkpoint_asks_of_generation_changes_no_answer(
+    make_runtime: MakeRuntime, monkeypatch: pytest.MonkeyPatch, setting: str, leave: bool, sampling: Sampling | None
+) -> None:
+    plain = make_runtime()
+    runtime = Runtime.prepare(plain.model, plain.tokenizer, replace(plain.proof, rows_leave=leave))
+    monkeypatch.setattr(generate, "stop_token_ids", lambda runtime: tuple(range(0, 259, 5)))
+    monkeypatch.setattr(generate, "LOOK_EVERY", 2)
+    options: dict[str, Any] = {"max_new_tokens": 12, "batch_size": 5, "sampling": sampling}
+    expected = generate_answers(plain, PROMPTS, **options)
+    asked_for = plain.model.get_base_model().generation_config
+    monkeypatch.setattr(asked_for, setting, CHECKPOINTS_ASK[setting])
+    assert generate_answers(runtime, PROMPTS, **options) == expected
+    assert plain.model.get_base_model().generation_config is asked_for
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -277,6 +307,17 @@ def test_tokens_are_drawn_as_often_as_the_softmax_says_and_never_from_outside_th
     assert drawn(top_p=0.7) == pytest.approx([0.625, 0.375, 0, 0], abs=0.025)  # 0.5 alone does not hold 0.7
     # At temperature 0.5 the probabilities are squared: 0.25, 0.09, 0.0225, 0.0025 of 0.365.
     assert drawn(temperature=0.5) == pytest.approx([0.685, 0.247, 0.062, 0.007], abs=0.025)
+
+
+def test_answers_from_before_they_were_by_logits_alone_do_not_count(
+    make_runtime: MakeRuntime, generated: list[Prompt]
+) -> None:
+    runtime, cache = make_runtime(), AnswerCache()
+    ids = prompt_ids(runtime.tokenizer, PROMPTS[0], runtime.reasoning)
+    read = f"{generate.stop_token_ids(runtime)} {runtime.reasoning}"
+    cache._answers[xxhash.xxh3_128(f"a 4 {ids} {read}".encode()).hexdigest()] = "an answer with a penalty"
+    cache.answers(runtime, PROMPTS[:1], "a", max_new_tokens=4, batch_size=1)
+    assert generated == PROMPTS[:1]
 
 
 def test_a_drawn_answer_is_cached_apart_from_the_greedy_one(make_runtime: MakeRuntime, generated: list[Prompt]) -> None:

@@ -14,6 +14,7 @@ from transformers import LlamaForCausalLM
 from lifealign.errors import ModelError
 from lifealign.life.life import Life
 from lifealign.life.settings import LifeConfig
+from lifealign.model import proof as proofs
 from lifealign.model.adapter import attach_lora
 from lifealign.model.base_model import Base, load_base
 from lifealign.model.completeness import ordinary_tokens
@@ -249,6 +250,15 @@ def test_answers_do_not_leave_the_batch_of_a_model_whose_cache_cannot_part_with_
     monkeypatch.setattr(DynamicCache, "batch_select_indices", wrong)
     proof = proof_of(base_of(tiny_folder))
     assert proof.padded and not proof.rows_leave
+
+
+@pytest.mark.parametrize("where", [torch.float32, torch.bfloat16])
+def test_answers_leave_only_if_that_is_exact_in_float32_and_in_the_models_own_precision(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, where: torch.dtype
+) -> None:
+    assert proof_of(base_of(tiny_folder, "bfloat16")).rows_leave
+    monkeypatch.setattr(proofs, "rows_leave", lambda model, probes: model.dtype == where)
+    assert not proof_of(base_of(tiny_folder, "bfloat16")).rows_leave
 
 
 def life_on(folder: Path, place: Path, **data: Any) -> Life:

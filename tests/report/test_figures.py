@@ -19,8 +19,9 @@ from matplotlib.transforms import Affine2D
 
 from lifealign.errors import ConfigError
 from lifealign.evaluation.matrix import ScoreMatrix
-from lifealign.experiments.comparison import Comparison, Estimate, compare_results
+from lifealign.experiments.comparison import Comparison, Estimate
 from lifealign.experiments.result import load_result
+from lifealign.experiments.summary import compare_results
 from lifealign.report.figures import comparison_figures, life_figures, write_figures
 from lifealign.report.figures.heat_map import _ink
 from lifealign.report.figures.style import COLOURS, COLUMN, PAGE, line_look, shortened

@@ -60,12 +60,12 @@ class Cumulative(LifeAlign):
 
     _patterns: dict[str, Pattern] = PrivateAttr(default_factory=dict)
     _features: dict[str, torch.Tensor] = PrivateAttr(default_factory=dict)  # of the step's answers, by pair
-    _rehearsed: int = PrivateAttr(0)  # rehearsals in this step so far
+    _rehearsals_done: int = PrivateAttr(0)  # in this step
     _rehearsed_own: float | None = PrivateAttr(None)
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """LifeAlign's, the last with a rehearsal at its end."""
+        """LifeAlign's, the last with the rehearsals at its end."""
         *before, last = super().segments
         if not self.own_answers:
             return (*before, last)
@@ -80,7 +80,7 @@ class Cumulative(LifeAlign):
     def attach(self, context: StepContext) -> None:
         """Learns the patterns of the step's tasks, and drops those that they supersede."""
         super().attach(context)
-        self._rehearsed, self._features = 0, {}
+        self._rehearsals_done, self._features = 0, {}
         if not self.needs_sft:
             return
         for task in context.step.tasks:
@@ -108,9 +108,9 @@ class Cumulative(LifeAlign):
             [pair for task in context.step.tasks for pair in task.train if pair.key in given],
             self.rehearsed_prompts,
             context.seed,
-            skip=self.rehearsed_prompts * self._rehearsed,
+            skip=self.rehearsed_prompts * self._rehearsals_done,
         )
-        self._rehearsed += 1
+        self._rehearsals_done += 1
         own = sample_own_answers(
             context.runtime,
             asked,
@@ -118,7 +118,7 @@ class Cumulative(LifeAlign):
             draws=self.own_answers,
             temperature=self.temperature,
             batch_size=context.batch_size,
-            seed=context.seed + self._rehearsed,
+            seed=context.seed + self._rehearsals_done,
         )
         candidates = [[given[pair.key], *answers] for pair, answers in zip(asked, own, strict=True)]
         scores = self._agreement(context, [one for each in candidates for one in each]).split(

@@ -110,6 +110,7 @@ def _checked(answers: Any) -> dict[str, str]:
 
 def _key(runtime: Runtime, prompt: Prompt, policy: str, max_new_tokens: int, sampling: Sampling | None) -> str:
     ids = prompt_ids(runtime.tokenizer, prompt, runtime.reasoning)
-    read = f"{stop_token_ids(runtime)} {runtime.reasoning}"  # what decides how the answer is cut from the output
+    # What decides how the answer is cut from the output; and answers from before it was by logits alone do not count.
+    read = f"{stop_token_ids(runtime)} {runtime.reasoning} by logits alone"
     drawn = "" if sampling is None else f" {astuple(sampling)}"
     return xxhash.xxh3_128(f"{policy} {max_new_tokens} {ids} {read}{drawn}".encode()).hexdigest()

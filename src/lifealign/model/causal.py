@@ -12,7 +12,7 @@ from lifealign.errors import ModelError
 from lifealign.model.head import backbone, output_head
 from lifealign.model.rounding import distance, float32_fits, in_float32, tolerance_in
 
-CANNOT_RUN = (RuntimeError, TypeError, AttributeError, IndexError, KeyError, ValueError, NotImplementedError)
+CANNOT_RUN = (RuntimeError, TypeError, AttributeError, LookupError, ValueError)
 """What models raise that cannot be run on this machine, with this adapter or in this precision."""
 
 

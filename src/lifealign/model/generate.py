@@ -20,7 +20,7 @@ from transformers import (
 
 from lifealign.data.pair import Message
 from lifealign.model.chat_codec import chat_codec_of
-from lifealign.model.continuation import continued
+from lifealign.model.decoding import by_logits_alone, continued
 from lifealign.model.head import contiguous_for_head
 from lifealign.model.prompt_pool import active_pool
 from lifealign.model.runtime import Runtime
@@ -84,7 +84,8 @@ def generate_answers(
         rows = [[tokenizer.pad_token_id] * pad + ids[index] for pad, index in zip(padding, indices, strict=True)]
         mask = [[0] * pad + [1] * (length - pad) for pad in padding]
         device = runtime.device
-        with torch.no_grad(), contiguous_for_head(runtime.model.get_base_model()):
+        causal = runtime.model.get_base_model()
+        with torch.no_grad(), contiguous_for_head(causal), by_logits_alone(causal):
             given = _read_by(
                 runtime,
                 torch.tensor(rows, device=device),

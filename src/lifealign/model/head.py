@@ -79,7 +79,7 @@ def contiguous_for_head(causal: Any) -> Iterator[None]:
     """Hands the head a contiguous tensor while the context is open; the logits are the same.
 
     Generation reads the last position of every prompt from all its hidden states. On CPU, PyTorch multiplies such a
-    view by a *copy of the head for each row* of the batch: 2.7 GB and four seconds for 48 rows and 49,152 tokens.
+    view by a *copy of the head for each row* of the batch: 2.7 GB for 48 rows, 49,152 tokens, a width of 576, bfloat16.
     """
     head = causal.get_output_embeddings()
     if not isinstance(head, nn.Module):

@@ -10,7 +10,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from lifealign.errors import ModelError
-from lifealign.model.continuation import continued
+from lifealign.model.decoding import by_logits_alone, continued
 from lifealign.model.logps import CompletionLogps
 from lifealign.model.probes import Probes, lay_out, tolerance, typical
 from lifealign.model.rounding import distance
@@ -76,13 +76,11 @@ def _padded(probes: Probes, device: torch.device) -> tuple[Tensor, Tensor]:
 
 def _generate(model: PeftModel, probes: Probes, steps: int, **given: Any) -> Any:
     """Exactly so many greedy tokens, with the logits of each."""
-    with torch.no_grad():
+    with torch.no_grad(), by_logits_alone(model.get_base_model()):  # without a stop token nothing ends earlier
         return model.generate(
             **given,
             max_new_tokens=steps,
-            min_new_tokens=steps,
             do_sample=False,
-            num_beams=1,
             pad_token_id=probes.pad_token_id,
             return_dict_in_generate=True,
             output_logits=True,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lifealign.errors import ConfigError
-from lifealign.experiments.comparison import compare_results
 from lifealign.experiments.result_of_life import load_run
+from lifealign.experiments.summary import compare_results
 from lifealign.life.disk import names
 from lifealign.life.life import Life
 from lifealign.report.figures import comparison_figures, life_figures, write_figures

@@ -10,8 +10,9 @@ from typing import Any
 from lifealign.errors import ConfigError
 from lifealign.evaluation.metrics import CHANGES, Metric, metric_of
 from lifealign.experiments.bootstrap import cell_statistic
-from lifealign.experiments.comparison import Comparison, MetricTable, OrderTables, compare_results
+from lifealign.experiments.comparison import Comparison, MetricTable, OrderTables
 from lifealign.experiments.result import RunResult
+from lifealign.experiments.summary import compare_results
 from lifealign.life.card.loading_code import short_name
 from lifealign.report.page.charts.dots import Values, dot_plots
 from lifealign.report.page.render import render
