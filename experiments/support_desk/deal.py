@@ -102,13 +102,21 @@ def _confounding(row: list[bool], means: list[float], together: list[list[float]
 
 
 def deal(
-    task: str, rules: Sequence[str], share: float, number: int, random: Random
+    task: str, rules: Sequence[str], share: Mapping[bool, float], number: int, random: Random
 ) -> dict[bool, list[dict[str, bool]]]:
-    """Deals the traits of all rejected (False) and chosen (True) answers of a split at once, balanced."""
+    """Deals the traits of all rejected (False) and chosen (True) answers of a split at once, balanced.
+
+    Args:
+        task: The rule that the pairs are about.
+        rules: The stream.
+        share: Share of the other rules' traits in rejected and in chosen answers.
+        number: Pairs in the split.
+        random: Source of all choices.
+    """
     of_both = {
         (chosen, name): value
         for chosen in (True, False)
-        for name, value in shares(task, rules, share, chosen=chosen).items()
+        for name, value in shares(task, rules, share[chosen], chosen=chosen).items()
     }
     rows = balanced(of_both, number, random)
     return {chosen: [_implied({name: row[chosen, name] for name in rules}) for row in rows] for chosen in (True, False)}

@@ -4,12 +4,16 @@
 
     python -m experiments.support_desk.generate OUT_DIR
     python -m experiments.support_desk.generate OUT_DIR --rules greet we sign-off question --balanced --share 0.2
+    python -m experiments.support_desk.generate OUT_DIR --rules brief greet order-number escalate --chosen-share 1
 
 Without options it writes the suite of the package. Deterministic: the same pieces, options and seed give the same
 bytes. The trait a task is about holds in the chosen answer and fails in the rejected one; those of the other rules, and
 the length, are dealt out to both sides alike and independently, so that the rule alone tells the two apart. Every
 answer is verified with the exact checks. ``rules.py`` says which rules there are and which go together, ``deal.py`` how
 traits are dealt, and ``compose.py`` what an answer is made of.
+
+With ``--chosen-share 1`` every chosen answer keeps all rules. Nothing has to be remembered then, and what a method
+reaches there bounds what any can reach on the stream.
 
 With ``--rules``, ``OUT_DIR/stream.yaml`` is the section ``tasks`` of an experiment file with the test splits, and
 ``OUT_DIR/stream-dev.yaml`` the same with the dev splits.
@@ -53,6 +57,7 @@ class Options:
     Attributes:
         rules: Names of the rules, in the order in which they are learnt.
         share: Share of the other rules' traits in chosen and in rejected answers, from 0 to less than 1.
+        chosen_share: The same of chosen answers alone, from 0 to 1; None for ``share``.
         pairs: Training pairs of each rule, at most ``TRAIN_MESSAGES``.
         seed: Seed of every choice.
         balanced: Whether every prefix of the rows has the shares too, so that a few first rows are not confounded.
@@ -66,6 +71,7 @@ class Options:
 
     rules: tuple[str, ...] = tuple(rule.name for rule in RULES)
     share: float = SHARE
+    chosen_share: float | None = None
     pairs: int = PAIRS["train"]
     seed: int = SEED
     balanced: bool = False
@@ -75,8 +81,15 @@ class Options:
         check_stream(self.rules)
         if not 0 <= self.share < 1:
             raise ValueError(f"share: found {self.share}, expected at least 0 and less than 1")
+        if self.chosen_share is not None and not 0 <= self.chosen_share <= 1:
+            raise ValueError(f"chosen_share: found {self.chosen_share}, expected 0 to 1")
         if not 1 <= self.pairs <= TRAIN_MESSAGES:
             raise ValueError(f"pairs: found {self.pairs}, expected 1 to {TRAIN_MESSAGES}")
+
+    @property
+    def share_of(self) -> dict[bool, float]:
+        """Share of the other rules' traits in rejected (False) and in chosen (True) answers."""
+        return {False: self.share, True: self.share if self.chosen_share is None else self.chosen_share}
 
 
 def train_customers(random: Random) -> list[Customer]:
@@ -168,10 +181,11 @@ def write_pairs(
     if split == "train":
         customers = random.sample(customers, options.pairs)
     number = len(customers)
-    dealt = deal(task, options.rules, options.share, number, random) if options.balanced else {}
+    dealt = deal(task, options.rules, options.share_of, number, random) if options.balanced else {}
     answers = {}
     for chosen in (True, False):
-        rows = dealt.get(chosen) or shuffled(shares(task, options.rules, options.share, chosen=chosen), number, random)
+        share = options.share_of[chosen]
+        rows = dealt.get(chosen) or shuffled(shares(task, options.rules, share, chosen=chosen), number, random)
         sizes = lengths(rows, options.rules, random, even=options.balanced)
         answers[chosen] = side(task, customers, rows, sizes, used, random, wordings)
     lines = (
@@ -221,6 +235,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("out", metavar="OUT_DIR", type=Path)
     parser.add_argument("--rules", nargs="+", metavar="NAME", help=f"the stream, in order: {', '.join(ALL_RULES)}")
     parser.add_argument("--share", type=float, default=SHARE, help="of the other rules' traits, 0 to below 1")
+    parser.add_argument("--chosen-share", type=float, help="the same of chosen answers alone, 0 to 1")
     parser.add_argument("--pairs", type=int, default=PAIRS["train"], help=f"for training, at most {TRAIN_MESSAGES}")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--balanced", action="store_true", help="every prefix of the rows has the shares too")

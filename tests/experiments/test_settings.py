@@ -104,7 +104,7 @@ MISTAKES: dict[str, tuple[str, Fault]] = {
     "not finite": ("sft: {learning_rate: .inf}\n", (3, "sft.learning_rate", "inf", "a finite number")),
     "not a choice": (
         "preference: {reference: previous}\n",
-        (3, "preference.reference", "'previous'", "one of 'base' or 'task_start'"),
+        (3, "preference.reference", "'previous'", "one of 'base', 'task_start' or 'stage_start'"),
     ),
     "endless number": (
         f"seed: 0x{'f' * 9000}\n",

@@ -36,6 +36,7 @@ from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.life.settings import derive_seed
 from lifealign.model import answer_cache
+from lifealign.model.adapter import read_adapter
 from lifealign.model.runtime import Runtime
 from lifealign.report.page.life_page import life_page
 from lifealign.report.progress import Progress
@@ -387,6 +388,25 @@ def test_margins_of_the_first_step_count_from_the_reference(make_life: MakeLife)
     # SFT has moved the policy before the preference stage begins; the task began with the base itself.
     assert margins["base"] == pytest.approx(margins["task_start"], abs=1e-5)
     assert abs(margins["base"]) > 1e-3
+
+
+def test_with_stage_start_as_the_reference_the_preference_stage_begins_at_margin_zero_after_sft(
+    make_life: MakeLife,
+) -> None:
+    life = make_life(preference={"reference": "stage_start"})
+    run_stream(life.workspace, [ONE, Task("again", ONE.train[:7])])
+    begun = [rows(life, version.name)["preference"][0]["rewards/margins"] for version in life.steps]
+    assert begun == pytest.approx([0, 0], abs=1e-5)
+    assert rows(life, "02-again")["preference"][-1]["rewards/margins"] != pytest.approx(0, abs=1e-4)
+
+
+def test_without_sft_the_stage_starts_as_the_task_does(make_life: MakeLife) -> None:
+    lives = []
+    for reference in ("task_start", "stage_start"):
+        life = make_life(method="ewc", sft={"num_train_epochs": 0}, preference={"reference": reference})
+        run_stream(life.workspace, [ONE, Task("again", ONE.train[:7])])  # EWC looks at the objective again at the end
+        lives.append(read_adapter(life.workspace.runtime.model))
+    assert all(torch.equal(lives[0][name], lives[1][name]) for name in lives[0])
 
 
 def run_one(make_life: MakeLife, reference: str) -> Life:

@@ -15,7 +15,7 @@ from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.disk.manifest import Version
 from lifealign.life.mix import mix
 from lifealign.life.score import hold_out, score
-from lifealign.life.step import attach, consolidate, remember, train
+from lifealign.life.step import attach, begin, consolidate, remember, train
 from lifealign.life.workspace import Workspace
 from lifealign.memory.long_term import Consolidation
 from lifealign.memory.update import add, subtract
@@ -108,6 +108,7 @@ def learn_step(work: Workspace, step: Step, listener: Listener | None = None) ->
             for segment in work.method.segments:
                 before = read_adapter(model)
                 for stage in segment.stages:
+                    context = begin(work, context, stage)
                     log = train(work, context, stage, listeners)  # SFT, preference, rehearsals if it has any
                     logs[stage] = logs.get(stage, []) + log
                 update = subtract(read_adapter(model), before)  # short-term update

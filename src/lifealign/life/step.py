@@ -55,7 +55,8 @@ def attach(work: Workspace, step: Step, examples: Examples) -> StepContext:
     """Lets the method prepare the model, and looks up the reference for every pair whose loss it may compute.
 
     Returns:
-        The step's context for the method, with the objective of each stage that is switched on.
+        The step's context for the method, with the objective of each stage that is switched on; that of preferences
+        follows in :func:`begin` where its reference is the policy at the start of its stage.
     """
     context = StepContext(
         step,
@@ -68,17 +69,22 @@ def attach(work: Workspace, step: Step, examples: Examples) -> StepContext:
         work.config.evaluation.per_device_eval_batch_size,
     )
     work.method.attach(context)
-    asked = list(examples.pairs)
-    if work.method.memory_use == "held":
-        asked += [pair for remembered in examples.memories.values() for pair in remembered]
     objectives: dict[StageName, Objective] = {}
     if work.config.sft.num_train_epochs:
         objectives["sft"] = SupervisedObjective()
-    if work.config.preference.num_train_epochs:
-        objectives["preference"] = PreferenceObjective(work.config.preference.beta, _reference(work, asked))
+    if work.config.preference.num_train_epochs and work.config.preference.reference != "stage_start":
+        objectives["preference"] = _preference(work, context)
     if any("rehearsal" in segment.stages for segment in work.method.segments):
         objectives["rehearsal"] = SupervisedObjective("rehearsal")
     return replace(context, objectives=objectives)
+
+
+def begin(work: Workspace, context: StepContext, stage: StageName) -> StepContext:
+    """The context as a stage begins: with its objective, where that needs the policy as it is now."""
+    preference = work.config.preference
+    if stage == "preference" and preference.num_train_epochs and preference.reference == "stage_start":
+        return replace(context, objectives={**context.objectives, stage: _preference(work, context)})
+    return context
 
 
 def train(work: Workspace, context: StepContext, stage: StageName, listeners: Sequence[StageListener]) -> list[LogRow]:
@@ -155,9 +161,17 @@ def _policy_logps(work: Workspace, pairs: Sequence[TokenizedPair]) -> Logps:
     return work.reference.logps(work.runtime, pairs, policy, work.config.evaluation.per_device_eval_batch_size)
 
 
+def _preference(work: Workspace, context: StepContext) -> PreferenceObjective:
+    """DPO against the reference of the settings: the base, or the policy as it is now."""
+    asked = list(context.pairs)
+    if work.method.memory_use == "held":
+        asked += [pair for remembered in context.memories.values() for pair in remembered]
+    return PreferenceObjective(work.config.preference.beta, _reference(work, asked))
+
+
 def _reference(work: Workspace, pairs: Sequence[TokenizedPair]) -> Logps:
-    """Reference log-probabilities: of the base, or of the policy at the start of the task."""
-    if work.config.preference.reference == "task_start":
+    """Log-probabilities under the base, or under the policy as it is now."""
+    if work.config.preference.reference != "base":
         return _policy_logps(work, pairs)
     with work.runtime.base_policy():
         size = work.config.evaluation.per_device_eval_batch_size

@@ -7,7 +7,6 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 import xxhash
@@ -19,8 +18,6 @@ from lifealign.storage.lock import exclusive_lock
 from lifealign.storage.tensors import read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
-
-Reference = Literal["base", "task_start"]
 
 
 class ReferenceCache:

@@ -42,6 +42,7 @@ class PreferenceConfig(StageConfig):
     Attributes:
         beta: DPO's temperature, in 1/nat.
         reference: ``base``: the frozen base, adapter off. ``task_start``: the policy as it was when the task began.
+            ``stage_start``: the policy as it was when this stage began, after SFT, as where DPO follows SFT once.
         skip_mastered: Pairs whose loss, with the method's weight, is less steep than this share of what it is at margin
             0 are left out of a step (:class:`~lifealign.training.mastery.Mastery`), in [0, 1); 0 leaves none out.
     """
@@ -50,5 +51,5 @@ class PreferenceConfig(StageConfig):
     per_device_train_batch_size: int = Field(1, ge=1)  # released code, main script
     gradient_accumulation_steps: int = Field(16, ge=1)  # released code, main script
     beta: float = Field(0.1, gt=0)  # released code
-    reference: Literal["base", "task_start"] = "base"  # as in the released code: the frozen base, for every task
+    reference: Literal["base", "task_start", "stage_start"] = "base"  # as in the released code, for every task
     skip_mastered: float = Field(0.0, ge=0, lt=1)  # ours; the paper computes every pair

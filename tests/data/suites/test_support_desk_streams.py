@@ -226,6 +226,15 @@ def test_chosen_keeps_the_rule_and_the_others_have_their_share_on_both_sides(
     )
 
 
+@pytest.mark.parametrize("balanced", [False, True])
+def test_with_a_chosen_share_of_one_every_chosen_answer_keeps_all_rules(balanced: bool) -> None:
+    options = Options(EIGHT, chosen_share=1, pairs=16, balanced=balanced)
+    for (task, _), rows in _rows(generate.generate(options)).items():
+        assert all(all(_kept(rows, "chosen", name)) for name in EIGHT)
+        for other in set(EIGHT) - {task}:
+            assert sum(_kept(rows, "rejected", other)) == pytest.approx(0.4 * len(rows), abs=1)
+
+
 @pytest.mark.parametrize("share", [0.2, 0.4, 0.6])
 def test_every_prefix_of_a_balanced_stream_has_the_shares(share: float) -> None:
     for (task, _), rows in _rows(generate.generate(Options(EIGHT, share, pairs=40, balanced=True))).items():
@@ -320,6 +329,7 @@ def test_only_an_update_after_its_rule_supersedes_it() -> None:
         (["--rules", "brief", "sign-off", "help-page"], "found 'brief' with help-page"),
         (["--rules", "briefer", "sign-off"], "found 'briefer' with sign-off"),
         (["--share", "1"], "share: found 1.0, expected at least 0 and less than 1"),
+        (["--chosen-share", "1.1"], "chosen_share: found 1.1, expected 0 to 1"),
         (["--pairs", "201"], "pairs: found 201, expected 1 to 200"),
     ],
 )

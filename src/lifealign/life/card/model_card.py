@@ -196,7 +196,11 @@ def _key_settings(facts: CardFacts) -> Iterator[tuple[str, str]]:
         epochs = f"{config['num_train_epochs']} epoch{'s' if config['num_train_epochs'] > 1 else ''}"
         yield f"{stage} stage", f"{epochs}, learning rate {rate:g}, {pairs} pairs per optimizer step"
     if settings["preference"]["num_train_epochs"]:
-        reference = {"base": "the base model", "task_start": "the model as the task began"}
+        reference = {
+            "base": "the base model",
+            "task_start": "the model as the task began",
+            "stage_start": "the model after SFT",
+        }
         preference = settings["preference"]
         yield "DPO", f"beta {preference['beta']}, reference: {reference[preference['reference']]}"
     yield "replay", _replay(settings["replay"], method)
