@@ -115,6 +115,43 @@ def test_a_step_that_fails_closes_its_run(make_life: MakeLife, monkeypatch: pyte
     assert closed == ["01-one"]
 
 
+class Written:
+    """A tracker that keeps the place and the figures of everything it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, dict[str, float]]] = []
+
+    def start(self) -> None: ...
+
+    def store_init_configuration(self, values: dict[str, Any]) -> None: ...
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self.told.append((step, values))
+
+    def finish(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("name", "places"), [("wandb", [1, 2, 3, 4, 5, 5]), ("trackio", [1, 2, 3, 4, 5, 5]), ("mlflow", [1, 2, 1, 2, 3, 7])]
+)
+def test_on_the_one_axis_of_a_run_no_figure_goes_back(
+    name: str, places: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Written()  # two steps of SFT, two rehearsals of two and one steps, and the scores of the seventh task
+    monkeypatch.setattr(trackers, "require_trackers", lambda names: None)
+    monkeypatch.setattr(trackers, "_tracker", lambda *_: written)
+    told = trackers.Trackers([name], life="bot", step="07-tone", folder=tmp_path, settings={})
+    for stage, done in [("sft", 1), ("sft", 2), ("rehearsal", 1), ("rehearsal", 2), ("rehearsal", 1)]:
+        told.update(stage, done, 2, {"loss": 0.5})
+    told.finish({"adherence": {"tone": 0.9}}, 7)
+    assert [place for place, _ in written.told] == places
+    assert [next(iter(values)) for _, values in written.told] == [
+        *["sft/loss"] * 2,
+        *["rehearsal/loss"] * 3,
+        "adherence/tone",
+    ]
+
+
 @pytest.mark.parametrize(("given", "kept"), [("none", ()), ("mlflow", ("mlflow",)), (["wandb", "trackio"], None)])
 def test_one_name_stands_for_a_list_of_one(given: Any, kept: Any) -> None:
     config = build_config(LifeConfig, {"report_to": given})

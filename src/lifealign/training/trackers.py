@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,9 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_availa
 from lifealign.errors import ConfigError
 
 logger = logging.getLogger(__name__)
+
+ONE_AXIS = frozenset({"wandb", "trackio"})
+"""Trackers whose runs have one axis for all figures; wandb drops what comes in at a place before the last one."""
 
 
 class Trackers:
@@ -38,37 +42,46 @@ class Trackers:
     ) -> None:
         require_trackers(report_to)
         self._trackers: dict[str, GeneralTracker] = {}
+        self._steps: Counter[str] = Counter()  # optimizer steps of each stage, over all its repetitions
         for name in report_to:
             self._trackers[name] = _tracker(name, life, step, folder)
-        self._each(lambda tracker: tracker.start())
-        self._each(lambda tracker: tracker.store_init_configuration(flat(settings)))
+        self._each(lambda name: self._trackers[name].start())
+        self._each(lambda name: self._trackers[name].store_init_configuration(flat(settings)))
 
     def update(self, stage: str, done: int, total: int, figures: Mapping[str, float]) -> None:
-        """Logs the figures of an optimizer step, as ``stage/figure``."""
-        values = {f"{stage}/{name}": value for name, value in figures.items()}
-        self._each(lambda tracker: tracker.log(values, step=done))
+        """Logs the figures of an optimizer step, as ``stage/figure``.
+
+        Their place on the axis is the number of the stage's optimizer steps so far, and of the whole run's where all
+        figures of a run share an axis.
+        """
+        self._steps[stage] += 1
+        self._log({f"{stage}/{name}": value for name, value in figures.items()}, self._steps[stage])
 
     def finish(self, scores: Mapping[str, Mapping[str, float]], number: int) -> None:
         """Logs the scores of the step, as ``metric/task``, and closes the run.
 
         Args:
             scores: Scores by metric, then task.
-            number: Number of the step, from 1: the position of the scores on the axis.
+            number: Number of the step, from 1: the place of the scores on an axis of their own.
         """
         values = {f"{metric}/{task}": score for metric, by_task in scores.items() for task, score in by_task.items()}
-        self._each(lambda tracker: tracker.log(values, step=number))
+        self._log(values, number)
         self.close()
 
     def close(self) -> None:
         """Closes the run, even after a failed step; a second call does nothing."""
-        self._each(lambda tracker: tracker.finish())
+        self._each(lambda name: self._trackers[name].finish())
         self._trackers.clear()
 
-    def _each(self, call: Callable[[GeneralTracker], None]) -> None:
-        for name, tracker in list(self._trackers.items()):
+    def _log(self, values: Mapping[str, float], place: int) -> None:
+        of_run = self._steps.total()
+        self._each(lambda name: self._trackers[name].log(dict(values), step=of_run if name in ONE_AXIS else place))
+
+    def _each(self, call: Callable[[str], None]) -> None:
+        for name in list(self._trackers):
             try:
                 with _process_state_as_found():
-                    call(tracker)
+                    call(name)
             except Exception as error:  # a tracker's own library may raise anything
                 logger.warning("%s: switched off for this step: %s: %s", name, type(error).__name__, error)
                 del self._trackers[name]
