@@ -146,6 +146,10 @@ def test_a_life_from_init_to_rollback(lifealign: Command, tiny_folder: Path, tmp
     assert (shown.code, shown.err) == (0, "")
     assert f"bot: 2 versions learnt on {tiny_folder}, method ER; 30 files, all as committed" in shown.out
     assert "  01-one: one (8 pairs, 4 held out)" in shown.out
+    assert "  02-second: second (8 pairs, 4 held out; supersedes one)" in shown.out
+    assert "| second (supersedes one) | 02-second | 8 | 4 |" in Path("bot/versions/02-second/README.md").read_text()
+    assert lifealign("report", "bot").code == 0
+    assert '<th scope="row">02-second (supersedes one)</th>' in Path("bot/report.html").read_text()
     for table in ("adherence", "preference accuracy", "mean margin"):
         assert table in shown.out
     accuracy = shown.out[shown.out.index("preference accuracy") :]

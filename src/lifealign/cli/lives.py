@@ -111,10 +111,11 @@ def status(life: LifePath) -> None:
         f"{files} files, all as committed"
     )
     for version in opened.steps:
-        tasks = ", ".join(
-            f"{task.name} ({task.train_pairs} pairs, {task.test_pairs} held out)" for task in version.tasks
-        )
-        say_lines(f"  {version.name}: {tasks}")
+        tasks = []
+        for task in version.tasks:
+            instead = f"; supersedes {', '.join(task.supersedes)}" if task.supersedes else ""
+            tasks.append(f"{task.name} ({task.train_pairs} pairs, {task.test_pairs} held out{instead})")
+        say_lines(f"  {version.name}: {', '.join(tasks)}")
     show_life(opened)
 
 

@@ -140,7 +140,13 @@ def _whole_card(work: Workspace, step: Step, tasks: Sequence[TaskRecord], measur
             is_adapter=prompt_pool(work.runtime.model) is None,
             steps=[name for name, _ in steps],
             tasks=[
-                {**task.model_dump(include={"name", "train_pairs", "test_pairs"}), "step": name}
+                {
+                    "name": task.name,
+                    "step": name,
+                    "train_pairs": task.train_pairs,
+                    "test_pairs": task.test_pairs,
+                    "supersedes": task.supersedes,
+                }
                 for name, learnt in steps
                 for task in learnt
             ],

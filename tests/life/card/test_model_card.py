@@ -50,8 +50,8 @@ FACTS = CardFacts(
     is_adapter=True,
     steps=["01-brief", "02-to_ne"],
     tasks=[
-        {"name": "brief", "step": "01-brief", "train_pairs": 16, "test_pairs": 4},
-        {"name": "to_ne", "step": "02-to_ne", "train_pairs": 8, "test_pairs": 2},
+        {"name": "brief", "step": "01-brief", "train_pairs": 16, "test_pairs": 4, "supersedes": []},
+        {"name": "to_ne", "step": "02-to_ne", "train_pairs": 8, "test_pairs": 2, "supersedes": []},
     ],
     matrices={"adherence": MATRIX},
     general={"perplexity": 11.0, "base": {"perplexity": 10.0}},

@@ -47,7 +47,7 @@ class CardFacts:
         method: The method, with its options.
         is_adapter: Whether the version is an adapter that PEFT loads; otherwise it is a pool of prompts.
         steps: Names of the steps so far, this one last.
-        tasks: Per task in order: ``name``, ``step``, ``train_pairs``, ``test_pairs``.
+        tasks: Per task in order: ``name``, ``step``, ``train_pairs``, ``test_pairs``, ``supersedes``.
         matrices: Score matrices by metric, this step's row included.
         general: Figures on general text, or None.
         settings: The resolved settings, as JSON can hold them.
@@ -90,7 +90,7 @@ def model_card(facts: CardFacts) -> str:
         place, dtype = EMBEDDED_HUB_ID if facts.embedded else facts.base, facts.settings["model"]["dtype"]
         revision = None if facts.embedded else facts.revision
         code = peft_code(place, facts.version, dtype=dtype, revision=revision, elsewhere=True)
-    tasks = [[task["name"], task["step"], task["train_pairs"], task["test_pairs"]] for task in facts.tasks]
+    tasks = [[_named(task), task["step"], task["train_pairs"], task["test_pairs"]] for task in facts.tasks]
     card: str = _template().render(
         front=_yaml(_front_matter(facts)),
         facts=facts,
@@ -107,6 +107,11 @@ def model_card(facts: CardFacts) -> str:
         citation=_citation(facts.method.key, facts.method.paper),
     )
     return card
+
+
+def _named(task: Mapping[str, Any]) -> str:
+    """A task with the earlier ones whose rule it replaces."""
+    return f"{task['name']} (supersedes {', '.join(task['supersedes'])})" if task["supersedes"] else task["name"]
 
 
 def _hub_id(facts: CardFacts) -> str | None:

@@ -143,6 +143,7 @@ def _costs(life: Life) -> list[dict[str, Any]]:
         rows.append(
             {
                 "step": version.name,
+                "supersedes": [name for task in version.tasks for name in task.supersedes],
                 "pairs": trained.pairs,
                 "held_out": sum(task.test_pairs for task in version.tasks),
                 "replayed": trained.replayed_pairs,
