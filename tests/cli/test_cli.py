@@ -159,6 +159,16 @@ def test_a_life_from_init_to_rollback(lifealign: Command, tiny_folder: Path, tmp
     summary = r"last \d+ %   average \d+ %   learned \d+ %   backward transfer [+-]\d+ %   forgetting \d+ %"
     assert re.search(summary, accuracy)
 
+    composed = lifealign("compose", "bot", "only-two", "--without", "one", "--weight", "second=0.5", "--score")
+    assert (composed.code, composed.err) == (0, "")
+    assert "  01-one: one, weight 0\n  02-second: second, weight 0.5\n" in composed.out
+    assert re.search(r"02-second +\d+ % +\d+ % +\d+ % *\n +composed +\d+ % +\d+ % +\d+ %", composed.out)
+    assert composed.out.endswith("adapter: only-two\n")
+    assert "| this adapter |" in Path("only-two/README.md").read_text()
+    same = lifealign("compose", "bot", "as-of-one", "--as-of", "01-one")
+    assert (same.code, same.err) == (0, "")
+    assert "this is the version 01-one, byte for byte" in same.out
+
     undone = lifealign("rollback", "bot", "--to", "01-one")
     assert (undone.code, undone.out.strip(), undone.err) == (0, "bot: back at 01-one; forgot 02-second", "")
     assert lifealign("rollback", "bot", "--to", "01-one").out.strip() == "bot: back at 01-one; forgot nothing"
@@ -748,6 +758,11 @@ def test_other_mistakes_are_one_line_too(lifealign: Command, bot: Path, tmp_path
             "task 'new': supersedes: found 'on', expected a task that is learnt before it: one; did you mean one?",
         ),
         (["check", rows, "--model", "/no/model"], "model '/no/model': found no config.json there"),
+        (["compose", "bot", "out", "--without", "on"], "found 'on', expected a task that was learnt: one"),
+        (["compose", "bot", "out", "--weight", "one"], "--weight: found 'one', expected TASK=NUMBER"),
+        (["compose", "bot", "out", "--weight", "one=much"], "--weight: found 'one=much', expected TASK=NUMBER"),
+        (["compose", "bot", "bot/out"], "bot/out: found a folder of the life itself, expected one outside it"),
+        (["compose", "bot", rows], "rows.jsonl: could not be read: Not a directory"),
     ]:
         result = lifealign(*arguments)
         assert result.code == 2 and result.out == "", arguments
@@ -980,6 +995,8 @@ def test_a_name_that_is_taken_says_how_to_choose_another(lifealign: Command, bot
         (["evaluate", "bot", "--judge-model", ""], "--judge-model"),
         (["evaluate", "bot", "--against="], "--against"),
         (["rollback", "bot", "--to", ""], "--to"),
+        (["compose", "bot", "out", "--as-of", ""], "--as-of"),
+        (["compose", "bot", "out", "--without", ""], "--without"),
         (["init", "bot", "--model", ""], "--model"),
         (["init", "bot", "--method", ""], "--method"),
         (["init", "bot", "--config", ""], "--config"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -129,3 +130,54 @@ def rollback(
     undone = [version.name for version in opened.versions[opened.directory.index(to) + 1 :]]
     opened.rollback(to)
     say_lines(f"{life}: back at {to}; forgot {', '.join(undone) or 'nothing'}")
+
+
+def compose(
+    life: LifePath,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write the adapter to; new or empty.")],
+    without: Annotated[list[str] | None, typer.Option(metavar="TASK", help="A task to leave out; repeatable.")] = None,
+    weight: Annotated[
+        list[str] | None, typer.Option(metavar="TASK=NUMBER", help="How much of a task's update to take; repeatable.")
+    ] = None,
+    as_of: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Take nothing learnt after this version.")
+    ] = None,
+    score: Annotated[bool, typer.Option("--score", help="Score it on the held-out pairs of every task.")] = False,
+) -> None:
+    """Put an adapter together from any of the tasks that were learnt, for PEFT; the life stays as it is."""
+    from lifealign.evaluation.metrics import METRICS
+    from lifealign.life.compose import COMPOSED, require_free, score_composition, write_composition
+    from lifealign.life.life import Life
+    from lifealign.report.printing import plain, say, show
+    from lifealign.report.terminal import matrix_table
+
+    opened = Life.open(life)
+    require_free(opened.directory, out)
+    composed = opened.compose(without=without or (), weights=_weights(weight or ()), as_of=as_of)
+    scores = score_composition(opened.workspace, composed) if score else {}
+    write_composition(opened.workspace, composed, out, scores)
+    for step in opened.steps:
+        tasks = ", ".join(task.name for task in step.tasks)
+        say_lines(f"  {step.name}: {tasks}, weight {composed.weights[step.name]:g}")
+    for matrix in scores.values():
+        say(console, "", plain(METRICS[matrix.metric].label, "bold"))
+        show(console, matrix_table(matrix, [opened.versions[-1].name, COMPOSED]))
+    if composed.version is not None:
+        say_lines(f"this is the version {composed.version}, byte for byte")
+    elif not score:
+        say_lines("not scored: no version ever was this model; --score measures it on the held-out pairs")
+    say_lines("", f"adapter: {out}")
+
+
+def _weights(given: Sequence[str]) -> dict[str, float]:
+    """Weights by task, from ``TASK=NUMBER``."""
+    weights = {}
+    for text in given:
+        name, equals, number = text.rpartition("=")
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            equals = ""
+        if not (name and equals):
+            raise ConfigError(f"--weight: found {text!r}, expected TASK=NUMBER, such as greet=0.5")
+    return weights

@@ -87,7 +87,7 @@ class Metric:
         return f"{'higher' if self.higher_is_better else 'lower'} is better"
 
     def text(self, value: float | None, *, signed: bool = False, unit: bool = True) -> str:
-        """A number as the terminal and model cards show it; ``-`` where there is none.
+        """A number as the terminal and model cards show it, never ``-0``; ``-`` where there is none.
 
         Args:
             value: The number.
@@ -99,10 +99,12 @@ class Metric:
             ('83 %', '1.50', '27.2')
             >>> METRICS["adherence"].text(-0.1, signed=True), METRICS["adherence"].text(None)
             ('-10 %', '-')
+            >>> METRICS["adherence"].text(-0.001), METRICS["adherence"].text(-0.001, signed=True)
+            ('0 %', '+0 %')
         """
         if value is None:
             return "-"
-        written = format(self.scaled(value), f"{_plus(signed)}.{self.unit.decimals}f")
+        written = format(self.scaled(value), f"{_plus(signed)}z.{self.unit.decimals}f")
         return f"{written}{self.unit.sign}" if unit else written
 
     def typeset(self, value: float | None, *, signed: bool = False, unit: bool = True) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
+    from lifealign.life.compose import Composition
     from lifealign.life.workspace import Workspace
     from lifealign.model.base_model import Base
     from lifealign.training.listeners import Listener
@@ -136,8 +137,8 @@ class Life:
 
         return learn_task(self.workspace, task, listener)
 
-    def load(self, version: str | None = None) -> tuple[PeftModel, PreTrainedTokenizerBase]:
-        """The model as it is after a version, by default the last one, and its tokenizer.
+    def load(self, version: str | Composition | None = None) -> tuple[PeftModel, PreTrainedTokenizerBase]:
+        """The model as it is after a version, by default the last one, or as composed; and its tokenizer.
 
         Raises:
             LifeError: If there is no such version, or its adapter is damaged.
@@ -147,8 +148,39 @@ class Life:
         from lifealign.model.adapter import install_adapter
 
         runtime = self.workspace.runtime
-        install_adapter(runtime.model, read_adapter_of(self.directory, version))
+        if version is None or isinstance(version, str):
+            install_adapter(runtime.model, read_adapter_of(self.directory, version))
+        else:
+            install_adapter(runtime.model, version.adapter)
         return runtime.model, runtime.tokenizer
+
+    def compose(
+        self, *, without: Collection[str] = (), weights: Mapping[str, float] | None = None, as_of: str | None = None
+    ) -> Composition:
+        """An adapter of any of the tasks that were learnt, each with a weight, of the rank that versions have.
+
+        The untrained adapter and the weighted updates of all steps are added up, factor by factor. What equals a
+        version is that version, byte for byte; anything else is a model that the life never was and that nothing is
+        known of until it is scored. A task that is left out is not unlearnt: later ones were learnt from a model that
+        knew it.
+
+        Args:
+            without: Names of tasks to leave out.
+            weights: Weights of other tasks' updates by their names, any finite number; 1 for those not named.
+            as_of: The version after which nothing is taken; None for the last one.
+
+        Raises:
+            ConfigError: If a task is named that was not learnt by then, or a weight is not finite.
+            LifeError: If versions of the life's method are not sums of updates, there is no such version, or a file is
+                damaged.
+
+        Example:
+            >>> without = Life.open("my-bot").compose(without=["greet"])                      # doctest: +SKIP
+            >>> model, tokenizer = life.load(without)                                         # doctest: +SKIP
+        """
+        from lifealign.life.compose import compose_life
+
+        return compose_life(self.workspace, without=without, weights=weights, as_of=as_of)
 
     def rollback(self, to: str) -> None:
         """Forgets every step after a version, with its replay rows and scores; ``00-base`` forgets all.

@@ -131,6 +131,8 @@ class Method(BaseModel):
     not used at all (``none``), in which case a configured replay is refused."""
     one_model: ClassVar[bool] = True
     """Whether one model answers for all tasks; otherwise each task is scored on the model that its own step made."""
+    indivisible: ClassVar[str] = ""
+    """Why a version is not the sum of what its steps have added to one adapter; empty if it is."""
 
     @property
     def segments(self) -> tuple[Segment, ...]:

@@ -35,6 +35,7 @@ class L2P(Method):
 
     key: ClassVar[str] = "l2p"
     title: ClassVar[str] = "L2P"
+    indivisible: ClassVar[str] = "a version is a pool of prompts, from which every input chooses"
     paper: ClassVar[Paper | None] = Paper(
         "Learning to Prompt for Continual Learning", "CVPR 2022", "https://arxiv.org/abs/2112.08654"
     )

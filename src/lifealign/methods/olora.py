@@ -29,6 +29,7 @@ class OLoRA(Method):
 
     key: ClassVar[str] = "olora"
     title: ClassVar[str] = "O-LoRA"
+    indivisible: ClassVar[str] = "a version stacks the adapters of all its tasks, so its rank grows"
     paper: ClassVar[Paper | None] = Paper(
         "Orthogonal Subspace Learning for Language Model Continual Learning",
         "Findings of EMNLP 2023",

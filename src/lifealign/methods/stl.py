@@ -17,6 +17,7 @@ class STL(Method):
 
     key: ClassVar[str] = "stl"
     title: ClassVar[str] = "STL"
+    indivisible: ClassVar[str] = "each task has a model of its own"
     memory_use: ClassVar[Literal["mixed", "held", "none"]] = "none"
     one_model: ClassVar[bool] = False
 

@@ -92,7 +92,7 @@ def model_card(facts: CardFacts) -> str:
         code = peft_code(place, facts.version, dtype=dtype, revision=revision, elsewhere=True)
     tasks = [[_named(task), task["step"], task["train_pairs"], task["test_pairs"]] for task in facts.tasks]
     card: str = _template().render(
-        front=_yaml(_front_matter(facts)),
+        front=_front_matter(facts),
         facts=facts,
         base=base,
         taught=_taught(facts),
@@ -102,7 +102,7 @@ def model_card(facts: CardFacts) -> str:
         can_forget=_can_forget(facts),
         general=None if facts.general is None else general_line(facts.general),
         options=grid(["setting", "value"], [*options, *_key_settings(facts)], numbers_from=2),
-        settings=fenced("yaml", _yaml(portable(facts.settings))),
+        settings=fenced("yaml", as_yaml(portable(facts.settings))),
         limits=list(_limits(facts)),
         citation=_citation(facts.method.key, facts.method.paper),
     )
@@ -114,25 +114,35 @@ def _named(task: Mapping[str, Any]) -> str:
     return f"{task['name']} (supersedes {', '.join(task['supersedes'])})" if task["supersedes"] else task["name"]
 
 
-def _hub_id(facts: CardFacts) -> str | None:
-    """The base model's id on the hub, with its owner; None if it is a path, or may be one."""
-    if facts.embedded:
+def hub_id(base: str, *, embedded: bool) -> str | None:
+    """A base model's id on the hub, with its owner; None if it is a path, or may be one."""
+    if embedded:
         return EMBEDDED_HUB_ID
-    return facts.base if HUB_ID.fullmatch(facts.base) and not facts.base.endswith((".git", ".gguf")) else None
+    return base if HUB_ID.fullmatch(base) and not base.endswith((".git", ".gguf")) else None
 
 
-def _front_matter(facts: CardFacts) -> dict[str, Any]:
-    """The front matter, which the hub reads."""
-    front: dict[str, Any] = {}
-    if (hub_id := _hub_id(facts)) is not None:
-        front["base_model"] = hub_id
-    front["library_name"] = "peft" if facts.is_adapter else "lifealign"
-    named = facts.license or "unknown"
+def front_matter(base: str | None, library: str, license: str | None, tags: Sequence[str]) -> str:
+    """The front matter, which the hub reads, between its lines of hyphens.
+
+    Args:
+        base: The base model's id on the hub, or None.
+        library: Name of the library that loads it.
+        license: Its licence, or None if it was not given.
+        tags: Tags beside those that every card has.
+    """
+    front: dict[str, Any] = {} if base is None else {"base_model": base}
+    named = license or "unknown"
+    front["library_name"] = library
     front |= {"license": named} if named in HUB_LICENSES.split() else {"license": "other", "license_name": named}
-    tags = ["lifealign", "lifelong-alignment"]
-    tags += ["dpo"] if facts.settings["preference"]["num_train_epochs"] else []
+    front |= {"pipeline_tag": "text-generation", "tags": ["lifealign", "lifelong-alignment", *tags]}
+    return f"---\n{as_yaml(front)}\n---"
+
+
+def _front_matter(facts: CardFacts) -> str:
+    tags = ["dpo"] if facts.settings["preference"]["num_train_epochs"] else []
     tags += ["lora"] if facts.is_adapter else []
-    return front | {"pipeline_tag": "text-generation", "tags": tags}
+    library = "peft" if facts.is_adapter else "lifealign"
+    return front_matter(hub_id(facts.base, embedded=facts.embedded), library, facts.license, tags)
 
 
 def _taught(facts: CardFacts) -> str:
@@ -277,7 +287,8 @@ def _citation(key: str, paper: Paper | None) -> str:
     return f"@misc{{{key}{year},\n{body}\n}}"
 
 
-def _yaml(value: Any) -> str:
+def as_yaml(value: Any) -> str:
+    """A value as YAML, in the order it has."""
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).rstrip()
 
 

@@ -1,0 +1,187 @@
+"""An adapter of any of the tasks that a life has learnt: which of them, scores, and the folder that PEFT loads."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lifealign.errors import ConfigError, LifeError
+from lifealign.evaluation.matrix import ScoreMatrix
+from lifealign.evaluation.metrics import METRICS
+from lifealign.evaluation.rules import kept_together
+from lifealign.life.card.composition_card import composition_card
+from lifealign.life.disk import names
+from lifealign.life.disk.directory import LifeDirectory
+from lifealign.life.disk.learnt import read_adapter_of
+from lifealign.life.disk.measurements import held_out_of, score_matrices
+from lifealign.life.workspace import Workspace
+from lifealign.memory.compose import compose, whole_steps
+from lifealign.memory.update import Adapter
+from lifealign.model.adapter import adapter_fingerprint, install_adapter
+from lifealign.settings.faults import nearest
+from lifealign.storage.files import write_json, write_text
+from lifealign.storage.tensors import write_tensors
+
+logger = logging.getLogger(__name__)
+
+COMPOSED = "composed"
+"""Name of the row for a composition in a table, below that of the last version."""
+
+
+@dataclass(frozen=True)
+class Composition:
+    """An adapter made of some of a life's updates.
+
+    Attributes:
+        weights: How much of each step's update is in it, by the step's name, oldest first.
+        adapter: The adapter, of the same rank as the life's versions.
+        version: The version that it is, byte for byte; None if it is one that the life never was.
+    """
+
+    weights: Mapping[str, float]
+    adapter: Adapter
+    version: str | None
+
+
+def compose_life(
+    work: Workspace,
+    *,
+    without: Collection[str] = (),
+    weights: Mapping[str, float] | None = None,
+    as_of: str | None = None,
+) -> Composition:
+    """Puts an adapter together from a life's updates; see :meth:`lifealign.life.life.Life.compose`."""
+    directory, method = work.directory, work.config.method
+    if method.indivisible:
+        raise LifeError(f"{directory.path}: a life of {method.title} cannot be composed: {method.indivisible}")
+    chosen = _weights(directory, without, weights or {}, as_of)
+    whole = whole_steps(list(chosen.values()))
+    if whole is not None:
+        version = directory.versions[whole].name
+        return Composition(chosen, read_adapter_of(directory, version), version)
+    read = (read_adapter_of(directory, version.name) for version in directory.versions)
+    return Composition(chosen, compose(read, list(chosen.values())), None)
+
+
+def score_composition(work: Workspace, composition: Composition) -> dict[str, ScoreMatrix]:
+    """Scores a composition on the held-out data of every task, under the life's own settings.
+
+    Of joint adherence only the rules are asked whose step has a weight other than 0. Nothing is kept but what the
+    caches hold.
+
+    Returns:
+        By metric, a matrix of two rows: the last version's scores, as far as they are known, and the composition's.
+
+    Raises:
+        LifeError: If another process holds the life.
+    """
+    steps = {version.name: held_out_of(work.directory, version) for version in work.directory.steps}
+    asked = {
+        task.name: task for task in kept_together([steps[name] for name, one in composition.weights.items() if one])
+    }
+    tasks = [asked.get(task.name, task) for learnt in steps.values() for task in learnt]
+    with work.writing():
+        try:
+            install_adapter(work.runtime.model, composition.adapter)
+            scores = work.evaluator().score(tasks, adapter_fingerprint(composition.adapter))
+        finally:
+            work.forget_loaded()
+    for missing in scores.broken:
+        logger.warning("not scored: %s", missing)
+    known = score_matrices(work.directory)
+    found = {}
+    for metric, row in scores.values.items():
+        there = known.get(metric)
+        names_of = [task.name for task in tasks if task.name in row or (there is not None and task.name in there.tasks)]
+        before = there.rows[-1] if there is not None else {}
+        counts = [there.counts[-1] if there is not None else {}, scores.counts[metric]]
+        higher = METRICS[metric].higher_is_better
+        base = there.base if there is not None else {}
+        found[metric] = ScoreMatrix(metric, higher, names_of, dict.fromkeys(names_of, 0), [before, row], base, counts)
+    return found
+
+
+def write_composition(work: Workspace, composition: Composition, out: Path, scores: Mapping[str, ScoreMatrix]) -> None:
+    """Writes a composition as a folder that PEFT loads, with a card and ``composition.json``; the weights come last.
+
+    Args:
+        work: The life.
+        composition: The composition.
+        out: A folder that does not exist or is empty, outside the life.
+        scores: Its scores, as :func:`score_composition` returns them; empty if it was not scored.
+
+    Raises:
+        LifeError: If there is something in the folder, it is in the life, or it cannot be written.
+    """
+    require_free(work.directory, out)
+    config = work.directory.json(names.adapter_config(work.directory.versions[-1].name))
+    record = {
+        "life": work.directory.path.absolute().name,
+        "base": work.directory.manifest.base.fingerprint,
+        "weights": dict(composition.weights),
+        "version": composition.version,
+        "adapter": adapter_fingerprint(composition.adapter),
+        "scores": {metric: dict(matrix.rows[-1]) for metric, matrix in scores.items()},
+    }
+    write_json(out / "adapter_config.json", config)
+    write_json(out / "composition.json", record)
+    card = composition_card(
+        work.directory.manifest.base,
+        work.config.model.dtype,
+        work.config.license,
+        work.directory.steps,
+        composition.weights,
+        composition.version,
+        scores,
+    )
+    write_text(out / "README.md", card)
+    write_tensors(out / names.ADAPTER_WEIGHTS, composition.adapter)
+
+
+def require_free(directory: LifeDirectory, out: Path) -> None:
+    """Refuses a folder that is in use, or inside the life, where a file that it does not know would be deleted."""
+    if out.resolve().is_relative_to(directory.path.resolve()):
+        raise LifeError(f"{out}: found a folder of the life itself, expected one outside it")
+    try:
+        if any(out.iterdir()):
+            raise LifeError(f"{out}: found a directory that is not empty, expected an empty or new one")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise LifeError(f"{out}: could not be read: {error.strerror}") from error
+
+
+def _weights(
+    directory: LifeDirectory, without: Collection[str], weights: Mapping[str, float], as_of: str | None
+) -> dict[str, float]:
+    """The weight of each step.
+
+    Raises:
+        ConfigError: If a task is named that was not learnt by then, is named twice, or shares its step with others
+            that are not named; or a weight is not finite.
+        LifeError: If there is no such version.
+    """
+    last = len(directory.steps) if as_of is None else directory.index(as_of)
+    tasks = {task.name: version for version in directory.steps[:last] for task in version.tasks}
+    given = {name: 0.0 for name in without}
+    for name, weight in weights.items():
+        if name in given:
+            raise ConfigError(f"{name}: found it left out and with a weight, expected one or the other")
+        if not math.isfinite(weight):
+            raise ConfigError(f"{name}: found a weight of {weight}, expected a finite number")
+        given[name] = float(weight)
+    for name in given:
+        if name not in tasks:
+            by_then = "a task that was learnt" + (f" by {as_of}" if as_of is not None else "")
+            raise ConfigError(f"found {name!r}, expected {by_then}: {', '.join(tasks) or 'none'}{nearest(name, tasks)}")
+    chosen = {}
+    for place, version in enumerate(directory.steps):
+        of_step = {given.get(task.name, 1.0) for task in version.tasks} if place < last else {0.0}
+        if len(of_step) > 1:
+            learnt = ", ".join(task.name for task in version.tasks)
+            raise ConfigError(f"{version.name}: found different weights for {learnt}, which were learnt in one step")
+        chosen[version.name] = of_step.pop()
+    return chosen

@@ -1,0 +1,167 @@
+"""Composition of a life's tasks: which updates are in it, what is refused, and the folder that PEFT loads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from tests.tiny import letter_task
+from transformers import AutoModelForCausalLM
+
+from lifealign.data.answer_check import AnswerCheck
+from lifealign.errors import ConfigError, LifeError
+from lifealign.life.compose import Composition, score_composition, write_composition
+from lifealign.life.learn import run_stream
+from lifealign.life.life import Life
+from lifealign.model.adapter import read_adapter
+from lifealign.storage.tensors import read_tensors
+
+Lived = Callable[..., Life]
+TASKS = [
+    replace(letter_task("one", "a", "b"), check=AnswerCheck(max_words=2)),
+    letter_task("two", "c", "d"),
+    replace(letter_task("three", "e", "f"), check=AnswerCheck(max_words=3)),
+]
+IDS = torch.tensor([[256, 10, 20, 30, 40, 50]])
+
+
+@pytest.fixture
+def life(lived: Lived) -> Life:
+    return lived(TASKS, method="lifealign", evaluation={"metrics": ["adherence", "joint_adherence", "margin", "perplexity"]})
+
+
+def version(life: Life, number: int) -> dict[str, torch.Tensor]:
+    return read_tensors(life.directory.path / "versions" / life.versions[number].name / "adapter_model.safetensors")
+
+
+def test_a_task_left_out_leaves_the_sum_of_the_other_updates(life: Life) -> None:
+    composed = life.compose(without=["two"])
+    assert composed.weights == {"01-one": 1, "02-two": 0, "03-three": 1} and composed.version is None
+    base, one, two, three = (version(life, number) for number in range(4))
+    for name, factor in composed.adapter.items():
+        of_one, of_three = one[name].double() - base[name].double(), three[name].double() - two[name].double()
+        assert torch.equal(factor, (base[name].double() + of_one + of_three).float())
+    assert any(not torch.equal(composed.adapter[name], three[name]) for name in three)
+
+
+def test_weights_scale_updates_and_nothing_is_taken_after_a_version(life: Life) -> None:
+    composed = life.compose(weights={"two": 0.25}, as_of="02-two")
+    assert composed.weights == {"01-one": 1, "02-two": 0.25, "03-three": 0}
+    for name, factor in composed.adapter.items():
+        one, two = version(life, 1)[name].double(), version(life, 2)[name].double()
+        assert torch.allclose(factor.double(), one + 0.25 * (two - one), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
+def test_all_tasks_up_to_one_are_its_version_byte_for_byte(life: Life, number: int, tmp_path: Path) -> None:
+    name = life.versions[number].name
+    later = [task.name for task in TASKS[number:]]
+    for composed in (life.compose(as_of=name), life.compose(without=later)):
+        assert composed.version == name
+        write_composition(life.workspace, composed, tmp_path / f"{len(list(tmp_path.iterdir()))}", {})
+    for folder in tmp_path.iterdir():
+        for file in ("adapter_model.safetensors", "adapter_config.json"):
+            assert (folder / file).read_bytes() == (life.directory.path / "versions" / name / file).read_bytes()
+
+
+def test_with_everything_left_out_the_model_is_the_base(life: Life) -> None:
+    model, _ = life.load(life.compose(without=["one", "two", "three"]))
+    with torch.no_grad():
+        composed = model(input_ids=IDS).logits
+        with life.workspace.runtime.base_policy():
+            base = model(input_ids=IDS).logits
+    assert torch.equal(composed, base)
+
+
+def test_peft_loads_what_the_life_composes(life: Life, tiny_folder: Path, tmp_path: Path) -> None:
+    composed = life.compose(without=["one"])
+    write_composition(life.workspace, composed, tmp_path / "out", {})
+    base = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
+    with torch.no_grad():
+        loaded = PeftModel.from_pretrained(base, str(tmp_path / "out")).eval()(input_ids=IDS).logits
+        ours = life.load(composed)[0].eval()(input_ids=IDS).logits
+    assert torch.allclose(loaded, ours, atol=1e-6)
+    record = json.loads((tmp_path / "out/composition.json").read_text())
+    assert record["weights"] == {"01-one": 0, "02-two": 1, "03-three": 1} and record["scores"] == {}
+    card = (tmp_path / "out/README.md").read_text()
+    assert "| 01-one | one | 0 |" in card and "It was not scored." in card and "library_name: peft" in card
+
+
+def test_scores_of_a_version_are_those_it_was_committed_with(life: Life) -> None:
+    scores = score_composition(life.workspace, life.compose())
+    assert set(scores) == {"adherence", "joint_adherence", "margin"}
+    for matrix in scores.values():
+        before, now = matrix.rows
+        assert now == pytest.approx(before)
+
+
+def test_only_the_rules_that_are_in_it_are_asked_of_a_composition(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, tuple[AnswerCheck, ...]] = {}
+
+    def score(self: object, tasks: Any, policy: str) -> Any:
+        asked.update({task.name: task.rules for task in tasks})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lifealign.evaluation.evaluator.Evaluator.score", score)
+    with pytest.raises(KeyboardInterrupt):
+        score_composition(life.workspace, life.compose(without=["three"]))
+    one = (TASKS[0].check,)
+    assert asked == {"one": one, "two": one, "three": ()}
+    left = read_adapter(life.workspace.runtime.model)  # who holds the model does not find the composition in it
+    assert all(torch.equal(left[name], factor) for name, factor in version(life, 3).items())
+
+
+@pytest.mark.parametrize(
+    ("how", "fault"),
+    [
+        ({"without": ["twoo"]}, "found 'twoo', expected a task that was learnt: one, two, three; did you mean two?"),
+        ({"without": ["three"], "as_of": "02-two"}, "expected a task that was learnt by 02-two: one, two"),
+        ({"weights": {"two": float("nan")}}, "two: found a weight of nan, expected a finite number"),
+        ({"without": ["two"], "weights": {"two": 1}}, "two: found it left out and with a weight"),
+    ],
+)
+def test_what_cannot_be_composed_is_one_line(life: Life, how: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault.replace("?", r"\?")):
+        life.compose(**how)
+
+
+def test_a_version_that_does_not_exist_is_named_with_those_that_do(life: Life) -> None:
+    with pytest.raises(
+        LifeError, match="found no version '02-tow', expected one of: 00-base, 01-one, 02-two, 03-three"
+    ):
+        life.compose(as_of="02-tow")
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [("stl", "a model of its own"), ("olora", "its rank grows"), ("l2p", "a pool of prompts")],
+)
+def test_a_life_whose_versions_are_no_sums_is_refused(lived: Lived, method: str, reason: str) -> None:
+    with pytest.raises(LifeError, match=f"cannot be composed: .*{reason}"):
+        lived(TASKS[:2], method=method).compose(without=["one"])
+
+
+def test_tasks_that_were_learnt_together_are_taken_together(make_life: Callable[..., Life]) -> None:
+    life = make_life(method="mtl")
+    run_stream(life.workspace, TASKS)
+    with pytest.raises(ConfigError, match="found different weights for one, two, three, which were learnt in one step"):
+        life.compose(without=["two"])
+    assert life.compose(without=["one", "two", "three"]).version == "00-base"
+
+
+@pytest.mark.parametrize("where", ["life/out", "life/versions/09-out", "full"])
+def test_no_folder_of_the_life_and_none_in_use_is_written_to(life: Life, where: str, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/notes.txt").write_text("mine")
+    out = life.directory.path / where.removeprefix("life/") if where != "full" else tmp_path / where
+    before = sorted(life.directory.path.rglob("*"))
+    with pytest.raises(LifeError, match=r"a folder of the life itself|a directory that is not empty"):
+        write_composition(life.workspace, Composition({}, {}, None), out, {})
+    assert sorted(life.directory.path.rglob("*")) == before
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
