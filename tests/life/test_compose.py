@@ -33,7 +33,9 @@ IDS = torch.tensor([[256, 10, 20, 30, 40, 50]])
 
 @pytest.fixture
 def life(lived: Lived) -> Life:
-    return lived(TASKS, method="lifealign", evaluation={"metrics": ["adherence", "joint_adherence", "margin", "perplexity"]})
+    return lived(
+        TASKS, method="lifealign", evaluation={"metrics": ["adherence", "joint_adherence", "margin", "perplexity"]}
+    )
 
 
 def version(life: Life, number: int) -> dict[str, torch.Tensor]:
@@ -91,6 +93,17 @@ def test_peft_loads_what_the_life_composes(life: Life, tiny_folder: Path, tmp_pa
     assert record["weights"] == {"01-one": 0, "02-two": 1, "03-three": 1} and record["scores"] == {}
     card = (tmp_path / "out/README.md").read_text()
     assert "| 01-one | one | 0 |" in card and "It was not scored." in card and "library_name: peft" in card
+
+
+def test_the_card_says_which_rules_a_composition_was_asked_for(life: Life, tmp_path: Path) -> None:
+    asked = "asked for the rules of the steps whose weight is not 0 only"
+    for without, expected in (["three"], True), ([], False):
+        composed = life.compose(without=without)
+        write_composition(
+            life.workspace, composed, tmp_path / str(expected), score_composition(life.workspace, composed)
+        )
+        card = (tmp_path / str(expected) / "README.md").read_text()
+        assert (asked in card) == expected and "| this adapter |" in card
 
 
 def test_scores_of_a_version_are_those_it_was_committed_with(life: Life) -> None:

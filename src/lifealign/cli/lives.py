@@ -146,6 +146,7 @@ def compose(
 ) -> None:
     """Put an adapter together from any of the tasks that were learnt, for PEFT; the life stays as it is."""
     from lifealign.evaluation.metrics import METRICS
+    from lifealign.evaluation.rules import JOINT
     from lifealign.life.compose import COMPOSED, require_free, score_composition, write_composition
     from lifealign.life.life import Life
     from lifealign.report.printing import plain, say, show
@@ -162,6 +163,8 @@ def compose(
     for matrix in scores.values():
         say(console, "", plain(METRICS[matrix.metric].label, "bold"))
         show(console, matrix_table(matrix, [opened.versions[-1].name, COMPOSED]))
+        if matrix.metric == JOINT and (asked := [name for name, weight in composed.weights.items() if weight]):
+            say_lines(f"  composed: of the rules of {', '.join(asked)}")
     if composed.version is not None:
         say_lines(f"this is the version {composed.version}, byte for byte")
     elif not score:

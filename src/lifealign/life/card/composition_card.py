@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from lifealign.evaluation.matrix import ScoreMatrix
 from lifealign.evaluation.metrics import examples_text, metric_of
+from lifealign.evaluation.rules import JOINT
 from lifealign.life.card.loading_code import peft_code
 from lifealign.life.card.markdown import fenced, grid, plain, portable
 from lifealign.life.card.model_card import front_matter, hub_id
@@ -53,6 +54,8 @@ def composition_card(
         ]
         heading = f"**{plain(metric.label)}**; {metric.direction}{f'; {plain(numbers)}' if numbers else ''}."
         measured += [heading, grid(["", *matrix.tasks], lines)]
+        if matrix.metric == JOINT and not all(weights.values()):
+            measured += ["This adapter was asked for the rules of the steps whose weight is not 0 only."]
     same = f" It is the version {plain(version)}, byte for byte." if version is not None else ""
     parts = [
         front_matter(hub_id(base.model_name_or_path, embedded=embedded), "peft", licensed, ["lora"]),
