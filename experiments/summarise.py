@@ -1,4 +1,4 @@
-"""Prints result files as Markdown tables: methods by row, mean and spread over seeds.
+"""Prints result files as Markdown tables: methods by row, mean and spread over runs.
 
 python experiments/summarise.py results/support_desk/*.json
 """
@@ -12,8 +12,15 @@ from statistics import fmean, stdev
 
 from lifealign.errors import LifeAlignError
 from lifealign.experiments.result import RunResult, StepResult, load_result
-from lifealign.life.disk.step_files import Figures
 
+FIGURES = {
+    "rank_kept": "kept rank",
+    "energy_kept": "kept energy",
+    "overlap_energy": "overlap ρ",
+    "norm_before": "norm before",
+    "norm_after": "norm after",
+    "sketch_error": "error of the sketch",
+}
 SUMMARY = ("learned", "last", "average", "backward_transfer", "forgetting")
 
 
@@ -28,7 +35,7 @@ def main(paths: list[str]) -> None:
         scale = 1.0 if metric == "margin" else 100.0
         tasks = matrix.tasks
         print(f"\n{metric}{'' if scale == 1 else ', in per cent'}: after the last task, and over the stream\n")
-        print("| method | seeds | " + " | ".join([*tasks, *SUMMARY]) + " |")
+        print("| method | runs | " + " | ".join([*tasks, *SUMMARY]) + " |")
         print("|---" * (2 + len(tasks) + len(SUMMARY)) + "|")
         base = [f"{scale * matrix.base[task]:.2f}" if task in matrix.base else "-" for task in tasks]
         print("| base model | | " + " | ".join([*base, *[""] * len(SUMMARY)]) + " |")
@@ -38,14 +45,24 @@ def main(paths: list[str]) -> None:
             columns += [[getattr(one.summary, name) for one in matrices] for name in SUMMARY]
             cells = [spread([scale * value for value in column if value is not None]) for column in columns]
             print(f"| {method} | {len(results)} | " + " | ".join(cells) + " |")
-    print("\nconsolidation per step, means over factors and seeds; minutes per method\n")
-    print("| method | step | kept rank | kept energy | overlap ρ | norm before | norm after | replayed | minutes |")
-    print("|---" * 9 + "|")
+    print("\nperplexity on general text after the last task, and what a run takes; means over runs\n")
+    print("| method | runs | perplexity | base | optimizer steps | minutes of learning |\n" + "|---" * 6 + "|")
+    for method, results in runs.items():
+        general = [last for result in results if (last := result.general_text[-1]) is not None]
+        costs = [result.cost for result in results if result.cost is not None]
+        numbers = [[last.perplexity for last in general], [last.base.perplexity for last in general]]
+        numbers.append([sum(len(log) for step in result.steps for log in step.losses.values()) for result in results])
+        numbers.append([cost.seconds / 60 for cost in costs])
+        cells = [f"{fmean(values):.1f}" if values else "-" for values in numbers]
+        print(f"| {method} | {len(results)} | {' | '.join(cells)} |")
+    print("\nconsolidation per step, means over factors and runs; minutes per method\n")
+    print(f"| method | step | {' | '.join(FIGURES.values())} | replayed | minutes |")
+    print("|---" * (4 + len(FIGURES)) + "|")
     for method, results in runs.items():
         for name, steps in by_name(results).items():
             for segment in steps[0].consolidation:
                 figures = [one.consolidation[segment] for one in steps if segment in one.consolidation]
-                cells = [f"{fmean(getattr(one, figure) for one in figures):.3f}" for figure in Figures.model_fields]
+                cells = [f"{fmean(getattr(one, figure) for one in figures):.3f}" for figure in FIGURES]
                 cells.append(f"{fmean(one.replayed_pairs for one in steps):.0f}")
                 cells.append(f"{fmean(one.seconds for one in steps) / 60:.1f}")
                 print(f"| {method} | {name} {segment} | " + " | ".join(cells) + " |")

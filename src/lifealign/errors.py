@@ -118,18 +118,17 @@ class Unscored(LifeAlignError):
     Args:
         life: Directory of the life.
         holes: What is missing and why, such as ``02-tone: margin of tone (RuntimeError: out of memory)``.
+        kept: What is there all the same, and how to get the rest; by default what was learnt, and ``evaluate``.
     """
 
     exit_code = 1
 
-    def __init__(self, life: str | Path, holes: Sequence[str]) -> None:
+    def __init__(self, life: str | Path, holes: Sequence[str], kept: str | None = None) -> None:
         self.life, self.holes = str(life), tuple(holes)
         number = f"{len(holes)} {'score' if len(holes) == 1 else 'scores'}"
         shown = "; ".join(holes[:3]) + ("; ..." if len(holes) > 3 else "")
-        super().__init__(
-            f"{life}: {number} could not be measured: {shown}. What was learnt is kept; `lifealign evaluate {life}` "
-            "measures what is missing"
-        )
+        kept = kept or f"What was learnt is kept; `lifealign evaluate {life}` measures what is missing"
+        super().__init__(f"{life}: {number} could not be measured: {shown}. {kept}")
 
 
 class Unfinished(LifeAlignError):

@@ -69,14 +69,14 @@ def test_all_tasks_up_to_one_are_its_version_byte_for_byte(life: Life, number: i
     later = [task.name for task in TASKS[number:]]
     for composed in (life.compose(as_of=name), life.compose(without=later)):
         assert composed.version == name
-        write_composition(life.workspace, composed, tmp_path / f"{len(list(tmp_path.iterdir()))}", {})
+        write_composition(life.workspace, composed, tmp_path / f"{len(list(tmp_path.iterdir()))}", None)
     for folder in tmp_path.iterdir():
         for file in ("adapter_model.safetensors", "adapter_config.json"):
             assert (folder / file).read_bytes() == (life.directory.path / "versions" / name / file).read_bytes()
 
 
 def test_the_card_of_a_version_points_to_its_own(life: Life, tmp_path: Path) -> None:
-    write_composition(life.workspace, life.compose(as_of="02-two"), tmp_path / "out", {})
+    write_composition(life.workspace, life.compose(as_of="02-two"), tmp_path / "out", None)
     card = (tmp_path / "out/README.md").read_text()
     assert "What was measured of 02-two is in the card of that version." in card and "not scored" not in card
     assert "4-bit" not in card and "license: unknown" in card
@@ -85,7 +85,7 @@ def test_the_card_of_a_version_points_to_its_own(life: Life, tmp_path: Path) -> 
 def test_a_composition_on_the_embedded_model_has_its_licence_and_says_that_it_is_quantised(life: Life) -> None:
     base = life.directory.manifest.base.model_copy(update={"model_name_or_path": EMBEDDED_HUB_ID})
     weights = {step.name: 0.5 for step in life.steps}
-    card = composition_card(base, "bfloat16", None, life.steps, weights, None, {}, embedded=True)
+    card = composition_card(base, "bfloat16", None, life.steps, weights, None, {}, None, embedded=True)
     assert f"license: {EMBEDDED_LICENSE}" in card and "4-bit weights" in card and "It was not scored." in card
 
 
@@ -97,7 +97,7 @@ def test_a_composition_that_cannot_be_written_leaves_nothing_that_peft_would_loa
 
     monkeypatch.setattr("lifealign.life.compose.write_text", full)
     with pytest.raises(LifeError, match="disk full"):
-        write_composition(life.workspace, life.compose(), tmp_path / "out", {})
+        write_composition(life.workspace, life.compose(), tmp_path / "out", None)
     assert not (tmp_path / "out/adapter_config.json").exists()
 
 
@@ -112,7 +112,7 @@ def test_with_everything_left_out_the_model_is_the_base(life: Life) -> None:
 
 def test_peft_loads_what_the_life_composes(life: Life, tiny_folder: Path, tmp_path: Path) -> None:
     composed = life.compose(without=["one"])
-    write_composition(life.workspace, composed, tmp_path / "out", {})
+    write_composition(life.workspace, composed, tmp_path / "out", None)
     base = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
     with torch.no_grad():
         loaded = PeftModel.from_pretrained(base, str(tmp_path / "out")).eval()(input_ids=IDS).logits
@@ -133,12 +133,34 @@ def test_the_card_says_which_rules_a_composition_was_asked_for(life: Life, tmp_p
         )
         card = (tmp_path / str(expected) / "README.md").read_text()
         assert (asked in card) == expected and "| this adapter |" in card
+        assert "perplexity on general text" in card
+
+
+def test_without_scores_of_its_own_versions_a_life_has_those_of_a_composition(lived: Lived) -> None:
+    silent = lived(TASKS[:2], method="er", evaluation={"metrics": ["perplexity"]})
+    measured = score_composition(silent.workspace, silent.compose(without=["one"]))
+    assert measured.matrices == {} and measured.general is not None
+
+
+def test_what_cannot_be_measured_is_named(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("lifealign.evaluation.evaluator.held_out_margins", fail)
+    measured = score_composition(life.workspace, life.compose(without=["one"]))
+    assert measured.missing == tuple(
+        f"margin of {name} (RuntimeError: out of memory)" for name in ("one", "two", "three")
+    )
+    assert "margin" not in measured.matrices and "adherence" in measured.matrices
 
 
 def test_scores_of_a_version_are_those_it_was_committed_with(life: Life) -> None:
-    scores = score_composition(life.workspace, life.compose())
-    assert set(scores) == {"adherence", "joint_adherence", "margin"}
-    for matrix in scores.values():
+    measured = score_composition(life.workspace, life.compose())
+    assert set(measured.matrices) == {"adherence", "joint_adherence", "margin"} and measured.missing == ()
+    committed = life.records[-1].general
+    assert measured.general is not None and committed is not None
+    assert measured.general["perplexity"] == pytest.approx(committed["perplexity"])
+    for matrix in measured.matrices.values():
         before, now = matrix.rows
         assert now == pytest.approx(before)
 
@@ -205,6 +227,6 @@ def test_no_folder_of_the_life_and_none_in_use_is_written_to(life: Life, where: 
     out = life.directory.path / where.removeprefix("life/") if where != "full" else tmp_path / where
     before = sorted(life.directory.path.rglob("*"))
     with pytest.raises(LifeError, match=r"a folder of the life itself|a directory that is not empty"):
-        write_composition(life.workspace, Composition({}, {}, None), out, {})
+        write_composition(life.workspace, Composition({}, {}, None), out, None)
     assert sorted(life.directory.path.rglob("*")) == before
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]

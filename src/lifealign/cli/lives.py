@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from lifealign.cli.options import LifePath, Settings, console, require_scored, say_lines, show_life
-from lifealign.errors import ConfigError
+from lifealign.errors import ConfigError, Unscored
 
 # Each command imports what it needs: `lifealign check` should not wait for torch.
 
@@ -144,8 +144,11 @@ def compose(
     ] = None,
     score: Annotated[bool, typer.Option("--score", help="Score it on the held-out pairs of every task.")] = False,
 ) -> None:
-    """Put an adapter together from any of the tasks that were learnt, for PEFT; the life stays as it is."""
-    from lifealign.evaluation.metrics import METRICS
+    """Put an adapter together from any of the tasks that were learnt, for PEFT; the life stays as it is.
+
+    Exit code 1 although it was written: some scores could not be measured.
+    """
+    from lifealign.evaluation.metrics import METRICS, general_line
     from lifealign.evaluation.rules import JOINT
     from lifealign.life.compose import COMPOSED, require_free, score_composition, write_composition
     from lifealign.life.life import Life
@@ -155,21 +158,25 @@ def compose(
     opened = Life.open(life)
     require_free(opened.directory, out)
     composed = opened.compose(without=without or (), weights=_weights(weight or ()), as_of=as_of)
-    scores = score_composition(opened.workspace, composed) if score else {}
-    write_composition(opened.workspace, composed, out, scores)
+    measured = score_composition(opened.workspace, composed) if score else None
+    write_composition(opened.workspace, composed, out, measured)
     for step in opened.steps:
         tasks = ", ".join(task.name for task in step.tasks)
         say_lines(f"  {step.name}: {tasks}, weight {composed.weights[step.name]:g}")
-    for matrix in scores.values():
+    for matrix in measured.matrices.values() if measured else ():
         say(console, "", plain(METRICS[matrix.metric].label, "bold"))
         show(console, matrix_table(matrix, [opened.versions[-1].name, COMPOSED]))
         if matrix.metric == JOINT and (asked := [name for name, weight in composed.weights.items() if weight]):
             say_lines(f"  composed: of the rules of {', '.join(asked)}")
+    if measured is not None and measured.general is not None:
+        say_lines("", general_line(measured.general))
     if composed.version is not None:
         say_lines(f"this is the version {composed.version}, byte for byte")
     elif not score:
         say_lines("not scored: no version ever was this model; --score measures it on the held-out pairs")
     say_lines("", f"adapter: {out}")
+    if measured is not None and measured.missing:
+        raise Unscored(out, measured.missing, "The adapter is written")
 
 
 def _weights(given: Sequence[str]) -> dict[str, float]:

@@ -24,7 +24,6 @@ from lifealign.life.workspace import Workspace
 from lifealign.methods.base import Step
 from lifealign.model.embedded import EMBEDDED_LICENSE
 from lifealign.model.prompt_pool import prompt_pool
-from lifealign.model.settings import EMBEDDED
 from lifealign.training.objectives import StageName
 from lifealign.training.peak_memory import peak_memory_bytes
 from lifealign.training.stage import LogRow
@@ -128,7 +127,7 @@ def _card(
 def _whole_card(work: Workspace, step: Step, tasks: Sequence[TaskRecord], measured: Measured) -> str:
     steps = [*((version.name, version.tasks) for version in work.steps), (step.name, tasks)]
     base, config = work.directory.manifest.base, work.config
-    embedded = config.model.model_name_or_path == EMBEDDED
+    embedded = config.model.is_embedded
     return model_card(
         CardFacts(
             version=step.name,

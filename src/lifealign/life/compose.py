@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,16 +19,14 @@ from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.disk.measurements import held_out_of, score_matrices
+from lifealign.life.score import general_figures, general_text_of
 from lifealign.life.workspace import Workspace
 from lifealign.memory.compose import compose, whole_steps
 from lifealign.memory.update import Adapter
 from lifealign.model.adapter import adapter_fingerprint, install_adapter
-from lifealign.model.settings import EMBEDDED
 from lifealign.settings.faults import nearest
 from lifealign.storage.files import write_json, write_text
 from lifealign.storage.tensors import write_tensors
-
-logger = logging.getLogger(__name__)
 
 COMPOSED = "composed"
 """Name of the row for a composition in a table, below that of the last version."""
@@ -47,6 +45,22 @@ class Composition:
     weights: Mapping[str, float]
     adapter: Adapter
     version: str | None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of a composition.
+
+    Attributes:
+        matrices: By metric, two rows: the last version's scores, as far as they are known, and the composition's. Of
+            joint adherence the composition is asked for the rules of the steps whose weight is not 0.
+        general: Loss and perplexity on general text, of the composition and of the base; None if not measured.
+        missing: What could not be measured, and why.
+    """
+
+    matrices: Mapping[str, ScoreMatrix]
+    general: Mapping[str, Any] | None
+    missing: tuple[str, ...]
 
 
 def compose_life(
@@ -73,45 +87,45 @@ def compose_life(
     return Composition(chosen, adapter, None)
 
 
-def score_composition(work: Workspace, composition: Composition) -> dict[str, ScoreMatrix]:
-    """Scores a composition on the held-out data of every task, under the life's own settings.
+def score_composition(work: Workspace, composition: Composition) -> Measurement:
+    """Scores a composition on the held-out data of every task, under the life's own settings, and on general text.
 
-    Of joint adherence only the rules are asked whose step has a weight other than 0. Nothing is kept but what the
-    caches hold.
-
-    Returns:
-        By metric, a matrix of two rows: the last version's scores, as far as they are known, and the composition's.
+    Nothing is kept but what the caches hold.
 
     Raises:
+        ConfigError: If the general text differs from that of the life's steps.
         LifeError: If another process holds the life.
     """
     steps = {version.name: held_out_of(work.directory, version) for version in work.directory.steps}
-    asked = {
-        task.name: task for task in kept_together([steps[name] for name, one in composition.weights.items() if one])
-    }
+    in_it = kept_together([steps[name] for name, weight in composition.weights.items() if weight])
+    asked = {task.name: task for task in in_it}
     tasks = [asked.get(task.name, task) for learnt in steps.values() for task in learnt]
+    policy = adapter_fingerprint(composition.adapter)
+    passages = general_text_of(work)
     with work.writing():
         try:
             install_adapter(work.runtime.model, composition.adapter)
-            scores = work.evaluator().score(tasks, adapter_fingerprint(composition.adapter))
+            scores = work.evaluator().score(tasks, policy)
+            general = general_figures(work, work.evaluator(), passages, policy, scores)
         finally:
             work.forget_loaded()
-    for missing in scores.broken:
-        logger.warning("not scored: %s", missing)
     known = score_matrices(work.directory)
-    found = {}
+    matrices = {}
     for metric, row in scores.values.items():
-        there = known.get(metric)
-        names_of = [task.name for task in tasks if task.name in row or (there is not None and task.name in there.tasks)]
-        before = there.rows[-1] if there is not None else {}
-        counts = [there.counts[-1] if there is not None else {}, scores.counts[metric]]
-        higher = METRICS[metric].higher_is_better
-        base = there.base if there is not None else {}
-        found[metric] = ScoreMatrix(metric, higher, names_of, dict.fromkeys(names_of, 0), [before, row], base, counts)
-    return found
+        matrix = known.get(metric) or ScoreMatrix(metric, METRICS[metric].higher_is_better, (), {}, [{}], counts=[{}])
+        scored = [task.name for task in tasks if task.name in row or task.name in matrix.tasks]
+        matrices[metric] = replace(
+            matrix,
+            tasks=scored,
+            learnt_at=dict.fromkeys(scored, 0),
+            rows=[matrix.rows[-1], row],
+            counts=[matrix.counts[-1], scores.counts[metric]],
+            reasons={},
+        )
+    return Measurement(matrices, general, tuple(scores.broken))
 
 
-def write_composition(work: Workspace, composition: Composition, out: Path, scores: Mapping[str, ScoreMatrix]) -> None:
+def write_composition(work: Workspace, composition: Composition, out: Path, measured: Measurement | None) -> None:
     """Writes a composition as a folder that PEFT loads, with a card and ``composition.json``.
 
     The file that PEFT looks for first is written last.
@@ -120,7 +134,7 @@ def write_composition(work: Workspace, composition: Composition, out: Path, scor
         work: The life.
         composition: The composition.
         out: A folder that does not exist or is empty, outside the life.
-        scores: Its scores, as :func:`score_composition` returns them; empty if it was not scored.
+        measured: What was measured of it; None if it was not scored.
 
     Raises:
         LifeError: If there is something in the folder, it is in the life, or it cannot be written.
@@ -133,7 +147,8 @@ def write_composition(work: Workspace, composition: Composition, out: Path, scor
         "weights": dict(composition.weights),
         "version": composition.version,
         "adapter": adapter_fingerprint(composition.adapter),
-        "scores": {metric: dict(matrix.rows[-1]) for metric, matrix in scores.items()},
+        "scores": {metric: dict(matrix.rows[-1]) for metric, matrix in measured.matrices.items()} if measured else {},
+        "general": measured.general if measured else None,
     }
     card = composition_card(
         work.directory.manifest.base,
@@ -142,8 +157,9 @@ def write_composition(work: Workspace, composition: Composition, out: Path, scor
         work.directory.steps,
         composition.weights,
         composition.version,
-        scores,
-        embedded=work.config.model.model_name_or_path == EMBEDDED,
+        measured.matrices if measured else {},
+        measured.general if measured else None,
+        embedded=work.config.model.is_embedded,
     )
     write_tensors(out / names.ADAPTER_WEIGHTS, composition.adapter)
     write_json(out / "composition.json", record)

@@ -99,7 +99,7 @@ def hold_out(work: Workspace, step: Step, say: Callable[[str], None]) -> ToScore
             differs from that of earlier steps.
         LifeError: If held-out pairs of an earlier task are damaged, or the disk has no room for the step.
     """
-    passages = _general_passages(work)
+    passages = general_text_of(work)
     evaluator = work.evaluator()  # opens the caches, too
     earlier, asked = _asked(work, step, say)
     new, left_out = [], {}
@@ -158,7 +158,7 @@ def score(work: Workspace, step: Step, held_out: ToScore, learnt: Learnt, say: C
         evaluator.score(held_out.new, None, base)
         policy = adapter_fingerprint(learnt.adapter)
         evaluator.score((*held_out.earlier, *held_out.new) if one_model else held_out.new, policy, scores)
-        general = _general(work, evaluator, held_out.passages, policy, scores)
+        general = general_figures(work, evaluator, held_out.passages, policy, scores)
     except (Exception, KeyboardInterrupt) as error:  # no failure here may cost hours of training
         logger.debug("scoring of %s ended early", step.name, exc_info=True)
         evaluator.fail(held_out.new, base, error)
@@ -177,9 +177,18 @@ def score(work: Workspace, step: Step, held_out: ToScore, learnt: Learnt, say: C
     return measured
 
 
-def _general(
+def general_figures(
     work: Workspace, evaluator: Evaluator, passages: tuple[str, ...], policy: str, scores: Scores
 ) -> dict[str, Any] | None:
+    """Loss and perplexity on general text of the model as it is now, and of the base; a failure becomes a hole.
+
+    Args:
+        work: The life.
+        evaluator: Its evaluator.
+        passages: The text; empty measures nothing.
+        policy: Fingerprint of the adapter as it is now.
+        scores: Where a failure is noted.
+    """
     if not passages:
         return None
     known = _known_general(work)
@@ -190,8 +199,12 @@ def _general(
         return None
 
 
-def _general_passages(work: Workspace) -> tuple[str, ...]:
-    """Reads the general text before anything is trained, so that a missing or different one costs no time."""
+def general_text_of(work: Workspace) -> tuple[str, ...]:
+    """The life's general text; empty if perplexity is not measured.
+
+    Raises:
+        ConfigError: If it is another text than at the last step.
+    """
     settings = work.config.evaluation
     if PERPLEXITY not in settings.metrics:
         return ()

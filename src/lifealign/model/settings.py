@@ -34,6 +34,11 @@ class ModelConfig(Settings):
     dtype: Dtype | Literal["auto"] = "auto"  # released code: bf16 base
     attn_implementation: Literal["auto", "sdpa", "eager"] = "auto"
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is the embedded model, whose weights are quantised and differ slightly from the hub's."""
+        return self.model_name_or_path == EMBEDDED
+
     @field_validator("model_name_or_path")
     @classmethod
     def _means_the_same_from_everywhere(cls, name: str) -> str:

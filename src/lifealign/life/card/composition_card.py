@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lifealign.evaluation.matrix import ScoreMatrix
-from lifealign.evaluation.metrics import examples_text, metric_of
+from lifealign.evaluation.metrics import examples_text, general_line, metric_of
 from lifealign.evaluation.rules import JOINT
 from lifealign.life.card.loading_code import peft_code
 from lifealign.life.card.markdown import fenced, grid, plain, portable
@@ -33,6 +34,7 @@ def composition_card(
     weights: Mapping[str, float],
     version: str | None,
     scores: Mapping[str, ScoreMatrix],
+    general: Mapping[str, Any] | None,
     *,
     embedded: bool,
 ) -> str:
@@ -46,6 +48,7 @@ def composition_card(
         weights: How much of each step's update is in the adapter, by the step's name.
         version: The version that it is, or None.
         scores: By metric, the last version's scores and the adapter's; empty if it was not scored.
+        general: Figures on general text, or None.
         embedded: Whether the base's weights are those of the embedded package, which are quantised.
     """
     place = EMBEDDED_HUB_ID if embedded else base.model_name_or_path
@@ -63,6 +66,8 @@ def composition_card(
         measured += [heading, grid(["", *matrix.tasks], lines)]
         if matrix.metric == JOINT and not all(weights.values()):
             measured += ["This adapter was asked for the rules of the steps whose weight is not 0 only."]
+    if general is not None:
+        measured.append(f"{plain(general_line(general))}.")
     same = f" It is the version {plain(version)}, byte for byte." if version is not None else ""
     parts = [
         front_matter(hub_id(base.model_name_or_path, embedded=embedded), "peft", licensed, ["lora"]),

@@ -16,7 +16,6 @@ from lifealign.life.disk import names
 from lifealign.life.disk.measurements import Record
 from lifealign.life.disk.step_files import consolidation, time_taken, training
 from lifealign.life.life import Life
-from lifealign.model.settings import EMBEDDED
 from lifealign.report.page.answers import MOST_PROMPTS, SHOWN_PROMPTS, empty_answers, prompt_cards
 from lifealign.report.page.charts.layer_strips import FIGURES, strip_panels
 from lifealign.report.page.charts.lines import line_charts
@@ -69,7 +68,7 @@ def life_page(life: Life) -> str:
         environment=dict(sorted(life.directory.manifest.environment.items())),
         peft_code=peft_code(life),
         life_code=life_code(life),
-        embedded=is_embedded(life),
+        embedded=life.shown.model.is_embedded,
     )
 
 
@@ -171,11 +170,6 @@ def peft_code(life: Life) -> str | None:
 def life_code(life: Life) -> str:
     """Code that loads the last version with lifealign."""
     return loading.life_code(folder_name(life), life.versions[-1].name)
-
-
-def is_embedded(life: Life) -> bool:
-    """Whether the base is the embedded one, whose weights are quantised and differ slightly from the hub's."""
-    return life.shown.model.model_name_or_path == EMBEDDED
 
 
 def folder_name(life: Life) -> str:
