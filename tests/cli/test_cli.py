@@ -770,6 +770,21 @@ def test_other_mistakes_are_one_line_too(lifealign: Command, bot: Path, tmp_path
     assert content(tmp_path) == before
 
 
+def test_a_composition_is_written_and_what_it_was_not_scored_on_is_exit_code_1(
+    lifealign: Command, bot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory")
+
+    whole = lifealign("compose", "bot", "whole", "--weight", "one=0.5", "--score")
+    assert (whole.code, whole.err) == (0, "") and "perplexity on general text" in whole.out
+    monkeypatch.setattr("lifealign.evaluation.evaluator.held_out_margins", fail)
+    result = lifealign("compose", "bot", "out", "--weight", "one=0.5", "--score")
+    assert result.code == 1 and "adapter: out" in result.out
+    assert "margin of one (RuntimeError: out of memory). The adapter is written" in one_line(result.err)
+    assert Path("out/adapter_model.safetensors").exists()
+
+
 def test_text_in_brackets_reaches_the_reader_of_an_error(lifealign: Command, tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "rows[bold].jsonl", [GOOD | {"chosen": ["[red]"]}])
     assert "rows[bold].jsonl:1: chosen[0]: found the string '[red]'" in one_line(lifealign("check", path).err)

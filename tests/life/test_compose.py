@@ -23,6 +23,8 @@ from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.model.adapter import read_adapter
 from lifealign.model.embedded import EMBEDDED_HUB_ID, EMBEDDED_LICENSE
+from lifealign.model.settings import ModelConfig
+from lifealign.report.page.life_page import life_page
 from lifealign.storage.tensors import read_tensors
 
 Lived = Callable[..., Life]
@@ -87,6 +89,20 @@ def test_a_composition_on_the_embedded_model_has_its_licence_and_says_that_it_is
     weights = {step.name: 0.5 for step in life.steps}
     card = composition_card(base, "bfloat16", None, life.steps, weights, None, {}, None, embedded=True)
     assert f"license: {EMBEDDED_LICENSE}" in card and "4-bit weights" in card and "It was not scored." in card
+
+
+def test_version_composition_and_page_all_say_that_a_base_is_embedded(
+    make_life: Callable[..., Life], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ModelConfig().is_embedded and not ModelConfig(model_name_or_path="owner/name").is_embedded
+    monkeypatch.setattr(ModelConfig, "is_embedded", property(lambda self: True))
+    life = make_life()
+    life.learn(TASKS[0])
+    write_composition(life.workspace, life.compose(weights={"one": 0.5}), tmp_path / "out", None)
+    cards = [life.directory.path / "versions/01-one/README.md", tmp_path / "out/README.md"]
+    for card in (path.read_text() for path in cards):
+        assert f"license: {EMBEDDED_LICENSE}" in card and "4-bit weights" in card
+    assert "4-bit weights" in life_page(life)
 
 
 def test_a_composition_that_cannot_be_written_leaves_nothing_that_peft_would_load(
