@@ -112,6 +112,7 @@ def small_config(tiny_folder: Path, folder: Path, **sections: Any) -> LifeConfig
         "sft": small,
         "preference": small,
         "evaluation": {"max_new_tokens": 4, "general_text": general},
+        "retention": {"mode": "off"},
     }
     merged = {
         key: defaults[key] | sections[key] if isinstance(sections.get(key), dict) and key in defaults else value

@@ -9,6 +9,7 @@
     ├── LifeError                 a directory that is not a life, has another format, is damaged or in use
     │   └── Unsynced              a file that is in place but may not survive a power loss
     ├── TrainingError             invalid numbers in training or consolidation (exit code 1)
+    ├── Refused                   a step that would cost earlier tasks too much; the life is as it was (exit code 3)
     ├── Unscored                  scores that could not be measured; what was learnt is kept (exit code 1)
     ├── Unfinished                cells of a comparison that failed; the others are finished (exit code 1)
     └── JudgeError                a judge that cannot continue (exit code 1)
@@ -110,6 +111,26 @@ class TrainingError(LifeAlignError):
         self.task, self.stage, self.step = task, stage, step
         where = f"task {task!r}, stage {stage!r}" + (f", optimizer step {step}" if step is not None else "")
         super().__init__(f"{where}: {what}{'. ' + way_out if way_out else ''}")
+
+
+class Refused(LifeAlignError):
+    """A step that was learnt but not accepted, because an earlier task may have lost too much. The life is as it was.
+
+    Args:
+        life: Directory of the life.
+        step: Name that the step would have had.
+        losses: What was lost, such as ``greet: 9 of 48 lost, 0 gained; at most 33.2 % lost, allowed 10 %``.
+        evidence: File with the prompts that flipped.
+    """
+
+    exit_code = 3
+
+    def __init__(self, life: str | Path, step: str, losses: Sequence[str], evidence: str | Path) -> None:
+        self.life, self.step, self.losses, self.evidence = str(life), step, tuple(losses), Path(evidence)
+        super().__init__(
+            f"{life}: {step} refused: {'; '.join(losses)}. The life is as it was; {evidence} has the prompts that "
+            "flipped. Teach it again with other settings or more replay, or keep it all the same with --force"
+        )
 
 
 class Unscored(LifeAlignError):

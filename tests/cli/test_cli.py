@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from lifealign.data.task import name_of_task
 from lifealign.errors import LifeAlignError, LifeError
 from lifealign.experiments import executors
 from lifealign.experiments.tasks import order_of
+from lifealign.life import gate as gates
 from lifealign.life import learn as lifelong
 from lifealign.life.life import Life
 from lifealign.report.printing import Terminal
@@ -120,6 +122,44 @@ def one_line(text: str) -> str:
 # -- the verbs ---------------------------------------------------------------------------------------------------------
 
 
+def test_a_refused_step_ends_with_3_a_table_and_a_page(
+    lifealign: Command, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, one_test = write_task(tmp_path, "one", "a", "b")
+    two, _ = write_task(tmp_path, "two", "c", "d")
+    config = tmp_path / "settings.yaml"
+    config.write_text(yaml.safe_dump(SETTINGS | {"retention": {"mode": "enforce", "scales": [1.0, 0.5]}}))
+    assert lifealign("init", "bot", "--model", tiny_folder, "--config", config).code == 0
+    small = lifealign("learn", "bot", one, "--gate", one_test)
+    assert (small.code, small.out) == (2, "")
+    assert "found 3 gate prompts of one, expected at least 41" in small.err
+    assert lifealign("learn", "bot", one, "--gate", one_test, "--max-loss", 0.9).code == 0
+    before = Path("bot/life.json").read_bytes()
+
+    loss = gates._loss
+    monkeypatch.setattr(
+        gates, "_loss", lambda gate, seen, alpha: loss(replace(gate, values=(1.0, 1.0, 1.0)), _worse(seen), alpha)
+    )
+    refused = lifealign("learn", "bot", two, "--max-loss", 0.99)
+    assert refused.code == 3
+    assert "02-two, 1 of its update" in refused.out and "02-two, 0.5 of its update" in refused.out
+    assert re.search(r"one +3 +3 +0 +100.0 % +90 %", refused.out)
+    assert "error: bot: 02-two refused: one: 3 of 3 prompts lost, 0 gained; at most 100.0 % lost, allowed 90 %" in (
+        refused.err
+    )
+    assert Path("bot/life.json").read_bytes() == before
+    page = Path("bot/retention/refused-02-two.html")
+    assert f"page: {page}" in refused.out and "3 prompts lost" in page.read_text()
+
+    forced = lifealign("learn", "bot", two, "--max-loss", 0.99, "--force")
+    assert forced.code == 0
+    assert "retention: LOST, kept with --force (decision 1)" in lifealign("status", "bot").out
+
+
+def _worse(seen: gates.Seen) -> gates.Seen:
+    return replace(seen, values={task: [-1.0] * len(values) for task, values in seen.values.items()})
+
+
 def test_a_life_from_init_to_rollback(lifealign: Command, tiny_folder: Path, tmp_path: Path) -> None:
     one, one_test = write_task(tmp_path, "one", "a", "b")
     two, two_test = write_task(tmp_path, "two", "c", "d")
@@ -144,10 +184,10 @@ def test_a_life_from_init_to_rollback(lifealign: Command, tiny_folder: Path, tmp
 
     shown = lifealign("status", "bot")
     assert (shown.code, shown.err) == (0, "")
-    assert f"bot: 2 versions learnt on {tiny_folder}, method ER; 30 files, all as committed" in shown.out
-    assert "  01-one: one (8 pairs, 4 held out)" in shown.out
-    assert "  02-second: second (8 pairs, 4 held out; supersedes one)" in shown.out
-    assert "| second (supersedes one) | 02-second | 8 | 4 |" in Path("bot/versions/02-second/README.md").read_text()
+    assert f"bot: 2 versions learnt on {tiny_folder}, method ER; 35 files, all as committed" in shown.out
+    assert "  01-one: one (6 pairs, 4 held out)" in shown.out
+    assert "  02-second: second (6 pairs, 4 held out; supersedes one)" in shown.out
+    assert "| second (supersedes one) | 02-second | 6 | 4 |" in Path("bot/versions/02-second/README.md").read_text()
     assert lifealign("report", "bot").code == 0
     assert '<th scope="row">02-second (supersedes one)</th>' in Path("bot/report.html").read_text()
     for table in ("adherence", "preference accuracy", "mean margin"):
@@ -980,7 +1020,7 @@ def test_learn_takes_the_name_of_the_file_or_the_one_that_was_given(
 ) -> None:
     learnt: list[str] = []
 
-    def learn(life: Life, task: Any, _progress: Any) -> Any:
+    def learn(life: Life, task: Any, _progress: Any, *, force: bool) -> Any:
         learnt.append(task.name)
         return life.versions[-1]
 

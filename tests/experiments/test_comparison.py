@@ -13,7 +13,7 @@ from lifealign.errors import ConfigError
 from lifealign.evaluation.metrics import METRICS
 from lifealign.experiments.bootstrap import STATISTICS
 from lifealign.experiments.comparison import COSTS, Comparison, Estimate, Row
-from lifealign.experiments.result import Cost, RunResult
+from lifealign.experiments.result import Cost, RunResult, StepRetention
 from lifealign.experiments.summary import compare_results
 from lifealign.report.table_formats import csv_text, latex, markdown, terminal
 from lifealign.report.tables import COLUMNS, COST_COLUMNS, TextTable, tables
@@ -137,6 +137,47 @@ def test_costs_are_means_over_seeds_in_the_units_of_the_table() -> None:
     # the other seed: 90 s, 2.5 MB, 10 MB, no peak
     assert costs["SeqFT"].figures == {"minutes": 1.25, "state_mb": 1.25, "adapter_mb": 6.5, "peak_memory_gb": 4.0}
     assert costs["ER"].figures["peak_memory_gb"] is None and costs["ER"].seeds == (1,)
+
+
+def gated(run: RunResult, *steps: tuple[bool, float] | None) -> RunResult:
+    """A run whose steps have cost earlier tasks something: whether they are kept, and the worst loss."""
+    found = [None if step is None else StepRetention(kept=step[0], worst=step[1]) for step in steps]
+    own = [step.model_copy(update={"retention": one}) for step, one in zip(run.steps, found, strict=True)]
+    return run.model_copy(update={"steps": own})
+
+
+def test_what_steps_cost_is_a_table_by_hand() -> None:
+    """Of ER's two decisions one is refused, which lost 30 %; the other lost 5 %. SeqFT is refused every time."""
+    seqft, again, er, *others = small()
+    comparison = compare_results(
+        [
+            gated(seqft, None, (False, 0.8)),
+            gated(again, None, (False, 0.6)),
+            gated(er, None, (True, 0.05)),
+            gated(result("ER", 2, adherence=rows(0.9, 0.7, 0.5)), None, (False, 0.3)),
+            *others,
+        ],
+        None,
+    )
+    found = of_rows(table(comparison, "what steps cost"))
+    assert found == {
+        "SeqFT": ["2", "100 % of 2", "80.0 %", "-"],
+        "ER": ["2", "50 % of 2", "30.0 %", "5.0 %"],
+    }
+    lines = list(csv.DictReader(io.StringIO(csv_text(comparison))))
+    worst = [line for line in lines if line["metric"] == "retention" and line["label"] == "ER"]
+    assert [(line["statistic"], line["value"]) for line in worst] == [
+        ("refused", "0.5"),
+        ("worst_loss", "0.3"),
+        ("worst_accepted_loss", "0.05"),
+    ]
+    assert not [one for one in tables(compare_results(small(), None)) if "what steps cost" in one.title]
+
+
+def test_a_result_without_a_gate_is_written_as_before() -> None:
+    assert "retention" not in small()[0].model_dump(mode="json")["steps"][0]
+    with_gate = gated(small()[0], None, (True, 0.0)).model_dump(mode="json")["steps"]
+    assert "retention" not in with_gate[0] and with_gate[1]["retention"] == {"kept": True, "worst": 0.0}
 
 
 def test_every_statistic_and_every_cost_has_a_column() -> None:

@@ -4,6 +4,7 @@
 0     done
 1     not everything could be done: training failed, a judge did not answer, the disk or the memory is full
 2     the request is invalid: data, settings, a life, a file or an option
+3     refused: a step would have cost earlier tasks more than the life's retention allows
 70    a bug in this package; ``--debug`` shows its traceback
 130   Ctrl-C
 141   the reader of the output has gone, as in ``lifealign status bot | head -1``

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from lifealign.cli.options import LifePath, Settings, console, require_scored, say_lines, show_life
-from lifealign.errors import ConfigError, Unscored
+from lifealign.cli.options import LifePath, Settings, console, require_scored, say_lines, show_life, show_refusal
+from lifealign.errors import ConfigError, Refused, Unscored
 
 # Each command imports what it needs: `lifealign check` should not wait for torch.
 
@@ -74,10 +74,18 @@ def learn(
         list[str] | None,
         typer.Option(metavar="NAME", help="An earlier task whose rule this one replaces; repeatable."),
     ] = None,
+    gate: Annotated[
+        str | None, typer.Option(help="Pairs by which later steps are accepted; by default some of FILE are set aside.")
+    ] = None,
+    max_loss: Annotated[
+        float | None, typer.Option(help="Largest share of this task's gate prompts that later steps may cost.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Keep the task although earlier ones lose too much.")] = False,
 ) -> None:
     """Teach one more task and keep the others.
 
     Exit code 1 although a version was learnt: some scores could not be measured; `lifealign evaluate` measures them.
+    Exit code 3: the life's retention is enforced, and an earlier task may have lost too much; the life is as it was.
     """
     from lifealign.data.answer_check import AnswerCheck
     from lifealign.data.task import Task, name_of_task
@@ -89,10 +97,16 @@ def learn(
     opened = Life.open(life)
     conditions = {"max_words": max_words, "matches": matches or (), "lacks": lacks or ()}
     exact = build_config(AnswerCheck, conditions, source="check") if any(conditions.values()) else None
-    task = Task.from_files(task_name, file, test, check=exact, supersedes=supersedes or ())
-    with Progress(console) as progress:
-        known = len(opened.steps)
-        version = opened.learn(task, progress)
+    task = Task.from_files(
+        task_name, file, test, check=exact, supersedes=supersedes or (), gate=gate, max_loss=max_loss
+    )
+    known = len(opened.steps)
+    try:
+        with Progress(console) as progress:
+            version = opened.learn(task, progress, force=force)
+    except Refused as error:
+        show_refusal(error)
+        raise
     if len(opened.steps) == known:
         say_lines(f"{task.name}: already learnt from this data in {version.name}; nothing to do")
     show_life(opened)
@@ -101,6 +115,7 @@ def learn(
 
 def status(life: LifePath) -> None:
     """What a life has learnt, and how well it still knows it."""
+    from lifealign.life.disk.gate_files import retention_of
     from lifealign.life.life import Life
 
     opened = Life.open(life)
@@ -117,6 +132,8 @@ def status(life: LifePath) -> None:
             instead = f"; supersedes {', '.join(task.supersedes)}" if task.supersedes else ""
             tasks.append(f"{task.name} ({task.train_pairs} pairs, {task.test_pairs} held out{instead})")
         say_lines(f"  {version.name}: {', '.join(tasks)}")
+        if evidence := retention_of(opened.directory, version):
+            say_lines(*(f"    {line}" for line in evidence.summary))
     show_life(opened)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lifealign.errors import Unscored
+from lifealign.errors import Refused, Unscored
 from lifealign.report.printing import Terminal, plain, say, show
 
 if TYPE_CHECKING:
@@ -46,6 +46,22 @@ def show_life(life: Life) -> None:
         say_lines("", f"{PERPLEXITY} is missing: {', '.join(why.values())}; `lifealign evaluate` measures it")
     folder = life.directory.path / names.version_folder(life.versions[-1].name)
     say_lines("", f"adapter: {folder}")
+
+
+def show_refusal(error: Refused) -> None:
+    """Prints what a refused step has cost, and writes a page with the prompts that flipped beside the evidence."""
+    from lifealign.life.disk.gate_files import read_refusal
+    from lifealign.report.page.retention import refusal_page
+    from lifealign.report.terminal import losses_table
+    from lifealign.storage.files import write_text
+
+    refusal = read_refusal(error.evidence)
+    for attempt in refusal.retention.attempts:
+        say(console, "", plain(f"{refusal.step}, {attempt.scale:g} of its update", "bold"))
+        show(console, losses_table(attempt.losses))
+    page = error.evidence.with_suffix(".html")
+    write_text(page, refusal_page(refusal))
+    say_lines(f"page: {page}")
 
 
 def require_scored(life: Life, versions: Collection[str]) -> None:

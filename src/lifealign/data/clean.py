@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,15 +162,33 @@ def read_split(train: str | Path, test: str | Path | None = None) -> tuple[tuple
     if test is None:
         return pairs, ()
     held_out = read_clean(test).pairs
+    return leave_out(train, pairs, test, held_out), held_out
+
+
+def leave_out(
+    file: str | Path, pairs: Sequence[Pair], other: str | Path, held_out: Sequence[Pair], kind: str = "training"
+) -> tuple[Pair, ...]:
+    """The pairs of a file whose prompts are not held out in another one; a warning in the log counts the rest.
+
+    Args:
+        file: The file.
+        pairs: Its pairs.
+        other: The other file.
+        held_out: The pairs of that one.
+        kind: What the pairs are for, in messages.
+
+    Raises:
+        DataError: If every prompt is held out there.
+    """
     prompts = {pair.prompt for pair in held_out}
     left_out = [pair for pair in pairs if pair.prompt in prompts]
     if len(left_out) == len(pairs):
-        found = f"only prompts that are held out in {test}"
-        raise DataError(train, found=found, expected="at least one training prompt that is not held out")
+        found = f"only prompts that are held out in {other}"
+        raise DataError(file, found=found, expected=f"at least one {kind} prompt that is not held out")
     if left_out:
-        number = f"{count_text(len(left_out))} of {count_text(len(pairs), 'training pair', 'training pairs')}"
-        log.warning("%s: left out %s with a prompt held out in %s (first %s)", train, number, test, left_out[0].source)
-    return tuple(pair for pair in pairs if pair.prompt not in prompts), held_out
+        number = f"{count_text(len(left_out))} of {count_text(len(pairs), f'{kind} pair', f'{kind} pairs')}"
+        log.warning("%s: left out %s with a prompt held out in %s (first %s)", file, number, other, left_out[0].source)
+    return tuple(pair for pair in pairs if pair.prompt not in prompts)
 
 
 def test_overlap(train: Iterable[Pair], test: Iterable[Pair]) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from lifealign.data.clean import read_split
+from lifealign.data.clean import leave_out, read_clean, read_split
 from lifealign.data.pair import Pair
 from lifealign.errors import ConfigError
 from lifealign.settings.faults import nearest
@@ -34,9 +34,13 @@ class Task:
         test: Held-out pairs; if there are none, the task is trained but not scored.
         check: Exact check of a generated answer, or None if no program can decide adherence.
         supersedes: Names of earlier tasks whose rule this one replaces: from here on, an answer need not keep them.
+        gate: Pairs that are neither trained on nor scored: later steps are accepted or refused by what they lose of
+            them. Empty lets the life set some of ``train`` aside, as its ``retention`` says.
+        max_loss: The largest loss of this task that is accepted, in (0, 1); None for the life's own limit.
 
     Raises:
-        ConfigError: If the name has other characters, ``train`` is empty, or a name is superseded twice.
+        ConfigError: If the name has other characters, ``train`` is empty, a name is superseded twice, or ``max_loss``
+            is out of range.
     """
 
     name: str
@@ -44,6 +48,8 @@ class Task:
     test: tuple[Pair, ...] = ()
     check: AnswerCheck | None = None
     supersedes: tuple[str, ...] = ()
+    gate: tuple[Pair, ...] = ()
+    max_loss: float | None = None
 
     def __post_init__(self) -> None:
         if not TASK_NAME.fullmatch(self.name):
@@ -53,14 +59,18 @@ class Task:
         for number, name in enumerate(self.supersedes):
             if name in self.supersedes[:number]:
                 raise ConfigError(f"task {self.name!r}: supersedes: found {name!r} twice, expected each task once")
+        if self.max_loss is not None and not 0 < self.max_loss < 1:
+            found = f"task {self.name!r}: max_loss: found {self.max_loss}"
+            raise ConfigError(f"{found}, expected a share of prompts greater than 0 and less than 1")
 
     @property
     def data_hash(self) -> str:
-        """Content hash of the task's pairs, in order, its check, and the names of the tasks that it supersedes."""
+        """Content hash of the task's pairs, in order, its check, the tasks that it supersedes, and its gate pairs."""
         check = "" if self.check is None else self.check.model_dump_json()
         keys = [pair.key for pair in (*self.train, *self.test)]
         parts = [str(len(self.train)), *keys, check]
         parts += [f"supersedes {' '.join(sorted(self.supersedes))}"] if self.supersedes else []
+        parts += ["gate", *(pair.key for pair in self.gate)] if self.gate else []
         return xxhash.xxh3_128(" ".join(parts).encode()).hexdigest()
 
     @classmethod
@@ -72,10 +82,13 @@ class Task:
         *,
         check: AnswerCheck | None = None,
         supersedes: Sequence[str] = (),
+        gate: str | Path | None = None,
+        max_loss: float | None = None,
     ) -> Task:
         """Reads and cleans a task's files, of any accepted shape (see :mod:`lifealign.data.formats`).
 
-        Training pairs whose prompt is also held out are left out, and a warning counts them.
+        Training pairs whose prompt is also held out are left out, and so are gate pairs whose prompt is held out; a
+        warning counts them.
 
         Args:
             name: Name of the task.
@@ -83,12 +96,22 @@ class Task:
             test: File of held-out pairs, or None.
             check: Exact check of generated answers, or None.
             supersedes: Names of earlier tasks whose rule this one replaces.
+            gate: File of pairs by which later steps are accepted or refused, or None.
+            max_loss: The largest loss of this task that a later step may cost, or None.
 
         Raises:
             DataError: If a file is missing, empty, malformed, or has no usable pair, or every training prompt is held
-                out.
+                out or in the gate.
+            ConfigError: If another argument is out of range.
         """
-        return cls(name, *read_split(train, test), check, tuple(supersedes))
+        pairs, held_out = read_split(train, test)
+        if gate is None:
+            return cls(name, pairs, held_out, check, tuple(supersedes), (), max_loss)
+        kept = read_clean(gate).pairs
+        if test is not None:
+            kept = leave_out(gate, kept, test, held_out, "gate")
+        pairs = leave_out(train, pairs, gate, kept)
+        return cls(name, pairs, held_out, check, tuple(supersedes), kept, max_loss)
 
     from_jsonl = from_files
 

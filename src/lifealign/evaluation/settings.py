@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -75,3 +75,52 @@ class EvaluationConfig(Settings):
         if faults:
             raise Faults(faults)
         return self
+
+
+class RetentionConfig(Settings):
+    """What a step may cost the tasks learnt before it. In YAML its mode is enough: ``retention: enforce``.
+
+    Attributes:
+        mode: ``off`` checks nothing. ``warn`` measures after each step what every earlier task has lost since it was
+            learnt, says so, and keeps the step. ``enforce`` keeps a step only if no earlier task can have lost more
+            than ``max_loss``, if need be with a smaller part of its update, and refuses it otherwise.
+        max_loss: The largest loss of a task that is accepted: share of its prompts, in (0, 1).
+        confidence: Probability that no accepted step of the whole life has a larger true loss, in (0, 1).
+        set_aside: Share of a task's training prompts that are set aside for this and not trained on, where the task has
+            no gate pairs of its own; in [0, 1).
+        scales: With ``enforce``, the parts of a step's update that may be kept, each greater than 0.
+    """
+
+    mode: Literal["off", "warn", "enforce"] = "off"
+    max_loss: float = Field(0.1, gt=0, lt=1)
+    confidence: float = Field(0.95, gt=0, lt=1)
+    set_aside: float = Field(0.2, ge=0, lt=1)
+    scales: tuple[Annotated[float, Field(gt=0)], ...] = (1.0, 0.75, 0.5, 0.25)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_mode(cls, value: Any) -> Any:
+        return {"mode": value} if isinstance(value, str | bool) else value
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        """YAML reads ``off`` as false."""
+        return "off" if value is False else value
+
+    @field_validator("scales")
+    @classmethod
+    def _differ(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
+        if not scales or len(set(scales)) < len(scales):
+            raise ValueError(wrong(f"{list(scales)}", "at least one scale, each once"))
+        return scales
+
+    @property
+    def alpha(self) -> float:
+        """Error probability of the whole life."""
+        return 1 - self.confidence
+
+    @property
+    def attempts(self) -> int:
+        """Most scales that a step may try."""
+        return len(self.scales) if self.mode == "enforce" else 1

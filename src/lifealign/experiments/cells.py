@@ -51,9 +51,15 @@ def cells_of(experiment: ExperimentConfig, results: Path | None = None) -> list[
         results: Folder of the result files; ``results`` in the experiment's ``output_dir`` by default.
 
     Raises:
-        ConfigError: If a method cannot learn one of the streams, or has no use for a section that is set.
+        ConfigError: If a method cannot learn one of the streams, or has no use for a section that is set; or if steps
+            could be refused, so that methods would be compared on other tasks.
         DataError: If a task's file cannot be used.
     """
+    if experiment.retention.mode == "enforce":
+        raise ConfigError(
+            "retention: found enforce, expected warn or off: a comparison needs every step of every method; with warn "
+            "its tables say which steps would have been refused"
+        )
     folder = results or experiment.output_dir / "results"
     streams = _streams(experiment)
     cells = []

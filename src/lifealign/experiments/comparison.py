@@ -110,6 +110,27 @@ class GeneralRow:
 
 
 @dataclass(frozen=True)
+class RetentionRow:
+    """What the gate says of a method's steps, over all seeds.
+
+    Attributes:
+        label: Display name.
+        seeds: Seeds that had a gate.
+        decisions: Number of steps that had something to lose.
+        refused: Share of them that a gate which enforces would have refused.
+        worst: The largest observed loss of an earlier task, over all these steps.
+        worst_kept: The same over those that the gate accepts; None if it accepts none.
+    """
+
+    label: str
+    seeds: tuple[int, ...]
+    decisions: int
+    refused: float
+    worst: float
+    worst_kept: float | None
+
+
+@dataclass(frozen=True)
 class OrderTables:
     """Everything about one order of the tasks.
 
@@ -120,6 +141,7 @@ class OrderTables:
         costs: A row per method.
         missing: By label, the seeds of the comparison without a result; only for labels that lack some.
         general_holes: Where general ability could not be measured, and why, one line per result.
+        retention: A row per method that had a gate.
     """
 
     order: str
@@ -128,6 +150,7 @@ class OrderTables:
     costs: tuple[CostRow, ...]
     missing: Mapping[str, tuple[int, ...]]
     general_holes: tuple[str, ...] = ()
+    retention: tuple[RetentionRow, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from lifealign.errors import LifeError, describe
 from lifealign.evaluation.metrics import METRICS
@@ -148,6 +148,18 @@ class StageSummary(Record):
     mean: dict[str, Number] | None
 
 
+class StepRetention(Record):
+    """What a step has cost the tasks before it, by the gate.
+
+    Attributes:
+        kept: Whether every earlier task was shown to be kept; a gate that enforces would have refused the step if not.
+        worst: The largest observed loss of an earlier task since it was learnt, in [-1, 1].
+    """
+
+    kept: bool
+    worst: Number
+
+
 class StepResult(Record):
     """What one step of the stream took and did.
 
@@ -162,6 +174,7 @@ class StepResult(Record):
         consolidation: Means over all LoRA factors, by the name of the update.
         consolidation_by_factor: The same means over the layers, per kind of factor (``q_proj.lora_A``).
         seconds: Time, scoring included.
+        retention: What it cost earlier tasks; None without a gate, or if there was nothing to lose.
     """
 
     name: str
@@ -174,6 +187,12 @@ class StepResult(Record):
     consolidation: dict[str, Figures]
     consolidation_by_factor: dict[str, dict[str, Figures]]
     seconds: Number = Field(ge=0)
+    retention: StepRetention | None = None
+
+    @model_serializer(mode="wrap")
+    def _only_with_a_gate(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves the gate's part out if there is none."""
+        return {name: value for name, value in plain(self).items() if name != "retention" or value is not None}
 
 
 class Cost(Record):

@@ -16,10 +16,12 @@ from lifealign.experiments.result import (
     RunResult,
     StageSummary,
     StepResult,
+    StepRetention,
     load_result,
     write_result,
 )
 from lifealign.life.disk import names
+from lifealign.life.disk.gate_files import retention_of
 from lifealign.life.disk.manifest import Version
 from lifealign.life.disk.step_files import Figures, General, consolidation, saved_method, time_taken, training
 from lifealign.life.disk.typed_json import validated
@@ -80,7 +82,16 @@ def _step(life: Life, version: Version) -> StepResult:
         consolidation={name: one.mean for name, one in consolidated.items() if one.mean is not None},
         consolidation_by_factor={name: _by_kind(one.factors) for name, one in consolidated.items() if one.factors},
         seconds=time_taken(directory, version.name).seconds,
+        retention=_retention(life, version),
     )
+
+
+def _retention(life: Life, version: Version) -> StepRetention | None:
+    evidence = retention_of(life.directory, version)
+    if evidence is None or not evidence.losses:
+        return None
+    worst = max(loss.flips.change for loss in evidence.losses.values())
+    return StepRetention(kept=evidence.verdict == "kept", worst=round(worst, 5))
 
 
 def _outcomes(life: Life) -> dict[str, list[dict[str, list[float | None]]]]:

@@ -20,6 +20,7 @@ from lifealign.experiments.comparison import (
     GeneralRow,
     MetricTable,
     OrderTables,
+    RetentionRow,
     Row,
 )
 from lifealign.experiments.result import RunResult
@@ -67,6 +68,7 @@ def compare_results(results: Sequence[RunResult], against: str | None) -> Compar
                     for one in here
                     for step, why in one.general_text_holes.items()
                 ),
+                tuple(_retention_rows(cells)),
             )
         )
     blocks = _blocks(results, against) if against is not None and len(orders) > 1 else ()
@@ -175,6 +177,23 @@ def _cost_row(label: str, results: Sequence[RunResult]) -> CostRow:
         measured = [value / unit for value in found if value is not None]
         figures[name] = fmean(measured) if measured else None
     return CostRow(label, _seeds(results), figures)
+
+
+def _retention_rows(cells: Mapping[str, Sequence[RunResult]]) -> Iterator[RetentionRow]:
+    for label, results in cells.items():
+        steps = [(one, step.retention) for one in results for step in one.steps if step.retention is not None]
+        if steps:
+            worst = [found.worst for _, found in steps]
+            kept = [found.worst for _, found in steps if found.kept]
+            with_a_gate = [one for one in results if any(one is other for other, _ in steps)]
+            yield RetentionRow(
+                label,
+                _seeds(with_a_gate),
+                len(steps),
+                1 - len(kept) / len(steps),
+                max(worst),
+                max(kept) if kept else None,
+            )
 
 
 def _seeds(results: Sequence[RunResult]) -> tuple[int, ...]:

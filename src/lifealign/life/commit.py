@@ -17,6 +17,8 @@ from lifealign.life.disk.manifest import TaskRecord, Version
 from lifealign.life.disk.measurements import GENERAL_TEXT, own_scores_of, score_matrices, write_scores
 from lifealign.life.disk.memory import keep_sketch
 from lifealign.life.disk.step_files import Consolidated, SavedMethod, Time, Training, as_json
+from lifealign.life.gate import Gated
+from lifealign.life.hold_back import HeldBack
 from lifealign.life.mix import Examples
 from lifealign.life.score import Measured, ToScore
 from lifealign.life.step import Learnt, step_seed
@@ -31,10 +33,11 @@ from lifealign.training.stage import LogRow
 
 def commit(
     work: Workspace,
-    step: Step,
+    held_back: HeldBack,
     held_out: ToScore,
     examples: Examples,
     logs: Mapping[StageName, Sequence[LogRow]],
+    gated: Gated,
     learnt: Learnt,
     measured: Measured,
     started: float,
@@ -44,10 +47,11 @@ def commit(
 
     Args:
         work: The life, locked.
-        step: The step of the lifelong loop.
+        held_back: The step of the lifelong loop, and what it held back.
         held_out: What it was scored on.
         examples: What it was trained on.
         logs: Log rows of the optimizer steps, by stage.
+        gated: What the gate has decided.
         learnt: What was learnt.
         measured: What was measured.
         started: When the step began, on the clock of :func:`time.monotonic`.
@@ -56,6 +60,7 @@ def commit(
     Raises:
         LifeError: If a file cannot be written; the life is as it was before the step.
     """
+    step = held_back.step
     fraction = work.config.replay_or_default.fraction
     drawn = {
         task.name: sample_for_replay(task.train, fraction, step_seed(work, step, f"replay {task.name}"))
@@ -66,7 +71,7 @@ def commit(
             name=task.name,
             train_pairs=len(task.train),
             test_pairs=len(scored.pairs),  # held out is what is scored
-            data_hash=task.data_hash,
+            data_hash=held_back.data_hashes[task.name],
             check=None if task.check is None else task.check.model_dump(mode="json"),
             supersedes=list(task.supersedes),
         )
@@ -84,7 +89,7 @@ def commit(
     base = work.directory.manifest.base
     files: dict[str, Any] = {
         **adapter_files(step.name, work.runtime.model, learnt.adapter, base),
-        names.model_card(step.name): _card(work, step, tasks, measured, say),
+        names.model_card(step.name): _card(work, step, tasks, measured, gated, say),
         names.refined_updates(step.name): learnt.refined,
         names.method_tensors(step.name): learnt.tensors,
         names.remembered_pairs(step.name): replay_rows(drawn),
@@ -106,6 +111,7 @@ def commit(
     }
     for task in held_out.new:
         files[names.held_out_pairs(step.name, task.name)] = [pair.as_row() for pair in task.pairs]
+    files |= _gate_files(held_back, gated)
     version = work.directory.commit(step.name, tasks, files)
     work.replay.tasks.update(drawn)
     keep_sketch(work.directory, work.memory, work.method.segments)
@@ -113,18 +119,35 @@ def commit(
     return version
 
 
+def _gate_files(held_back: HeldBack, gated: Gated) -> dict[str, Any]:
+    """What the gate stores: its evidence, its pairs, and the answers to them."""
+    if gated.evidence is None:
+        return {}
+    step = held_back.step.name
+    files: dict[str, Any] = {names.retention(step): as_json(gated.evidence)}
+    for one in held_back.new:
+        sets = {names.gate_pairs(step, one.task): one.pairs, names.select_pairs(step, one.task): one.select}
+        files |= {file: [pair.as_row() for pair in pairs] for file, pairs in sets.items() if pairs}
+    return files | ({names.gate_answers(step): gated.answers} if gated.answers else {})
+
+
 def _card(
-    work: Workspace, step: Step, tasks: Sequence[TaskRecord], measured: Measured, say: Callable[[str], None]
+    work: Workspace,
+    step: Step,
+    tasks: Sequence[TaskRecord],
+    measured: Measured,
+    gated: Gated,
+    say: Callable[[str], None],
 ) -> str:
     """The model card of the version that this step makes; a minimal one if making it fails."""
     try:
-        return _whole_card(work, step, tasks, measured)
+        return _whole_card(work, step, tasks, measured, gated)
     except Exception as error:  # a card must not cost what was learnt
         say(f"{step.name}: the model card could not be made ({reason_of(error)}); the step is kept")
         return f"# {plain(step.name)}\n\nThe model card could not be made: {plain(reason_of(error))}\n"
 
 
-def _whole_card(work: Workspace, step: Step, tasks: Sequence[TaskRecord], measured: Measured) -> str:
+def _whole_card(work: Workspace, step: Step, tasks: Sequence[TaskRecord], measured: Measured, gated: Gated) -> str:
     steps = [*((version.name, version.tasks) for version in work.steps), (step.name, tasks)]
     base, config = work.directory.manifest.base, work.config
     embedded = config.model.is_embedded
@@ -155,5 +178,6 @@ def _whole_card(work: Workspace, step: Step, tasks: Sequence[TaskRecord], measur
             environment=dict(sorted(work.directory.manifest.environment.items())),
             license=config.license or (EMBEDDED_LICENSE if embedded else None),
             general_hole=measured.scores.holes.get(PERPLEXITY, {}).get(GENERAL_TEXT),
+            retention=() if gated.evidence is None else gated.evidence.summary,
         )
     )

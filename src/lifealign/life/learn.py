@@ -13,6 +13,8 @@ from lifealign.life.commit import commit
 from lifealign.life.disk import names
 from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.disk.manifest import Version
+from lifealign.life.gate import gate
+from lifealign.life.hold_back import hold_back
 from lifealign.life.mix import mix
 from lifealign.life.score import hold_out, score
 from lifealign.life.step import attach, begin, consolidate, remember, train
@@ -30,7 +32,7 @@ from lifealign.training.trackers import Trackers
 logger = logging.getLogger(__name__)
 
 
-def learn_task(work: Workspace, task: Task, listener: Listener | None = None) -> Version:
+def learn_task(work: Workspace, task: Task, listener: Listener | None = None, *, force: bool = False) -> Version:
     """Teaches a life one more task; see :meth:`lifealign.life.life.Life.learn`."""
     with work.writing():
         for version in work.steps:
@@ -39,7 +41,7 @@ def learn_task(work: Workspace, task: Task, listener: Listener | None = None) ->
                 return version
         require_earlier([task], [record.name for version in work.steps for record in version.tasks])
         (step,) = work.method.plan([task], first_index=len(work.steps))
-        return learn_step(work, step, listener)
+        return learn_step(work, step, listener, force=force)
 
 
 def run_stream(work: Workspace, stream: Sequence[Task], listener: Listener | None = None) -> list[Version]:
@@ -72,18 +74,21 @@ def run_stream(work: Workspace, stream: Sequence[Task], listener: Listener | Non
     return work.steps
 
 
-def learn_step(work: Workspace, step: Step, listener: Listener | None = None) -> Version:
-    """One turn of the lifelong loop: mix, train, difference, denoise, project, remember, score, commit.
+def learn_step(work: Workspace, step: Step, listener: Listener | None = None, *, force: bool = False) -> Version:
+    """One turn of the lifelong loop: mix, train, difference, denoise, project, gate, remember, score, commit.
 
     Args:
         work: The life, locked.
         step: The step to learn.
         listener: Follows what happens, or None.
+        force: Whether the step is kept although the gate refuses it.
 
     Raises:
         DataError: If a pair to learn or to score cannot be used; this is found before anything is trained.
-        ConfigError: If a tracker is not installed, or the general text differs from that of earlier steps.
+        ConfigError: If a tracker is not installed, or the general text differs from that of earlier steps,
+            or a gate is too small for what it is to promise.
         TrainingError: If a loss, gradient or consolidation went wrong. The life is as it was before the step.
+        Refused: If the tasks before it may have lost too much. The life is as it was, too.
         KeyboardInterrupt: If it came while the step was scored; it is raised after the step was committed without the
             missing scores.
 
@@ -98,8 +103,12 @@ def learn_step(work: Workspace, step: Step, listener: Listener | None = None) ->
     model = work.runtime.model
     try:
         install_adapter(model, read_adapter_of(work.directory))  # another version may have been loaded
+        held_back = hold_back(work, step, force=force)  # what the gate will ask, and nothing is trained on
+        step = held_back.step
         held_out = hold_out(work, step, say)  # before training, so that what cannot be scored is found first
-        examples = mix(work, step, say)  # this task, and the remembered pairs of others
+        examples = mix(work, step, say, held_back.prompts)  # this task, and the remembered pairs of others
+        for note in held_back.notes:
+            say(note)
         with closing(_trackers(work, step)) as trackers:
             listeners: list[StageListener] = [trackers] if listener is None else [listener, trackers]
             context = attach(work, step, examples)
@@ -117,9 +126,12 @@ def learn_step(work: Workspace, step: Step, listener: Listener | None = None) ->
                     consolidated[segment.label], update = refined, refined.update
                 write_adapter(model, add(before, update))
             install_adapter(model, plain_adapter(model))  # from here on the model is the one that will be saved
-            learnt = remember(work, context, consolidated, time.monotonic() - started)
+            gated = gate(work, held_back, consolidated, say, force=force)  # kept, kept in part, or refused
+            learnt = remember(work, context, gated.consolidated, time.monotonic() - started)
             measured = score(work, step, held_out, learnt, say)  # one row of the matrix
-            version = commit(work, step, held_out, examples, logs, learnt, measured, started, say)  # all or nothing
+            version = commit(  # all or nothing
+                work, held_back, held_out, examples, logs, gated, learnt, measured, started, say
+            )
             trackers.finish(measured.tracked(), len(work.steps))
             if listener is not None:
                 listener.scored(measured.scores.values)

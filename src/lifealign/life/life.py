@@ -87,6 +87,7 @@ class Life:
             config = build_config(LifeConfig, named | sections)
         elif model or sections:
             raise ConfigError("Life.create: found config beside model or single sections, expected one or the other")
+        config = config.of_a_new_life()
         life = _require_free(path, config)
         if life is not None:
             config = life.config
@@ -117,25 +118,27 @@ class Life:
             life.__dict__["workspace"] = Workspace(life.directory, life.config, base.copied())
         return life
 
-    def learn(self, task: Task, listener: Listener | None = None) -> Version:
+    def learn(self, task: Task, listener: Listener | None = None, *, force: bool = False) -> Version:
         """Teaches one more task and keeps the others. A task already learnt from the same data is not repeated.
 
         Args:
             task: The task.
             listener: Follows what happens, such as a progress bar, or None.
+            force: Whether to keep the task although it costs earlier ones more than ``retention: enforce`` allows.
 
         Returns:
             The version that holds the task.
 
         Raises:
-            ConfigError: If it supersedes a task that was not learnt before.
+            ConfigError: If it supersedes a task that was not learnt before, or a gate is too small to enforce.
+            Refused: If ``retention: enforce`` does not accept what it costs earlier tasks; the life is as it was.
             DataError: If none of its pairs can be used, or none of its held-out pairs can be scored.
             LifeError: If a task of this name was learnt from other data, or another process holds the life.
             TrainingError: If training or consolidation went wrong; the life is as it was.
         """
         from lifealign.life.learn import learn_task
 
-        return learn_task(self.workspace, task, listener)
+        return learn_task(self.workspace, task, listener, force=force)
 
     def load(self, version: str | Composition | None = None) -> tuple[PeftModel, PreTrainedTokenizerBase]:
         """The model as it is after a version, by default the last one, or as composed; and its tokenizer.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from lifealign.data.pair import Pair
 from lifealign.data.replay import distinct
+from lifealign.data.set_aside import Prompt, without
 from lifealign.errors import DataError
 from lifealign.evaluation.held_out import places
 from lifealign.life.workspace import Workspace
@@ -31,7 +32,7 @@ class Examples:
     left_out: tuple[str, ...]
 
 
-def mix(work: Workspace, step: Step, say: Callable[[str], None]) -> Examples:
+def mix(work: Workspace, step: Step, say: Callable[[str], None], never: Collection[Prompt] = frozenset()) -> Examples:
     """Tokenises a step's pairs and the remembered pairs of earlier tasks, and mixes them as the method prescribes.
 
     Tasks that the step supersedes are remembered no longer.
@@ -40,6 +41,7 @@ def mix(work: Workspace, step: Step, say: Callable[[str], None]) -> Examples:
         work: The life.
         step: The step of the lifelong loop.
         say: Called with a line about pairs that were left out, or reasoning that was removed.
+        never: Prompts that a gate holds back: remembered pairs that have one are not used.
 
     Raises:
         DataError: If none of the step's own pairs can be used.
@@ -48,6 +50,7 @@ def mix(work: Workspace, step: Step, say: Callable[[str], None]) -> Examples:
     work.replay.release(name for task in step.tasks for name in task.supersedes)
     current = [pair for task in step.tasks for pair in task.train]
     mixed = work.replay.mix(current) if work.method.memory_use == "mixed" else distinct(current)
+    mixed = [pair for pair in mixed if pair.prompt not in never]
     pairs, left_out = _tokenized(work, mixed)
     own = {pair.key for pair in current}
     if not any(pair.key in own for pair in pairs):
@@ -66,7 +69,9 @@ def mix(work: Workspace, step: Step, say: Callable[[str], None]) -> Examples:
         )
     if work.config.data.reasoning == "strip":
         _say_stripped(work, mixed, say)
-    memories = {name: _tokenized(work, remembered)[0] for name, remembered in work.replay.by_task().items()}
+    memories = {
+        name: _tokenized(work, without(remembered, never))[0] for name, remembered in work.replay.by_task().items()
+    }
     return Examples(tuple(pairs), memories, sum(pair.key not in own for pair in pairs), sources)
 
 

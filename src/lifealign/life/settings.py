@@ -13,7 +13,7 @@ import xxhash
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, field_validator, model_validator
 
 from lifealign.data.replay import ReplayConfig
-from lifealign.evaluation.settings import EvaluationConfig
+from lifealign.evaluation.settings import EvaluationConfig, RetentionConfig
 from lifealign.methods import METHODS, Facts, facts_of
 from lifealign.model.settings import AdapterConfig, DataConfig, Dtype, ModelConfig
 from lifealign.settings.faults import Fault, Faults, boolean_as_number, explain, nearest, shown
@@ -120,6 +120,7 @@ class LifeConfig(Settings):
 
     Attributes:
         replay: None takes the method's own default: on for methods that replay, else off.
+        retention: What a step may cost the tasks before it; ``warn`` in a new life whose settings do not say.
         method: The method, with its options; in YAML its name, or a mapping with ``name`` and options.
         seed: The root seed; every other seed is derived from it.
         report_to: Trackers that receive the figures while a task is learnt.
@@ -136,6 +137,7 @@ class LifeConfig(Settings):
     data: DataConfig = DataConfig()
     replay: ReplayConfig | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
+    retention: RetentionConfig = RetentionConfig()
     seed: int = Field(42, ge=0, lt=2**32)  # released code
     license: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9.-]*$")
     report_to: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
@@ -160,6 +162,12 @@ class LifeConfig(Settings):
     def _has_the_stage_that_the_method_needs(self) -> Self:
         refuse_a_method_without_its_sft(self.method, self.sft)
         return self
+
+    def of_a_new_life(self) -> Self:
+        """These settings with ``retention: warn`` if they do not say; what an old life does not say is ``off``."""
+        if "retention" in self.model_fields_set:
+            return self
+        return self.model_copy(update={"retention": RetentionConfig(mode="warn")})
 
     def settled(self, dtype: Dtype | Literal["auto"]) -> Self:
         """These settings with a dtype of the base weights in place of ``auto``; unchanged if they name one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple
 from functools import cached_property
@@ -25,6 +25,7 @@ from lifealign.life.disk.measurements import write_scores
 from lifealign.life.disk.memory import read_memory
 from lifealign.life.settings import LifeConfig
 from lifealign.memory.long_term import LongTermMemory
+from lifealign.memory.update import Adapter
 from lifealign.methods.base import Method
 from lifealign.model.adapter import attach_lora, install_adapter, read_adapter
 from lifealign.model.answer_cache import AnswerCache
@@ -187,6 +188,12 @@ class Workspace:
     def replay(self) -> ReplayBuffer:
         """The remembered pairs of finished tasks."""
         return read_replay(self.directory, self.config.replay_or_default.capacity)
+
+    def remember_instead(self, updates: Sequence[Adapter]) -> None:
+        """Remembers these refined updates in place of those of the step that is being learnt."""
+        self.__dict__.pop("memory", None)
+        for update in updates:
+            self.memory.remember(update)
 
     def forget_loaded(self) -> None:
         """Drops what was loaded from disk, so that it is read again after a rollback or a failed step."""

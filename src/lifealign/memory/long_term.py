@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 
 import torch
@@ -46,6 +46,13 @@ class Consolidation:
 
     update: Adapter
     figures: dict[str, FactorFigures]
+
+    def scaled(self, scale: float) -> Consolidation:
+        """A part of the refined update, with the norm that it then has."""
+        return Consolidation(
+            {name: scale * factor for name, factor in self.update.items()},
+            {name: replace(found, norm_after=scale * found.norm_after) for name, found in self.figures.items()},
+        )
 
     def summary(self) -> dict[str, float]:
         """The mean of every figure over the factors, under the same names."""

@@ -85,9 +85,10 @@ def csv_text(comparison: Comparison) -> str:
     """Every number, unrounded, one row per order, metric, label and statistic.
 
     Shares are fractions (0.5, not 50 per cent), margins are in nats. For general text the metric is ``general_text``,
-    and the change is relative to the base model's perplexity. For costs the metric is ``cost``, in the units of the
-    table, which are in the names of the statistics. A number that does not exist is an empty field. With
-    several orders, those over all of them have the order ``all``, and the number of blocks in place of seeds.
+    and the change is relative to the base model's perplexity. For ``retention`` they are shares. For costs the metric
+    is ``cost``, in the units of the table, which are in the names of the statistics. A number that does not exist is
+    an empty field. With several orders, those over all of them have the order ``all``, and the number of blocks in
+    place of seeds.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -106,6 +107,10 @@ def csv_text(comparison: Comparison) -> str:
             for name, estimate in (("perplexity", general.perplexity), ("change", general.change)):
                 mean, sd = estimate or ("", "")
                 writer.writerow((order.order, "general_text", general.label, name, mean, sd, seeds, "", "", ""))
+        for kept in order.retention:
+            figures = {"refused": kept.refused, "worst_loss": kept.worst, "worst_accepted_loss": kept.worst_kept}
+            for figure, value in figures.items():
+                writer.writerow((order.order, "retention", kept.label, figure, value, "", len(kept.seeds), "", "", ""))
         for cost in order.costs:
             for figure, value in cost.figures.items():
                 writer.writerow((order.order, "cost", cost.label, figure, value, "", len(cost.seeds), "", "", ""))

@@ -35,6 +35,14 @@ COST = (
 )
 
 
+RETENTION = (
+    "Gate: on prompts that nothing was trained on, against the version that learnt each task. refused: share of the "
+    "steps with earlier tasks that a gate which enforces would have refused, because it was not shown that every one "
+    "is kept. worst loss: largest share of a task's gate prompts lost, gains taken off, after any step; and after the "
+    "accepted ones alone. Later steps were learnt on top of all of them.",
+)
+
+
 class TextTable(NamedTuple):
     """A table of text, the same in every format.
 
@@ -70,6 +78,8 @@ def tables(comparison: Comparison) -> list[TextTable]:
             found.append(
                 _general(order, notes + tuple(f"Note: could not be measured: {hole}." for hole in order.general_holes))
             )
+        if order.retention:
+            found.append(_retention(order, notes))
         found.append(_costs(order, notes))
     return found + [block_table(table, str(comparison.against)) for table in comparison.blocks]
 
@@ -148,6 +158,22 @@ def _general(order: OrderTables, notes: tuple[str, ...]) -> TextTable:
     )
     title = f"{order.order}: {PERPLEXITY_METRIC.label}; {PERPLEXITY_METRIC.direction}"
     return TextTable(title, ("method", "seeds", "perplexity", "change %"), tuple(rows), caption, notes)
+
+
+def _retention(order: OrderTables, notes: tuple[str, ...]) -> TextTable:
+    rows = [
+        (
+            row.label,
+            str(len(row.seeds)),
+            f"{100 * row.refused:.0f} % of {row.decisions}",
+            f"{100 * row.worst:.1f} %",
+            "-" if row.worst_kept is None else f"{100 * row.worst_kept:.1f} %",
+        )
+        for row in order.retention
+    ]
+    header = ("method", "seeds", "refused", "worst loss", "of accepted")
+    title = f"{order.order}: what steps cost the tasks before them; lower is better"
+    return TextTable(title, header, tuple(rows), RETENTION, notes)
 
 
 def _costs(order: OrderTables, notes: tuple[str, ...]) -> TextTable:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from lifealign.evaluation.matrix import ScoreMatrix
 from lifealign.evaluation.metrics import CHANGES, examples_text, metric_of
+from lifealign.life.disk.gate_files import Loss
 from lifealign.report.printing import one_line, plain
 
 SUMMARY = {
@@ -70,6 +71,23 @@ def holes_text(matrix: ScoreMatrix, steps: Sequence[str]) -> str:
     ]
     found += [f"{task}, base model ({why})" for task, why in matrix.base_reasons.items()]
     return ", ".join(found[:MOST_HOLES]) + (f", and {len(found) - MOST_HOLES} more" if len(found) > MOST_HOLES else "")
+
+
+def losses_table(losses: Mapping[str, Loss]) -> Table:
+    """What a step has cost the tasks before it: one row per task.
+
+    Args:
+        losses: By the name of the task.
+    """
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("task")
+    for label in ("gate prompts", "lost", "gained", "at most lost", "allowed"):
+        table.add_column(label, justify="right")
+    for task, loss in losses.items():
+        counts = [str(loss.prompts), str(len(loss.lost)), str(len(loss.gained))]
+        bound = plain(f"{100 * max(0.0, loss.bound):.1f} %", "" if loss.kept else "bold red")
+        table.add_row(plain(task), *counts, bound, f"{100 * loss.max_loss:.3g} %")
+    return table
 
 
 def comparison_table(runs: Mapping[str, ScoreMatrix]) -> Table:

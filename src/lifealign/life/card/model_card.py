@@ -54,6 +54,7 @@ class CardFacts:
         environment: Versions of libraries.
         license: Licence of the adapter, or None if it was not given.
         general_hole: Why there are no figures on general text although they were requested.
+        retention: What the step has cost earlier tasks, in words, a line each; empty without a gate.
     """
 
     version: str
@@ -71,6 +72,7 @@ class CardFacts:
     environment: Mapping[str, str]
     license: str | None
     general_hole: str | None = None
+    retention: Sequence[str] = ()
 
     @property
     def learnt_here(self) -> list[str]:
@@ -101,6 +103,7 @@ def model_card(facts: CardFacts) -> str:
         tables=[_scores(matrix, facts) for matrix in facts.matrices.values()],
         can_forget=_can_forget(facts),
         general=None if facts.general is None else general_line(facts.general),
+        retention=[plain(line.strip()) for line in facts.retention],
         options=grid(["setting", "value"], [*options, *_key_settings(facts)], numbers_from=2),
         settings=fenced("yaml", as_yaml(portable(facts.settings))),
         limits=list(_limits(facts)),

@@ -16,6 +16,10 @@ ANSWER_CACHE = f"{CACHE}/answers.json"
 JUDGE_CACHE = f"{CACHE}/judge.sqlite"
 MEMORY_SKETCH = f"{CACHE}/memory.safetensors"
 
+RETENTION = "retention"
+"""Folder of what the gate has decided beyond the versions that were kept."""
+DECISIONS = f"{RETENTION}/decisions.json"
+
 SCORES, RESULT, PAGE = "scores.json", "result.json", "report.html"
 """Views for people and scripts: rewritten from what the versions hold, never read."""
 
@@ -115,3 +119,28 @@ def later_scores(step: str, metric: str) -> str:
 def preferences(step: str, other: str) -> str:
     """A judge's preferences between the answers of a step and those of another version."""
     return f"tasks/{step}/evaluation/against-{other}.json"
+
+
+def gate_pairs(step: str, task: str) -> str:
+    """Pairs of a task by which later steps are accepted or refused."""
+    return f"tasks/{step}/{task}.gate.jsonl"
+
+
+def select_pairs(step: str, task: str) -> str:
+    """Pairs of a task by which the scale of a later step's update is chosen."""
+    return f"tasks/{step}/{task}.select.jsonl"
+
+
+def retention(step: str) -> str:
+    """What a step has cost the tasks before it, and how its own tasks held when they were learnt."""
+    return f"tasks/{step}/retention.json"
+
+
+def gate_answers(step: str) -> str:
+    """Greedy answers of a step's model to the gate prompts of all tasks with a check."""
+    return f"tasks/{step}/gate_answers.jsonl"
+
+
+def refusal(step: str) -> str:
+    """Why a step was refused, and the prompts that flipped."""
+    return f"{RETENTION}/refused-{step}.json"

@@ -20,6 +20,7 @@ from lifealign.report.page.answers import MOST_PROMPTS, SHOWN_PROMPTS, empty_ans
 from lifealign.report.page.charts.layer_strips import FIGURES, strip_panels
 from lifealign.report.page.charts.lines import line_charts
 from lifealign.report.page.render import render
+from lifealign.report.page.retention import retention_panels
 from lifealign.report.page.scores import key_figures, metric_panel
 
 
@@ -55,6 +56,8 @@ def life_page(life: Life) -> str:
         metrics=[metric_panel(matrix, steps, records) for matrix in matrices.values()],
         unscored=_unscored(life),
         general=_general(records, steps),
+        retention=retention_panels(life),
+        retention_confidence=life.shown.retention.confidence,
         against=_against(life, records),
         prompts=prompt_cards(records, steps, tasks),
         empty=empty_answers(records, steps),

@@ -54,7 +54,9 @@ def _order(comparison: Comparison, order: OrderTables, runs: Iterable[RunResult]
     metrics = []
     for table in order.metrics:
         metric = metric_of(table)
-        of_metric = replace(comparison, orders=(replace(order, metrics=(table,), general=(), costs=()),), blocks=())
+        of_metric = replace(
+            comparison, orders=(replace(order, metrics=(table,), general=(), costs=(), retention=()),), blocks=()
+        )
         metrics.append(
             {
                 "key": table.metric,
