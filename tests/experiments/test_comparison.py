@@ -166,7 +166,7 @@ def test_what_steps_cost_is_a_table_by_hand() -> None:
     }
     lines = list(csv.DictReader(io.StringIO(csv_text(comparison))))
     worst = [line for line in lines if line["metric"] == "retention" and line["label"] == "ER"]
-    assert [(line["statistic"], line["value"]) for line in worst] == [
+    assert [(line["statistic"], line["mean"]) for line in worst] == [
         ("refused", "0.5"),
         ("worst_loss", "0.3"),
         ("worst_accepted_loss", "0.05"),

@@ -364,6 +364,7 @@ FILES = {
     "gate rows": "tasks/01-one/one.gate.jsonl",
     "gate answers": "tasks/02-two/gate_answers.jsonl",
     "retention": "tasks/02-two/retention.json",
+    "keys": "memory/01-one.keys.safetensors",
 }
 
 
@@ -380,7 +381,7 @@ def test_every_kind_of_committed_file_is_among_those_damaged_below(learnt: Path)
 @pytest.mark.parametrize("name", FILES.values(), ids=FILES)
 def test_one_flipped_bit_or_a_missing_file_is_found_and_named(copied: Path, name: str) -> None:
     life = Life.open(copied)
-    assert life.directory.verify(life.versions) == 35  # 2 of the base, 16 of each step, and one with gate answers
+    assert life.directory.verify(life.versions) == 37  # 2 of the base, 17 of each step, and one with gate answers
     path = copied / name
     content = bytearray(path.read_bytes())
     for position in (0, len(content) // 2, len(content) - 1):

@@ -196,6 +196,44 @@ def compose(
         raise Unscored(out, measured.missing, "The adapter is written")
 
 
+def recall(
+    life: LifePath,
+    prompt: Annotated[str | None, typer.Argument(metavar="PROMPT", help="What a user says.")] = None,
+    examples: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Preferences: which stored patterns do they express?")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="Chance of calling a prompt unknown to the task it belongs to.")] = 0.05,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Which of the tasks that were learnt does a prompt belong to, and which version should answer it?"""
+    from dataclasses import asdict
+
+    from lifealign.data.clean import read_clean
+    from lifealign.life.life import Life
+    from lifealign.report.printing import show
+    from lifealign.report.terminal import expressed_table, recalled_table
+
+    if (prompt is None) == (examples is None):
+        raise ConfigError("recall needs a prompt or --examples FILE, and not both")
+    opened = Life.open(life)
+    if examples is not None:
+        expressed = opened.recall_examples(read_clean(examples).pairs)
+        if as_json:
+            say_lines(*json.dumps([asdict(one) for one in expressed], indent=2).split("\n"))
+        else:
+            show(console, expressed_table(expressed))
+        return
+    assert prompt is not None
+    found = opened.recall(prompt, alpha=alpha)
+    if as_json:
+        recalled = [one.task for one in found.recalled]
+        shown = asdict(found) | {"recalled": recalled, "unknown": found.unknown}
+        say_lines(*json.dumps(shown, indent=2).split("\n"))
+        return
+    show(console, recalled_table(found))
+    say_lines(f"answer with: {found.version} ({found.why})")
+
+
 def _weights(given: Sequence[str]) -> dict[str, float]:
     """Weights by task, from ``TASK=NUMBER``."""
     weights = {}

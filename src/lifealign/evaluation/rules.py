@@ -45,8 +45,13 @@ def counting(tasks: Iterable[AnyRuled]) -> list[AnyRuled]:
         [['short'], ['short'], ['long']]
     """
     learnt = list(tasks)
-    superseded = {name for task in learnt for name in task.supersedes}
-    return [task for task in learnt if task.check is not None and task.name not in superseded]
+    gone = retired(learnt)
+    return [task for task in learnt if task.check is not None and task.name not in gone]
+
+
+def retired(tasks: Iterable[Ruled]) -> set[str]:
+    """Names of the tasks whose rule a later one replaces."""
+    return {name for task in tasks for name in task.supersedes}
 
 
 def apart_text(method: str) -> str:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from lifealign.data.replay import sample_for_replay
 from lifealign.evaluation.metrics import PERPLEXITY
 from lifealign.evaluation.scores import reason_of
@@ -19,6 +21,7 @@ from lifealign.life.disk.memory import keep_sketch
 from lifealign.life.disk.step_files import Consolidated, SavedMethod, Time, Training, as_json
 from lifealign.life.gate import Gated
 from lifealign.life.hold_back import HeldBack
+from lifealign.life.keys import key_tensors
 from lifealign.life.mix import Examples
 from lifealign.life.score import Measured, ToScore
 from lifealign.life.step import Learnt, step_seed
@@ -112,11 +115,25 @@ def commit(
     for task in held_out.new:
         files[names.held_out_pairs(step.name, task.name)] = [pair.as_row() for pair in task.pairs]
     files |= _gate_files(held_back, gated)
+    if keys := _keys(work, step, examples, say):
+        files[names.keys(step.name)] = keys
     version = work.directory.commit(step.name, tasks, files)
     work.replay.tasks.update(drawn)
     keep_sketch(work.directory, work.memory, work.method.segments)
     write_scores(work.directory)
     return version
+
+
+def _keys(work: Workspace, step: Step, examples: Examples, say: Callable[[str], None]) -> dict[str, Tensor]:
+    """The keys of the step's tasks; none if making them fails, for they can be made later."""
+    own = {task.name: {pair.key for pair in task.train} for task in step.tasks}
+    try:
+        return key_tensors(
+            work, {name: [pair for pair in examples.pairs if pair.key in keys] for name, keys in own.items()}
+        )
+    except Exception as error:  # a key must not cost what was learnt
+        say(f"{step.name}: no keys could be made to recall it by ({reason_of(error)}); the step is kept")
+        return {}
 
 
 def _gate_files(held_back: HeldBack, gated: Gated) -> dict[str, Any]:

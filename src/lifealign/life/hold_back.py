@@ -11,6 +11,7 @@ from lifealign.data.task import Task
 from lifealign.errors import ConfigError, DataError
 from lifealign.evaluation.held_out import scorable
 from lifealign.evaluation.retention import alpha_of, promise, prompts_needed
+from lifealign.evaluation.rules import retired
 from lifealign.life.decisions import decisions_of
 from lifealign.life.disk.gate_files import GateSet, gate_sets_of
 from lifealign.life.settings import derive_seed
@@ -66,8 +67,7 @@ def hold_back(work: Workspace, step: Step, *, force: bool = False) -> HeldBack:
                 )
         return HeldBack(step, hashes)
     before = [gate for version in work.steps for gate in gate_sets_of(work.directory, version)]
-    replaced = {name for version in work.steps for task in version.tasks for name in task.supersedes}
-    replaced |= {name for task in step.tasks for name in task.supersedes}
+    replaced = retired([*(task for version in work.steps for task in version.tasks), *step.tasks])
     earlier = tuple(gate for gate in before if gate.task not in replaced and gate.values is not None)
     new = tuple(_gate_of(work, task) for task in step.tasks)
     prompts = frozenset(pair.prompt for gate in (*before, *new) for pair in (*gate.pairs, *gate.select))
@@ -130,7 +130,7 @@ def _too_small(work: Workspace, gates: Sequence[GateSet], decision: int, force: 
     notes = []
     for gate in gates:
         number, needed = len(gate.pairs), prompts_needed(gate.max_loss, alpha)
-        if number >= needed:
+        if number >= needed or (not number and settings.mode == "warn"):
             continue
         counted = f"{number} gate {'prompt' if number == 1 else 'prompts'} of {gate.task}"
         if settings.mode == "enforce" and not force:

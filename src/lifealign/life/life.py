@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
+    from lifealign.data.pair import Message, Pair
     from lifealign.life.compose import Composition
+    from lifealign.life.recall import Expressed, Recall
     from lifealign.life.workspace import Workspace
     from lifealign.model.base_model import Base
     from lifealign.training.listeners import Listener
@@ -184,6 +186,48 @@ class Life:
         from lifealign.life.compose import compose_life
 
         return compose_life(self.workspace, without=without, weights=weights, as_of=as_of)
+
+    def recall(self, prompt: str | Sequence[Message], *, alpha: float = 0.05) -> Recall:
+        """Which tasks a prompt belongs to, and which version should answer it.
+
+        A prompt is compared with the prompts of each task in the frozen base's middle layer. A task whose prompts
+        cannot be told from those of others is a house rule, which every prompt recalls; others are domains, of which a
+        prompt recalls the one that fits best, or none. A prompt of a domain is answered by the version that does best
+        on the domain's gate since it was learnt, among those that know every house rule; any other by the last one.
+
+        Args:
+            prompt: A user's message, or a conversation that ends with the user.
+            alpha: Chance with which a prompt of a known task may be called unknown to it, in (0, 1).
+
+        Raises:
+            ConfigError: If the prompt is empty or ``alpha`` is out of range.
+            LifeError: If nothing was learnt, or nothing is kept of the prompts of a task.
+            ModelError: If the prompt is longer than ``data.max_length``, or the model does not show its hidden states.
+
+        Example:
+            >>> Life.open("my-bot").recall("Where is my parcel?").version                     # doctest: +SKIP
+            '03-shipping'
+        """
+        from lifealign.life.recall import recall_prompt
+
+        return recall_prompt(self.workspace, prompt, alpha)
+
+    def recall_examples(self, pairs: Sequence[Pair]) -> list[Expressed]:
+        """Which stored patterns some preferences express, best first: by the implicit reward of each step.
+
+        A step's reward of an answer is β times the log-probability it has gained in that step. How far a step explains
+        a preference is the reward of the chosen answer minus that of the rejected one.
+
+        Args:
+            pairs: The preferences, for any prompts.
+
+        Raises:
+            DataError: If none of them fits in ``data.max_length``.
+            LifeError: If nothing was learnt, or a version is damaged.
+        """
+        from lifealign.life.recall import recall_examples
+
+        return recall_examples(self.workspace, pairs)
 
     def rollback(self, to: str) -> None:
         """Forgets every step after a version, with its replay rows and scores; ``00-base`` forgets all.

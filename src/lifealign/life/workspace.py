@@ -208,16 +208,16 @@ class Workspace:
     def reference(self) -> ReferenceCache:
         """Reference log-probabilities, cached in the life."""
         own = self.directory.inside(names.REFERENCE_CACHE)
-        return ReferenceCache(own, base=self.base_fingerprint, shared=self._of_base / own.name)
+        return ReferenceCache(own, base=self.base_fingerprint, shared=self.of_base / own.name)
 
     @cached_property
     def answers(self) -> AnswerCache:
         """Generated answers, cached in the life."""
         own = self.directory.inside(names.ANSWER_CACHE)
-        return AnswerCache(own, base=self.base_fingerprint, shared=self._of_base / own.name)
+        return AnswerCache(own, base=self.base_fingerprint, shared=self.of_base / own.name)
 
     @property
-    def _of_base(self) -> Path:
+    def of_base(self) -> Path:
         """The user's folder for what the frozen base computes, whichever life asks for it.
 
         Another processor, number of threads, layout of batches or version of a library may round otherwise, and then

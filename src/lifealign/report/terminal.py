@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -13,6 +13,9 @@ from lifealign.evaluation.matrix import ScoreMatrix
 from lifealign.evaluation.metrics import CHANGES, examples_text, metric_of
 from lifealign.life.disk.gate_files import Loss
 from lifealign.report.printing import one_line, plain
+
+if TYPE_CHECKING:  # it imports torch, which looking at a life does not need
+    from lifealign.life.recall import Expressed, Recall
 
 SUMMARY = {
     "last": "last",
@@ -87,6 +90,34 @@ def losses_table(losses: Mapping[str, Loss]) -> Table:
         counts = [str(loss.prompts), str(len(loss.lost)), str(len(loss.gained))]
         bound = plain(f"{100 * max(0.0, loss.bound):.1f} %", "" if loss.kept else "bold red")
         table.add_row(plain(task), *counts, bound, f"{100 * loss.max_loss:.3g} %")
+    return table
+
+
+def recalled_table(found: Recall) -> Table:
+    """How a prompt fits every task, and which it recalls."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("task")
+    table.add_column("scope")
+    table.add_column("score", justify="right")
+    table.add_column("p", justify="right")
+    table.add_column("recalled")
+    for one in found.tasks:
+        kind = "house rule" if one.house_rule else "domain"
+        here = "yes" if one in found.recalled else "no"
+        fits = [f"{one.score:+.2f}", f"{one.p_value:.3f}"]
+        table.add_row(plain(one.task), f"{kind} ({one.scope:.2f})", *fits, plain(here, "bold" if here == "yes" else ""))
+    return table
+
+
+def expressed_table(expressed: Sequence[Expressed]) -> Table:
+    """Which steps explain some preferences, best first."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("step")
+    for label in ("reward, nats", "standard error", "ratio"):
+        table.add_column(label, justify="right")
+    for one in expressed:
+        error = "-" if one.standard_error is None else f"{one.standard_error:.3f}"
+        table.add_row(plain(one.step), f"{one.mean:+.3f}", error, f"{one.ratio:+.1f}")
     return table
 
 

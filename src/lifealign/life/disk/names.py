@@ -61,6 +61,11 @@ def refined_updates(step: str) -> str:
     return f"memory/{step}.safetensors"
 
 
+def keys(step: str) -> str:
+    """By which the prompts of a step's tasks are recalled."""
+    return f"memory/{step}.keys.safetensors"
+
+
 def method_tensors(step: str) -> str:
     """Tensors of the method's state after a step."""
     return f"memory/{step}.method.safetensors"

@@ -1,0 +1,159 @@
+"""The keys of a life's tasks: made when a task is learnt, and for tasks from before that on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import torch
+import xxhash
+from jaxtyping import Float
+from torch import Tensor
+
+from lifealign.data.pair import Message
+from lifealign.errors import LifeError, ModelError
+from lifealign.evaluation.general import general_passages, passages_hash
+from lifealign.life.disk import names
+from lifealign.life.disk.gate_files import gate_sets_of
+from lifealign.life.disk.manifest import Version
+from lifealign.life.workspace import Workspace
+from lifealign.memory.recall import Key, Whitening, learn_key, learn_whitening
+from lifealign.model.features import prompt_features
+from lifealign.model.tokens import TokenizedPair, prompt_ids, tokenize_pairs
+from lifealign.storage.tensors import read_tensors, write_tensors
+
+PIECE = 24
+"""Tokens of a piece of general text; each is put to the model as a prompt."""
+MOST_PIECES = 400
+"""Most pieces, evenly spaced."""
+CALIBRATING = 0.25
+"""Share of a task's prompts that its centre is not made of."""
+MOST_PROMPTS = 512
+"""Most prompts of a task that its key is made of."""
+MOST_EXAMPLES = 32
+"""Most prompts whose features a task keeps: 37 KB of the embedded model's."""
+
+
+def key_tensors(work: Workspace, tasks: Mapping[str, Sequence[TokenizedPair]]) -> dict[str, Tensor]:
+    """What is kept of the prompts of some tasks, as it is stored.
+
+    Args:
+        work: The life.
+        tasks: By name, pairs of the task; only their prompts count.
+
+    Returns:
+        For each task that has a prompt ``TASK.center``, the mean features of three quarters of its prompts,
+        ``TASK.count``, their number, and ``TASK.examples``, features of some of the others; empty if the model does
+        not show its hidden states.
+    """
+    tensors: dict[str, Tensor] = {}
+    try:
+        for name, pairs in tasks.items():
+            tensors |= _of_task(work, name, pairs)
+    except ModelError:
+        return {}
+    return tensors
+
+
+def keys_of(work: Workspace) -> dict[str, tuple[Key, Float[Tensor, "examples whitened"]]]:
+    """The key of every task of a life, oldest first, with the whitened features of the prompts that calibrate it.
+
+    Raises:
+        LifeError: If a task has none and nothing is kept of its prompts, or a file is damaged.
+        ModelError: If the model does not show its hidden states.
+    """
+    found: dict[str, tuple[Key, Tensor]] = {}
+    whitening = whitening_of(work)
+    for version in work.steps:
+        file = names.keys(version.name)
+        stored = file in version.files
+        tensors = work.directory.tensors(file) if stored else key_tensors(work, _kept(work, version))
+        for task in version.tasks:
+            if f"{task.name}.center" not in tensors:
+                raise LifeError(
+                    f"{work.directory.path}: found no prompt of {task.name} kept, expected some to recall it by; of a "
+                    "task from before there were keys, a life without replay and without a gate keeps none"
+                )
+            center, examples = whitening(tensors[f"{task.name}.center"][None]), tensors[f"{task.name}.examples"]
+            others = whitening(examples.float())
+            found[task.name] = (learn_key(center, others, count=int(tensors[f"{task.name}.count"])), others)
+    return found
+
+
+def whitened_prompt(work: Workspace, prompt: Sequence[Message]) -> Float[Tensor, "one whitened"]:
+    """The whitened features of one prompt.
+
+    Raises:
+        ModelError: If the prompt is longer than the model reads, or the template refuses it.
+    """
+    ids = tuple(prompt_ids(work.runtime.tokenizer, prompt, work.config.data.reasoning))
+    longest = work.config.data.max_length
+    if len(ids) > longest:
+        raise ModelError(f"prompt: found {len(ids)} tokens, expected at most data.max_length = {longest}")
+    return whitening_of(work)(prompt_features(work.runtime, [ids], batch_size=1))
+
+
+def whitening_of(work: Workspace) -> Whitening:
+    """Whitening by the package's general text, kept in the user's cache for the base.
+
+    Raises:
+        ModelError: If the model does not show its hidden states.
+    """
+    path = work.of_base / f"whitening-{_background()}.safetensors"
+    if path.exists():
+        with suppress(LifeError, KeyError):  # what is damaged is made again
+            known = read_tensors(path)
+            return Whitening(known["mean"], known["matrix"])
+    pieces = [tuple(prompt_ids(work.runtime.tokenizer, (Message("user", text),))) for text in _pieces(work)]
+    features = prompt_features(work.runtime, pieces, batch_size=work.config.evaluation.per_device_eval_batch_size)
+    made = learn_whitening(features)
+    with suppress(LifeError):  # a cache that cannot be written is only slower
+        write_tensors(path, {"mean": made.mean, "matrix": made.matrix})
+    return made
+
+
+def _of_task(work: Workspace, name: str, pairs: Sequence[TokenizedPair]) -> dict[str, Tensor]:
+    """What is kept of the prompts of one task; nothing if it has none."""
+    prompts = sorted({pair.prompt for pair in pairs if len(pair.prompt) > 2}, key=_place)[:MOST_PROMPTS]
+    if not prompts:
+        return {}
+    size = work.config.evaluation.per_device_eval_batch_size
+    features = prompt_features(work.runtime, prompts, batch_size=size)
+    calibrating = round(CALIBRATING * len(prompts))
+    return {
+        f"{name}.center": features[calibrating:].double().mean(dim=0).float(),
+        f"{name}.count": torch.tensor(len(prompts) - calibrating),
+        f"{name}.examples": features[: min(calibrating, MOST_EXAMPLES)].bfloat16(),
+    }
+
+
+def _kept(work: Workspace, version: Version) -> dict[str, list[TokenizedPair]]:
+    """What a life still has of the prompts of a step's tasks: remembered pairs and gates."""
+    data = work.config.data
+    kept = {task.name: list(work.replay.tasks.get(task.name, ())) for task in version.tasks}
+    for gate in gate_sets_of(work.directory, version):
+        kept[gate.task] += [*gate.pairs, *gate.select]
+    return {
+        name: tokenize_pairs(work.runtime.tokenizer, pairs, data.max_length, data.reasoning)[0]
+        for name, pairs in kept.items()
+    }
+
+
+def _pieces(work: Workspace) -> list[str]:
+    """The package's general text, cut into pieces."""
+    tokenizer = work.runtime.tokenizer
+    pieces: list[str] = []
+    for passage in general_passages():
+        ids = tokenizer.encode(passage, add_special_tokens=False)
+        pieces += [str(tokenizer.decode(ids[start : start + PIECE])) for start in range(0, len(ids), PIECE)]
+    there = [piece for piece in pieces if piece.strip()]
+    return there[:: -(-len(there) // MOST_PIECES)]
+
+
+def _background() -> str:
+    """Hash of the general text and of how it is cut."""
+    return xxhash.xxh3_128_hexdigest(f"{passages_hash(general_passages())} {PIECE} {MOST_PIECES}".encode())
+
+
+def _place(ids: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    return xxhash.xxh3_64_intdigest(" ".join(map(str, ids)).encode()), ids

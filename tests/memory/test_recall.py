@@ -1,0 +1,103 @@
+"""Keys of prompts: whitening, p-values that keep their promise, and how far tasks can be told apart."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from lifealign.memory.recall import WIDEST, Whitening, learn_key, learn_whitening, scope, separation, shrinkage
+
+
+def normal(rows: int, width: int, seed: int) -> torch.Tensor:
+    return torch.randn(rows, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_whitened_general_text_has_mean_0_and_covariance_1() -> None:
+    """With many more pieces than dimensions nearly nothing is shrunk."""
+    mixed = normal(20_000, 3, 0) @ torch.tensor([[3.0, 1, 0], [0, 1, 0], [0, 0, 2]]).double() + 7
+    white = learn_whitening(mixed)(mixed)
+    assert torch.allclose(white.mean(dim=0), torch.zeros(3).double(), atol=1e-9)
+    assert torch.allclose(white.T @ white / len(white), torch.eye(3).double(), atol=0.01)
+
+
+def test_the_shrinkage_is_ledoit_and_wolfs_by_hand() -> None:
+    """Rows ±(2, 0) and ±(0, 1): S = diag(2, 1/2), m = 5/4; ||S - mI||² = 9/8.
+
+    The mean of ||xxᵀ - S||² is (mean of |x|⁴) - ||S||² = (16 + 1) / 2 - 17/4 = 17/4; by 4 rows 17/16.
+    """
+    rows = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]]).double()
+    assert shrinkage(rows) == pytest.approx((17 / 16) / (9 / 8))
+
+
+def test_what_few_pieces_do_not_span_is_not_blown_up() -> None:
+    """Two pieces lie on a line: S has eigenvalues 2 and 0, and half of it is shrunk to 1: 3/2 and 1/2."""
+    whitening = learn_whitening(torch.tensor([[0.0, 0.0], [2.0, 2.0]]))
+    inverse = torch.linalg.inv(whitening.matrix.T @ whitening.matrix)
+    assert torch.allclose(torch.linalg.eigvalsh(inverse), torch.tensor([0.5, 1.5]).double())
+    with pytest.raises(ValueError, match="found 1 rows, expected at least two"):
+        learn_whitening(torch.ones(1, 3))
+    with pytest.raises(ValueError, match="all of them finite"):
+        learn_whitening(torch.full((3, 3), math.nan))
+
+
+def test_wide_features_are_projected_the_same_way_every_time() -> None:
+    general = normal(20, WIDEST + 1, 0)
+    first, second = learn_whitening(general), learn_whitening(general)
+    assert first.matrix.shape == (512, WIDEST + 1)
+    assert torch.equal(first.matrix, second.matrix)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.5])
+def test_a_prompt_of_the_task_is_called_unknown_no_more_often_than_alpha(alpha: float) -> None:
+    """Over 400 keys of 39 calibration prompts each, ten new prompts of the same kind a key."""
+    wrong = 0
+    for seed in range(400):
+        prompts = normal(80, 3, seed)
+        key = learn_key(prompts[:31], prompts[31:70])
+        wrong += int((key.p_values(prompts[70:]) <= alpha).sum())
+    share = wrong / 4000
+    assert share <= alpha + 4 * math.sqrt(alpha * (1 - alpha) / 4000)
+    assert share >= alpha - 0.03  # and not by calling everything known
+
+
+def test_a_far_prompt_has_the_smallest_p_value_and_a_near_one_the_largest() -> None:
+    key = learn_key(torch.zeros(1, 2), normal(9, 2, 0))
+    values = key.p_values(torch.tensor([[0.0, 0.0], [100.0, 0.0]]).double())
+    assert values.tolist() == [1.0, 0.1]
+
+
+def test_a_task_without_calibration_prompts_calls_nothing_untypical() -> None:
+    key = learn_key(torch.zeros(3, 2), torch.zeros(0, 2))
+    assert key.p_values(torch.full((1, 2), 9.0)).tolist() == [1.0]
+    assert key.spread == 1.0  # three equal prompts have none
+
+
+def test_the_score_is_a_normal_log_density_per_dimension() -> None:
+    """Up to -log(2π)/2: at a squared distance of 4 a dimension with a spread of 2, -4/4 - log(2)/2."""
+    key = learn_key(torch.zeros(1, 2), torch.tensor([[math.sqrt(2), math.sqrt(2)]]))
+    assert key.spread == pytest.approx(2)
+    assert float(key.scores(torch.tensor([[2.0, 2.0]]))) == pytest.approx(-1 - math.log(2) / 2)
+
+
+def test_a_mean_stands_for_its_prompts() -> None:
+    prompts, others = normal(30, 5, 0), normal(8, 5, 1)
+    whole, mean = learn_key(prompts, others), learn_key(prompts.mean(dim=0)[None], others, count=30)
+    assert torch.allclose(whole.center, mean.center) and torch.allclose(whole.distances, mean.distances)
+    assert whole.count == mean.count == 30
+
+
+def test_whitening_is_affine_so_a_mean_can_be_whitened_in_place_of_its_prompts() -> None:
+    whitening = learn_whitening(normal(50, 6, 0))
+    prompts = normal(10, 6, 1)
+    assert torch.allclose(whitening(prompts).mean(dim=0), whitening(prompts.mean(dim=0)[None])[0])
+
+
+def test_domains_apart_have_no_scope_and_equal_ones_all_of_it() -> None:
+    own, far, same = normal(200, 2, 0), normal(200, 2, 1) + 50, normal(200, 2, 2)
+    key = learn_key(own[:100], own[100:])
+    of_own = key.scores(own[100:])
+    assert scope(separation(of_own, key.scores(far))) == 0.0
+    assert scope(separation(of_own, key.scores(same))) > 0.85
+    assert isinstance(learn_whitening(own), Whitening)
