@@ -113,6 +113,7 @@ def small_config(tiny_folder: Path, folder: Path, **sections: Any) -> LifeConfig
         "preference": small,
         "evaluation": {"max_new_tokens": 4, "general_text": general},
         "retention": {"mode": "off"},
+        "keep_training_pairs": False,
     }
     merged = {
         key: defaults[key] | sections[key] if isinstance(sections.get(key), dict) and key in defaults else value

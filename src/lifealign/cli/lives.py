@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lifealign.cli.options import LifePath, Settings, console, require_scored, say_lines, show_life, show_refusal
 from lifealign.errors import ConfigError, Refused, Unscored
+
+if TYPE_CHECKING:
+    from lifealign.data.task import Task
+    from lifealign.life.disk.manifest import TaskRecord
 
 # Each command imports what it needs: `lifealign check` should not wait for torch.
 
@@ -147,6 +151,64 @@ def rollback(
     undone = [version.name for version in opened.versions[opened.directory.index(to) + 1 :]]
     opened.rollback(to)
     say_lines(f"{life}: back at {to}; forgot {', '.join(undone) or 'nothing'}")
+
+
+def forget(
+    life: LifePath,
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The task to forget.")],
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Learn again, without it, what was learnt after it.")
+    ] = False,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=TRAIN[,TEST[,GATE]]",
+            help="Files of a later task whose pairs the life has not kept; repeatable.",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Keep later tasks although earlier ones lose too much.")
+    ] = False,
+) -> None:
+    """Forget one task as if it had never been learnt; the life is then the one that never learnt it."""
+    from lifealign.life.life import Life
+    from lifealign.report.progress import Progress
+
+    if not rebuild:
+        raise ConfigError(
+            "forget needs --rebuild: later tasks were learnt from a model that knew this one, so only learning them "
+            "again takes it out; `lifealign compose LIFE OUT --without TASK` gives an adapter without its update"
+        )
+    opened = Life.open(life)
+    records = {record.name: record for version in opened.steps for record in version.tasks}
+    given = [_given(text, records) for text in data or ()]
+    try:
+        with Progress(console) as progress:
+            versions = opened.forget(task, given=given, listener=progress, force=force)
+    except Refused as error:
+        show_refusal(error)
+        raise
+    say_lines(f"{life}: {task} forgotten; {', '.join(version.name for version in versions)}")
+    say_lines("copies of the life, trackers' logs and the user's cache of the base's answers are not touched")
+    show_life(opened)
+    require_scored(opened, {version.name for version in opened.steps})
+
+
+def _given(text: str, records: Mapping[str, TaskRecord]) -> Task:
+    """A task that was learnt, from ``NAME=TRAIN[,TEST[,GATE]]``."""
+    from lifealign.data.answer_check import AnswerCheck
+    from lifealign.data.task import Task
+
+    name, equals, files = text.partition("=")
+    paths = files.split(",")
+    if not equals or not all(paths) or len(paths) > 3:
+        raise ConfigError(f"--data: found {text!r}, expected NAME=TRAIN[,TEST[,GATE]], such as greet=greet.jsonl")
+    if name not in records:
+        raise ConfigError(f"--data: found {name!r}, expected a task that was learnt: {', '.join(records)}")
+    record = records[name]
+    train, test, gate = [*paths, None, None][:3]
+    check = AnswerCheck(**record.check) if record.check else None
+    return Task.from_files(name, str(train), test, check=check, supersedes=record.supersedes, gate=gate)
 
 
 def compose(

@@ -9,7 +9,7 @@ import typer
 
 from lifealign.cli.doctor import doctor
 from lifealign.cli.exit import run as run_and_exit
-from lifealign.cli.lives import check, compose, init, learn, recall, rollback, status
+from lifealign.cli.lives import check, compose, forget, init, learn, recall, rollback, status
 from lifealign.cli.measure import evaluate, report
 from lifealign.cli.streams import compare, demo, run
 
@@ -19,7 +19,22 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (init, check, learn, run, compare, status, evaluate, report, rollback, compose, recall, demo, doctor):
+for command in (
+    init,
+    check,
+    learn,
+    run,
+    compare,
+    status,
+    evaluate,
+    report,
+    rollback,
+    forget,
+    compose,
+    recall,
+    demo,
+    doctor,
+):
     app.command()(command)
 
 

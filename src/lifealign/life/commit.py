@@ -14,7 +14,7 @@ from lifealign.evaluation.scores import reason_of
 from lifealign.life.card.markdown import plain
 from lifealign.life.card.model_card import CardFacts, model_card
 from lifealign.life.disk import names
-from lifealign.life.disk.learnt import adapter_files, replay_rows
+from lifealign.life.disk.learnt import adapter_files, replay_rows, taught_rows
 from lifealign.life.disk.manifest import TaskRecord, Version
 from lifealign.life.disk.measurements import GENERAL_TEXT, own_scores_of, score_matrices, write_scores
 from lifealign.life.disk.memory import keep_sketch
@@ -74,11 +74,11 @@ def commit(
             name=task.name,
             train_pairs=len(task.train),
             test_pairs=len(scored.pairs),  # held out is what is scored
-            data_hash=held_back.data_hashes[task.name],
+            data_hash=given.data_hash,
             check=None if task.check is None else task.check.model_dump(mode="json"),
             supersedes=list(task.supersedes),
         )
-        for task, scored in zip(step.tasks, held_out.new, strict=True)
+        for task, given, scored in zip(step.tasks, held_back.given, held_out.new, strict=True)
     ]
     training = Training(
         seed=step_seed(work, step),
@@ -115,6 +115,8 @@ def commit(
     for task in held_out.new:
         files[names.held_out_pairs(step.name, task.name)] = [pair.as_row() for pair in task.pairs]
     files |= _gate_files(held_back, gated)
+    if work.config.keep_training_pairs:
+        files |= {names.taught(step.name, task.name): taught_rows(task) for task in held_back.given}
     if keys := _keys(work, step, examples, say):
         files[names.keys(step.name)] = keys
     version = work.directory.commit(step.name, tasks, files)

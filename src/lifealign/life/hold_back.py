@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lifealign.data.pair import Pair
@@ -28,7 +28,7 @@ class HeldBack:
 
     Attributes:
         step: The step, without the training pairs whose prompts are held back.
-        data_hashes: Of each of its tasks, as given.
+        given: Its tasks, as given.
         new: Gates of its own tasks; empty without a gate.
         earlier: Gates of the tasks before it whose rules still count.
         prompts: Every prompt that a gate of the life holds back. Nothing is trained on it, replay included.
@@ -36,7 +36,7 @@ class HeldBack:
     """
 
     step: Step
-    data_hashes: Mapping[str, str]
+    given: tuple[Task, ...]
     new: tuple[GateSet, ...] = ()
     earlier: tuple[GateSet, ...] = ()
     prompts: frozenset[Prompt] = frozenset()
@@ -57,7 +57,7 @@ def hold_back(work: Workspace, step: Step, *, force: bool = False) -> HeldBack:
         DataError: If nothing is left to train on, or no gate pair can be scored.
         LifeError: If a gate of an earlier task is damaged.
     """
-    settings, hashes = work.config.retention, {task.name: task.data_hash for task in step.tasks}
+    settings = work.config.retention
     if settings.mode == "off" or not work.method.one_model:
         why = "off" if settings.mode == "off" else f"idle, because {work.method.title} has one model per task"
         for task in step.tasks:
@@ -65,7 +65,7 @@ def hold_back(work: Workspace, step: Step, *, force: bool = False) -> HeldBack:
                 raise ConfigError(
                     f"task {task.name!r}: found a gate or max_loss, expected neither: the life's retention is {why}"
                 )
-        return HeldBack(step, hashes)
+        return HeldBack(step, step.tasks)
     before = [gate for version in work.steps for gate in gate_sets_of(work.directory, version)]
     replaced = retired([*(task for version in work.steps for task in version.tasks), *step.tasks])
     earlier = tuple(gate for gate in before if gate.task not in replaced and gate.values is not None)
@@ -75,7 +75,7 @@ def hold_back(work: Workspace, step: Step, *, force: bool = False) -> HeldBack:
     notes = [note for task, gate in zip(step.tasks, new, strict=True) for note in _counted(task, gate, prompts)]
     decision = len(decisions_of(work.directory)) + 1
     notes += _too_small(work, earlier, decision, force) + _too_small(work, new, decision + bool(earlier), force)
-    return HeldBack(replace(step, tasks=tasks), hashes, new, earlier, prompts, tuple(notes))
+    return HeldBack(replace(step, tasks=tasks), step.tasks, new, earlier, prompts, tuple(notes))
 
 
 def _gate_of(work: Workspace, task: Task) -> GateSet:

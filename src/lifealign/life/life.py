@@ -229,6 +229,41 @@ class Life:
 
         return recall_examples(self.workspace, pairs)
 
+    def forget(
+        self,
+        task: str,
+        *,
+        given: Collection[Task] = (),
+        listener: Listener | None = None,
+        force: bool = False,
+    ) -> list[Version]:
+        """Forgets a task as if it had never been learnt: what was learnt after it is learnt again without it.
+
+        On one machine, with the same versions of the libraries, the life is then, byte for byte and but for times, the
+        one that never learnt it. Until the very end it stays as it was, and an interrupted call goes on where it
+        stopped. Caches, refusals, the page and the result file go, because they may quote the task. What a copy of the
+        life, a tracker or the user's cache of the base's answers holds is not touched.
+
+        Args:
+            task: Name of the task.
+            given: Later tasks as they were taught, for a life that has not kept them (``keep_training_pairs``).
+            listener: Follows what is learnt again, or None.
+            force: As in :meth:`learn`, for each of them.
+
+        Returns:
+            The versions that the life has now.
+
+        Raises:
+            ConfigError: If no such task was learnt.
+            LifeError: If what a later task was taught with is neither kept nor given, or another process holds the
+                life.
+            Refused: If ``retention: enforce`` does not accept a later task without this one; the life is as it was.
+            TrainingError: If training went wrong; the life is as it was.
+        """
+        from lifealign.life.forget import forget_task
+
+        return forget_task(self.workspace, task, {one.name: one for one in given}, listener, force=force)
+
     def rollback(self, to: str) -> None:
         """Forgets every step after a version, with its replay rows and scores; ``00-base`` forgets all.
 

@@ -122,6 +122,8 @@ class LifeConfig(Settings):
         replay: None takes the method's own default: on for methods that replay, else off.
         retention: What a step may cost the tasks before it; ``warn`` in a new life whose settings do not say.
         method: The method, with its options; in YAML its name, or a mapping with ``name`` and options.
+        keep_training_pairs: Whether a life keeps everything it was taught with, compressed, so that a task can be
+            forgotten by learning the later ones again; on in a new life whose settings do not say.
         seed: The root seed; every other seed is derived from it.
         report_to: Trackers that receive the figures while a task is learnt.
         license: Licence of the adapters, as the Hugging Face hub names them (``apache-2.0``), for their model cards.
@@ -138,6 +140,7 @@ class LifeConfig(Settings):
     replay: ReplayConfig | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
     retention: RetentionConfig = RetentionConfig()
+    keep_training_pairs: bool = False
     seed: int = Field(42, ge=0, lt=2**32)  # released code
     license: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9.-]*$")
     report_to: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
@@ -164,10 +167,9 @@ class LifeConfig(Settings):
         return self
 
     def of_a_new_life(self) -> Self:
-        """These settings with ``retention: warn`` if they do not say; what an old life does not say is ``off``."""
-        if "retention" in self.model_fields_set:
-            return self
-        return self.model_copy(update={"retention": RetentionConfig(mode="warn")})
+        """These settings, with those switched on that a new life has on: an old life that does not say has them off."""
+        on = {"retention": RetentionConfig(mode="warn"), "keep_training_pairs": True}
+        return self.model_copy(update={key: value for key, value in on.items() if key not in self.model_fields_set})
 
     def settled(self, dtype: Dtype | Literal["auto"]) -> Self:
         """These settings with a dtype of the base weights in place of ``auto``; unchanged if they name one."""

@@ -90,3 +90,14 @@ def _is_link(path: Path) -> bool:
     if os.name == "nt" and hasattr(os.path, "isjunction") and os.path.isjunction(path):
         return True
     return path.is_symlink()
+
+
+def remove_tree(root: Path, path: Path) -> None:
+    """Deletes a folder inside a directory with everything in it; links in it are deleted, not followed.
+
+    Raises:
+        LifeError: If a folder on the way to it is a symbolic link, or the system refuses.
+    """
+    for found in reversed(below(path)):
+        remove(root, found)
+    remove(root, path)

@@ -16,15 +16,19 @@ from lifealign.storage.files import (
     file_record,
     is_temporary,
     read_json,
+    read_packed_rows,
     read_rows,
     sync_folder,
     verify_file,
+    write_bytes,
     write_json,
+    write_packed_rows,
     write_rows,
     write_text,
 )
 from lifealign.storage.inside import below, inside, remove
 from lifealign.storage.lock import exclusive_lock
+from lifealign.storage.regular_file import read_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -143,6 +147,18 @@ class LifeDirectory:
         self._replace_versions(kept)
         self.clear_leftovers()
 
+    def copy_files(self, versions: Sequence[Version], to: LifeDirectory) -> None:
+        """Writes the files of some versions into another life's directory, each checked as it is read."""
+        for version in versions:
+            for name, record in version.files.items():
+                content = read_bytes(self.verified(name), record.size)
+                write_bytes(to.inside(name), content)
+
+    def replace(self, versions: Sequence[Version]) -> None:
+        """Makes other versions, whose files are all there, those of the life, and deletes the files of the old ones."""
+        self._replace_versions(list(versions))
+        self.clear_leftovers()
+
     def index(self, version: str) -> int:
         """Position of a version, from 0.
 
@@ -185,8 +201,8 @@ class LifeDirectory:
         return read_tensors(self.verified(name))
 
     def rows(self, name: str) -> list[Any]:
-        """Reads a committed ``.jsonl`` file, each row of which is an object."""
-        rows = read_rows(self.verified(name))
+        """Reads a committed ``.jsonl`` file, or one that is compressed, each row of which is an object."""
+        rows = (read_packed_rows if name.endswith(".gz") else read_rows)(self.verified(name))
         for number, row in enumerate(rows, start=1):
             if not isinstance(row, dict):
                 raise LifeError(f"{self.path / name}:{number}: found {describe(row)}, expected an object")
@@ -284,6 +300,8 @@ def _write_by_suffix(path: Path, content: Content) -> None:
             write_tensors(path, content)  # type: ignore[arg-type]
         case ".jsonl":
             write_rows(path, content)
+        case ".gz":
+            write_packed_rows(path, content)
         case ".md":
             write_text(path, str(content))
         case _:

@@ -7,12 +7,15 @@ from typing import Any
 
 from peft import PeftModel
 
+from lifealign.data.answer_check import AnswerCheck
 from lifealign.data.pair import Pair
 from lifealign.data.replay import ReplayBuffer
+from lifealign.data.task import Task
 from lifealign.errors import LifeError
 from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
-from lifealign.life.disk.manifest import BaseRecord
+from lifealign.life.disk.gate_files import retention_of
+from lifealign.life.disk.manifest import BaseRecord, Version
 from lifealign.life.disk.step_files import saved_method
 from lifealign.memory.update import Adapter
 from lifealign.methods.base import MethodState
@@ -51,6 +54,38 @@ def read_adapter_of(directory: LifeDirectory, version: str | None = None) -> Ada
 def replay_rows(drawn: Mapping[str, Sequence[Pair]]) -> list[dict[str, Any]]:
     """Rows of a step's remembered pairs with the names of their tasks, as :func:`read_replay` expects."""
     return [pair.as_row() | {"task": name} for name, pairs in drawn.items() for pair in pairs]
+
+
+def taught_rows(task: Task) -> list[dict[str, Any]]:
+    """Every pair of a task with what it is for, as :func:`read_taught` expects."""
+    splits = {"train": task.train, "test": task.test, "gate": task.gate}
+    return [pair.as_row() | {"split": split} for split, pairs in splits.items() for pair in pairs]
+
+
+def read_taught(directory: LifeDirectory, version: Version) -> list[Task]:
+    """The tasks of a step as they were given, as far as they were kept.
+
+    Raises:
+        LifeError: If a file is damaged, or is not what the step was taught with.
+    """
+    found = []
+    evidence = retention_of(directory, version)
+    for record in version.tasks:
+        file = names.taught(version.name, record.name)
+        if file not in version.files:
+            continue
+        rows = directory.rows(file)
+        train, test, gate = (
+            tuple(Pair.from_row(row) for row in rows if row["split"] == split) for split in ("train", "test", "gate")
+        )
+        held = None if evidence is None else evidence.held.get(record.name)
+        check = AnswerCheck(**record.check) if record.check else None
+        limit = None if held is None else held.max_loss
+        task = Task(record.name, train, test, check, tuple(record.supersedes), gate, limit)
+        if task.data_hash != record.data_hash:
+            raise LifeError(f"{directory.path / file}: found other pairs than {record.name} was taught with")
+        found.append(task)
+    return found
 
 
 def read_replay(directory: LifeDirectory, capacity: int) -> ReplayBuffer:

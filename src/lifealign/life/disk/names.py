@@ -18,6 +18,8 @@ MEMORY_SKETCH = f"{CACHE}/memory.safetensors"
 
 RETENTION = "retention"
 """Folder of what the gate has decided beyond the versions that were kept."""
+REBUILDING = "rebuilding"
+"""Folder of the life that is to take this one's place, while ``forget`` learns it."""
 DECISIONS = f"{RETENTION}/decisions.json"
 
 SCORES, RESULT, PAGE = "scores.json", "result.json", "report.html"
@@ -124,6 +126,11 @@ def later_scores(step: str, metric: str) -> str:
 def preferences(step: str, other: str) -> str:
     """A judge's preferences between the answers of a step and those of another version."""
     return f"tasks/{step}/evaluation/against-{other}.json"
+
+
+def taught(step: str, task: str) -> str:
+    """Everything that a task was taught with, as it was given."""
+    return f"tasks/{step}/{task}.taught.jsonl.gz"
 
 
 def gate_pairs(step: str, task: str) -> str:
