@@ -184,7 +184,7 @@ def test_a_life_from_init_to_rollback(lifealign: Command, tiny_folder: Path, tmp
 
     shown = lifealign("status", "bot")
     assert (shown.code, shown.err) == (0, "")
-    assert f"bot: 2 versions learnt on {tiny_folder}, method ER; 37 files, all as committed" in shown.out
+    assert f"bot: 2 versions learnt on {tiny_folder}, method ER; 39 files, all as committed" in shown.out
     assert "  01-one: one (6 pairs, 4 held out)" in shown.out
     assert "  02-second: second (6 pairs, 4 held out; supersedes one)" in shown.out
     assert "| second (supersedes one) | 02-second | 6 | 4 |" in Path("bot/versions/02-second/README.md").read_text()

@@ -29,6 +29,7 @@ from lifealign.life.gate import Seen
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.memory.update import add, subtract
+from lifealign.methods import METHODS
 from lifealign.report.page.life_page import life_page
 from lifealign.report.page.retention import refusal_page
 
@@ -233,6 +234,24 @@ def test_a_failure_to_measure_costs_no_training_with_warn(make_life: MakeLife, m
     run_stream(life.workspace, [ONE, TWO])
     evidence = retention_of(life.directory, life.steps[1])
     assert evidence is not None and evidence.verdict == "unmeasured" and "no memory" in evidence.unmeasured
+
+
+@pytest.mark.parametrize("method", [key for key in METHODS if key != "stl"])
+def test_watching_changes_nothing_of_what_is_learnt(make_life: MakeLife, method: str) -> None:
+    """With gates of their own the two lives train on the same pairs: every method learns the same adapter and state."""
+    gate = letter_task("gate", "x", "y", train=6).train
+    watched = make_life(method=method, retention={"mode": "warn", "set_aside": 0.0})
+    plain = make_life(method=method)
+    run_stream(watched.workspace, [replace(ONE, gate=gate), replace(TWO, gate=gate)])
+    run_stream(plain.workspace, [ONE, TWO])
+    for version in plain.versions:
+        for file in version.files:
+            if file.startswith(("versions", "memory", "replay")) and not file.endswith("README.md"):
+                ours, theirs = (one.directory.path / file for one in (watched, plain))
+                assert ours.read_bytes() == theirs.read_bytes(), file
+    evidence = retention_of(watched.directory, watched.steps[-1])
+    assert evidence is not None and not evidence.unmeasured
+    assert (evidence.verdict == "first") is (len(watched.steps) == 1)
 
 
 # -- enforce ----------------------------------------------------------------------------------------------------------

@@ -269,7 +269,7 @@ def test_two_lives_made_the_same_way_are_equal_byte_for_byte(make_life: MakeLife
         life.learn(ONE)
         life.learn(TWO)
     first, second = (everything(life.directory.path) for life in lives)
-    assert len(first) == 33  # 2 of the base, 13 of each step without its time, life, config, scores, two caches
+    assert len(first) == 35  # 2 of the base, 14 of each step without its time, life, config, scores, two caches
     assert first == second
     other = make_life(sft={"num_train_epochs": 2}, seed=1)
     other.learn(ONE)
@@ -361,6 +361,7 @@ FILES = {
     "answers": "tasks/02-two/answers.jsonl",
     "base answers": "tasks/02-two/base_answers.jsonl",
     "time": "tasks/01-one/time.json",
+    "taught rows": "tasks/01-one/one.taught.jsonl.gz",
     "gate rows": "tasks/01-one/one.gate.jsonl",
     "gate answers": "tasks/02-two/gate_answers.jsonl",
     "retention": "tasks/02-two/retention.json",
@@ -381,7 +382,7 @@ def test_every_kind_of_committed_file_is_among_those_damaged_below(learnt: Path)
 @pytest.mark.parametrize("name", FILES.values(), ids=FILES)
 def test_one_flipped_bit_or_a_missing_file_is_found_and_named(copied: Path, name: str) -> None:
     life = Life.open(copied)
-    assert life.directory.verify(life.versions) == 37  # 2 of the base, 17 of each step, and one with gate answers
+    assert life.directory.verify(life.versions) == 39  # 2 of the base, 18 of each step, and one with gate answers
     path = copied / name
     content = bytearray(path.read_bytes())
     for position in (0, len(content) // 2, len(content) - 1):
@@ -495,7 +496,7 @@ def test_rollback_is_the_way_out_of_damage_done_later_but_not_earlier(copied: Pa
         Life.open(copied).rollback("02-two")
 
 
-LATER = {kind: name.replace("01-one", "02-two").replace("one.test", "two.test") for kind, name in FILES.items()}
+LATER = {kind: name.replace("01-one", "02-two").replace("/one.", "/two.") for kind, name in FILES.items()}
 LATER |= {"later scores": "tasks/02-two/evaluation/rouge_l.json", "view": "scores.json"}
 del LATER["base adapter"]
 
@@ -517,7 +518,7 @@ def test_no_damage_to_what_goes_keeps_rollback_from_taking_it(copied: Path, lear
         write_scores(life.directory)
     life.rollback(to)
     opened = Life.open(copied)
-    assert opened.directory.verify(opened.versions) == (16 if to == "01-one" else 2)
+    assert opened.directory.verify(opened.versions) == (20 if to == "01-one" else 2)
     assert not [name for name in everything(copied, cache=False) if "two" in name]
     view = json.loads((copied / "scores.json").read_text())
     assert {metric: matrix["tasks"] for metric, matrix in view.items()} == (

@@ -21,7 +21,6 @@ from lifealign.life.disk.memory import keep_sketch
 from lifealign.life.disk.step_files import Consolidated, SavedMethod, Time, Training, as_json
 from lifealign.life.gate import Gated
 from lifealign.life.hold_back import HeldBack
-from lifealign.life.keys import key_tensors
 from lifealign.life.mix import Examples
 from lifealign.life.score import Measured, ToScore
 from lifealign.life.step import Learnt, step_seed
@@ -42,6 +41,7 @@ def commit(
     logs: Mapping[StageName, Sequence[LogRow]],
     gated: Gated,
     learnt: Learnt,
+    keys: Mapping[str, Tensor],
     measured: Measured,
     started: float,
     say: Callable[[str], None],
@@ -56,6 +56,7 @@ def commit(
         logs: Log rows of the optimizer steps, by stage.
         gated: What the gate has decided.
         learnt: What was learnt.
+        keys: What is kept of the prompts of its tasks; empty if nothing could be.
         measured: What was measured.
         started: When the step began, on the clock of :func:`time.monotonic`.
         say: Called with a line if the model card cannot be made.
@@ -117,25 +118,13 @@ def commit(
     files |= _gate_files(held_back, gated)
     if work.config.keep_training_pairs:
         files |= {names.taught(step.name, task.name): taught_rows(task) for task in held_back.given}
-    if keys := _keys(work, step, examples, say):
-        files[names.keys(step.name)] = keys
+    if keys:
+        files[names.keys(step.name)] = dict(keys)
     version = work.directory.commit(step.name, tasks, files)
     work.replay.tasks.update(drawn)
     keep_sketch(work.directory, work.memory, work.method.segments)
     write_scores(work.directory)
     return version
-
-
-def _keys(work: Workspace, step: Step, examples: Examples, say: Callable[[str], None]) -> dict[str, Tensor]:
-    """The keys of the step's tasks; none if making them fails, for they can be made later."""
-    own = {task.name: {pair.key for pair in task.train} for task in step.tasks}
-    try:
-        return key_tensors(
-            work, {name: [pair for pair in examples.pairs if pair.key in keys] for name, keys in own.items()}
-        )
-    except Exception as error:  # a key must not cost what was learnt
-        say(f"{step.name}: no keys could be made to recall it by ({reason_of(error)}); the step is kept")
-        return {}
 
 
 def _gate_files(held_back: HeldBack, gated: Gated) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -39,11 +40,13 @@ class Gated:
         consolidated: The consolidated updates, as much of them as is kept.
         evidence: What the decision rests on; None without a gate.
         answers: Answers to the gate prompts of tasks with a check.
+        seconds: How long it took, which is no part of learning.
     """
 
     consolidated: Mapping[str, Consolidation]
     evidence: Retention | None = None
     answers: Sequence[Mapping[str, Any]] = ()
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def gate(
     """
     if not held_back.new:
         return Gated(consolidated)
+    started = time.monotonic()
     settings, gates = work.config.retention, [*held_back.earlier, *held_back.new]
     learnt = read_adapter(work.runtime.model)
     decision = number_of(work.directory, adapter_fingerprint(learnt)) if held_back.earlier else 0
@@ -127,7 +131,7 @@ def gate(
     if scale != 1:
         consolidated = {label: found.scaled(scale) for label, found in consolidated.items()}
         work.remember_instead([found.update for found in consolidated.values()])
-    return Gated(consolidated, evidence, seen.answers)
+    return Gated(consolidated, evidence, seen.answers, time.monotonic() - started)
 
 
 def measure(work: Workspace, gates: Sequence[GateSet], *, select: bool = False) -> Seen:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import torch
@@ -13,11 +13,14 @@ from torch import Tensor
 from lifealign.data.pair import Message
 from lifealign.errors import LifeError, ModelError
 from lifealign.evaluation.general import general_passages, passages_hash
+from lifealign.evaluation.scores import reason_of
 from lifealign.life.disk import names
 from lifealign.life.disk.gate_files import gate_sets_of
 from lifealign.life.disk.manifest import Version
+from lifealign.life.mix import Examples
 from lifealign.life.workspace import Workspace
 from lifealign.memory.recall import Key, Whitening, learn_key, learn_whitening
+from lifealign.methods.base import Step
 from lifealign.model.features import prompt_features
 from lifealign.model.tokens import TokenizedPair, prompt_ids, tokenize_pairs
 from lifealign.storage.tensors import read_tensors, write_tensors
@@ -32,6 +35,23 @@ MOST_PROMPTS = 512
 """Most prompts of a task that its key is made of."""
 MOST_EXAMPLES = 32
 """Most prompts whose features a task keeps: 37 KB of the embedded model's."""
+
+
+def make_keys(work: Workspace, step: Step, examples: Examples, say: Callable[[str], None]) -> dict[str, Tensor]:
+    """The keys of a step's tasks, from the pairs that were trained on; none if making them fails, which is said.
+
+    They can be made later from what the life remembers, so a failure must not cost what was learnt.
+    """
+    own = {task.name: {pair.key for pair in task.train} for task in step.tasks}
+    tasks = {name: [pair for pair in examples.pairs if pair.key in keys] for name, keys in own.items()}
+    try:
+        tensors = key_tensors(work, tasks)
+        if not all(tensor.isfinite().all() for tensor in tensors.values()):
+            raise ValueError("features that are not finite")
+    except Exception as error:  # whatever the model or a library raises
+        say(f"{step.name}: no keys could be made to recall it by ({reason_of(error)}); the step is kept")
+        return {}
+    return tensors
 
 
 def key_tensors(work: Workspace, tasks: Mapping[str, Sequence[TokenizedPair]]) -> dict[str, Tensor]:

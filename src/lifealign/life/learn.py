@@ -15,6 +15,7 @@ from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.disk.manifest import Version
 from lifealign.life.gate import gate
 from lifealign.life.hold_back import hold_back
+from lifealign.life.keys import make_keys
 from lifealign.life.mix import mix
 from lifealign.life.score import hold_out, score
 from lifealign.life.step import attach, begin, consolidate, remember, train
@@ -127,10 +128,11 @@ def learn_step(work: Workspace, step: Step, listener: Listener | None = None, *,
                 write_adapter(model, add(before, update))
             install_adapter(model, plain_adapter(model))  # from here on the model is the one that will be saved
             gated = gate(work, held_back, consolidated, say, force=force)  # kept, kept in part, or refused
-            learnt = remember(work, context, gated.consolidated, time.monotonic() - started)
+            learnt = remember(work, context, gated.consolidated, time.monotonic() - started - gated.seconds)
+            keys = make_keys(work, step, examples, say)  # by which prompts like its own will be recalled
             measured = score(work, step, held_out, learnt, say)  # one row of the matrix
             version = commit(  # all or nothing
-                work, held_back, held_out, examples, logs, gated, learnt, measured, started, say
+                work, held_back, held_out, examples, logs, gated, learnt, keys, measured, started, say
             )
             trackers.finish(measured.tracked(), len(work.steps))
             if listener is not None:
