@@ -102,10 +102,9 @@ def recalled_table(found: Recall) -> Table:
     table.add_column("p", justify="right")
     table.add_column("recalled")
     for one in found.tasks:
-        kind = "house rule" if one.house_rule else "domain"
-        here = "yes" if one in found.recalled else "no"
-        fits = [f"{one.score:+.2f}", f"{one.p_value:.3f}"]
-        table.add_row(plain(one.task), f"{kind} ({one.scope:.2f})", *fits, plain(here, "bold" if here == "yes" else ""))
+        kind = plain(f"{'house rule' if one.house_rule else 'domain'} ({one.scope:.2f})")
+        here = plain("yes", "bold") if one in found.recalled else plain("no")
+        table.add_row(plain(one.task), kind, f"{one.score:+.2f}", f"{one.p_value:.3f}", here)
     return table
 
 
