@@ -124,7 +124,7 @@ def gate(
         held={one.task: _held(one, seen) for one in held_back.new},
         unmeasured=seen.why,
     )
-    for line in evidence.lines:
+    for line in evidence.summary:
         say(line)
     if not accepted and settings.mode == "enforce" and not force:
         raise _refused(work, held_back, evidence, seen)
