@@ -28,6 +28,7 @@ from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.gate import Seen
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
+from lifealign.life.mix import mix
 from lifealign.memory.update import add, subtract
 from lifealign.methods import METHODS
 from lifealign.report.page.life_page import life_page
@@ -128,6 +129,26 @@ def test_a_prompt_of_an_earlier_gate_is_left_out_of_training_and_counted(make_li
     assert "  again: 10 of 20 training pairs left out: another gate holds their prompts" in said
     with pytest.raises(DataError, match="found only prompts that the life holds back for its gates"):
         life.learn(Task("third", tuple(replace(pair, chosen="ggg") for pair in ONE.train[10:]), gate=TWO.train[:3]))
+
+
+def test_what_a_later_gate_holds_back_is_not_replayed_either(
+    make_life: MakeLife, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An earlier task was trained on these prompts and remembers them, in the mix and for methods that hold them."""
+    life = make_life(retention={"mode": "warn", "set_aside": 0.0}, replay={"fraction": 1.0})
+    mixed = []
+
+    def noted(*arguments: Any) -> Any:
+        mixed.append(mix(*arguments))
+        return mixed[-1]
+
+    monkeypatch.setattr("lifealign.life.learn.mix", noted)
+    gate = tuple(replace(pair, chosen="eee", rejected="fff") for pair in ONE.train[:5])
+    run_stream(life.workspace, [ONE, replace(TWO, gate=gate)])
+    held = {pair.key for pair in ONE.train[:5]}
+    kept = {pair.key for pair in ONE.train[5:]}
+    assert {pair.key for pair in mixed[1].pairs} & (held | kept) == kept
+    assert {pair.key for pair in mixed[1].memories["one"]} == kept
 
 
 def test_a_gate_is_read_from_a_file_and_is_neither_trained_on_nor_scored(tmp_path: Path) -> None:

@@ -95,8 +95,11 @@ def test_a_domain_is_answered_by_its_best_version_since_it_was_learnt(
     monkeypatch.setattr("lifealign.life.recall._share", share)
     found = life.recall(XY.train[41].prompt)
     assert (found.version, found.why) == ("02-qz", "best at xy on its gate: 90 % of prompts hold")
-    monkeypatch.setattr("lifealign.life.recall.HOUSE_RULE", -1.0)
-    assert life.recall(XY.train[41].prompt).version == "03-mn"
+    scopes = iter([0.0, 0.0, 1.0])  # mn is a rule of the house, which 02-qz does not know
+    monkeypatch.setattr("lifealign.life.recall.scope", lambda separated: next(scopes))
+    found = life.recall(XY.train[41].prompt)
+    assert [one.task for one in found.recalled if one.house_rule] == ["mn"]
+    assert (found.version, found.why) == ("03-mn", "best at xy on its gate: 40 % of prompts hold")
 
 
 def test_the_share_is_that_of_the_gate(make_life: MakeLife) -> None:

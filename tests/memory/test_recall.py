@@ -68,6 +68,11 @@ def test_a_far_prompt_has_the_smallest_p_value_and_a_near_one_the_largest() -> N
     assert values.tolist() == [1.0, 0.1]
 
 
+def test_as_far_as_one_of_its_own_counts_as_typical_of_it() -> None:
+    key = learn_key(torch.zeros(1, 1), torch.tensor([[1.0], [2.0]]))
+    assert key.p_values(torch.tensor([[2.0], [-1.0], [2.1]])).tolist() == [2 / 3, 1.0, 1 / 3]
+
+
 def test_a_task_without_calibration_prompts_calls_nothing_untypical() -> None:
     key = learn_key(torch.zeros(3, 2), torch.zeros(0, 2))
     assert key.p_values(torch.full((1, 2), 9.0)).tolist() == [1.0]
