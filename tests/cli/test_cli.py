@@ -142,7 +142,7 @@ def test_a_refused_step_ends_with_3_a_table_and_a_page(
     )
     refused = lifealign("learn", "bot", two, "--max-loss", 0.99)
     assert refused.code == 3
-    assert "02-two, 1 of its update" in refused.out and "02-two, 0.5 of its update" in refused.out
+    assert "02-two, all of its update" in refused.out and "02-two, 0.5 of its update" in refused.out
     assert re.search(r"one +3 +3 +0 +100.0 % +90 %", refused.out)
     assert "error: bot: 02-two refused: one: 3 of 3 prompts lost, 0 gained; at most 100.0 % lost, allowed 90 %" in (
         refused.err

@@ -57,7 +57,8 @@ def show_refusal(error: Refused) -> None:
 
     refusal = read_refusal(error.evidence)
     for attempt in refusal.retention.attempts:
-        say(console, "", plain(f"{refusal.step}, {attempt.scale:g} of its update", "bold"))
+        part = "all" if attempt.scale == 1 else f"{attempt.scale:g}"
+        say(console, "", plain(f"{refusal.step}, {part} of its update", "bold"))
         show(console, losses_table(attempt.losses))
     page = error.evidence.with_suffix(".html")
     write_text(page, refusal_page(refusal))

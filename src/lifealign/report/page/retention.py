@@ -18,7 +18,7 @@ from lifealign.life.disk.gate_files import (
 )
 from lifealign.life.life import Life
 from lifealign.report.page.answers import changes
-from lifealign.report.page.render import render
+from lifealign.report.page.render import minus, render
 
 MOST_FLIPPED = 12
 """Maximum number of lost prompts of a task that a page shows."""
@@ -102,4 +102,4 @@ def _shown(flipped: Mapping[str, Sequence[Flipped]]) -> list[dict[str, Any]]:
 
 
 def _text(value: str | float) -> str:
-    return value if isinstance(value, str) else f"margin {value:+.2f} nats"
+    return value if isinstance(value, str) else minus(f"margin {value:+.2f} nats")
