@@ -136,6 +136,7 @@ def _clear(directory: LifeDirectory, there: LifeDirectory) -> None:
     for path in below(directory.path / names.RETENTION):
         if path.name != names.DECISIONS.rsplit("/", 1)[-1]:
             remove(directory.path, path)
+    remove(directory.path, directory.path / names.RETENTION)  # unless decisions are left in it
     remove_tree(directory.path, directory.path / names.CACHE)
     for view in (names.RESULT, names.PAGE):
         remove(directory.path, directory.path / view)
