@@ -62,9 +62,9 @@ def main(arguments: Sequence[str]) -> None:
     for name in names:
         found = features[name, "test"]
         right = [sum(guess == name for guess in of[name]) / len(of[name]) for of in shown.values()]
-        unlike = float((keys[name].p_values(found) < ALPHA).double().mean())
+        unlike = float((keys[name].p_values(found) <= ALPHA).double().mean())
         rest = torch.stack([key.p_values(found) for other, key in keys.items() if other != name])
-        unknown = float((rest.amax(dim=0) < ALPHA).double().mean())
+        unknown = float((rest.amax(dim=0) <= ALPHA).double().mean())
         others = torch.cat([_of(features, other)[0] for other in names if other != name])
         wide = scope(separation(keys[name].scores(_of(features, name)[0]), keys[name].scores(others)))
         shares = [f"{100 * share:.0f} %" for share in (*right, unlike, unknown)]

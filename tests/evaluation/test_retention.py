@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -87,3 +89,12 @@ def test_flips_are_counted_prompt_by_prompt() -> None:
 
 def test_a_bound_below_zero_is_shown_as_nothing_lost() -> None:
     assert loss_text(Flips(48, (), tuple(range(30))), -0.4, 0.1).endswith("at most 0.0 % lost, allowed 10 %")
+
+
+def test_the_table_of_the_docs_is_what_prompts_can_show() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "retention.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d+) \| ([\d.]+) % \| ([\d.]+) % \| ([\d.]+) % \|$", page, re.MULTILINE)
+    assert len(rows) == 5
+    for prompts, *shown in rows:
+        found = [promise(int(prompts), alpha_of(0.05, decision)) for decision in (1, 3, 10)]
+        assert [f"{100 * share:.1f}" for share in found] == shown

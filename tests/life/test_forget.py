@@ -20,6 +20,7 @@ from lifealign.life import forget, learn
 from lifealign.life import gate as gates
 from lifealign.life.decisions import decisions_of
 from lifealign.life.disk import names
+from lifealign.life.disk.gate_files import retention_of
 from lifealign.life.disk.learnt import read_taught
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
@@ -98,7 +99,7 @@ def test_what_a_task_was_taught_with_is_kept_as_it_was_given(make_life: MakeLife
     task = replace(ONE, gate=TWO.train, max_loss=0.3, check=AnswerCheck(max_words=3))
     life.learn(task)
     (kept,) = read_taught(life.directory, life.steps[0])
-    assert kept == task
+    assert kept == replace(task, max_loss=None)  # which is in the gate's evidence
     assert [pair.source for pair in kept.train] == [pair.source for pair in task.train]
 
 
@@ -195,6 +196,15 @@ def test_without_kept_pairs_the_files_are_named_by_their_hash(
         for name in ours
         if name.startswith(("versions", "memory")) and name not in with_sources
     )
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_loss_that_is_allowed_of_a_task_is_not_forgotten(make_life: MakeLife, kept: bool) -> None:
+    life = make_life(retention={"mode": "warn", "set_aside": 0.25}, keep_training_pairs=kept)
+    run_stream(life.workspace, [ONE, TWO, replace(THREE, max_loss=0.37)])
+    life.forget("two", given=() if kept else [THREE])
+    evidence = retention_of(life.directory, life.steps[1])
+    assert evidence is not None and evidence.held["three"].max_loss == 0.37
 
 
 @pytest.mark.parametrize(

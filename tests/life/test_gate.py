@@ -180,6 +180,11 @@ def test_a_gate_that_the_life_would_not_use_is_refused(
         make_life(method="stl", retention="warn").learn(task)
 
 
+def test_a_gate_of_held_out_prompts_is_refused() -> None:
+    with pytest.raises(ConfigError, match="task 'one': gate: found a prompt of test"):
+        replace(ONE, gate=ONE.test)
+
+
 @pytest.mark.parametrize("max_loss", [0.0, 1.0, float("nan"), -0.1])
 def test_a_limit_that_is_no_share_is_refused(max_loss: float) -> None:
     with pytest.raises(ConfigError, match="max_loss: found"):
@@ -230,16 +235,19 @@ def test_too_few_prompts_are_not_called_a_loss(make_life: MakeLife, lost: Callab
     assert evidence.summary[0] == "retention: too few prompts to tell (decision 1)"
 
 
-def test_what_holds_is_decided_by_the_check_of_a_greedy_answer_or_by_the_margin(make_life: MakeLife) -> None:
+@pytest.mark.parametrize(("check", "holds"), [(AnswerCheck(max_words=50), 1.0), (AnswerCheck(matches=("never",)), 0.0)])
+def test_what_holds_is_decided_by_the_check_of_a_greedy_answer_or_by_the_margin(
+    make_life: MakeLife, check: AnswerCheck, holds: float
+) -> None:
     """Sampling settings of the evaluation change nothing here: a flip is the model's doing, not the draw's."""
     sampled = {"do_sample": True, "draws": 2, "prompts": 1, "pairs": 1}
     life = make_life(retention={"mode": "warn", "set_aside": 0.5}, evaluation=sampled)
-    checked = replace(TWO, check=AnswerCheck(max_words=50))
+    checked = replace(TWO, check=check)
     run_stream(life.workspace, [ONE, checked])
     first, second = (retention_of(life.directory, version) for version in life.steps)
     assert first is not None and second is not None
     assert first.held["one"].measure == "margin" and second.held["two"].measure == "adherence"
-    assert len(second.held["two"].values or []) == 10 and set(second.held["two"].values or []) <= {0.0, 1.0}
+    assert second.held["two"].values == [holds] * 10
     answers = life.directory.rows(names.gate_answers("02-two"))
     assert len(answers) == 10 and all("draw" not in row for row in answers)
     (one,) = gate_sets_of(life.directory, life.steps[0])
@@ -273,6 +281,21 @@ def test_watching_changes_nothing_of_what_is_learnt(make_life: MakeLife, method:
     evidence = retention_of(watched.directory, watched.steps[-1])
     assert evidence is not None and not evidence.unmeasured
     assert (evidence.verdict == "first") is (len(watched.steps) == 1)
+
+
+def test_a_task_whose_gate_was_not_measured_is_named_in_every_later_step(
+    make_life: MakeLife, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise "every earlier task kept" would be said of a task that nobody looked at."""
+    life = make_life(retention={"mode": "warn", "set_aside": 0.5})
+    with monkeypatch.context() as patch:
+        patch.setattr(gates, "measure", lambda *_, **__: Seen({}, [], "margin of one (RuntimeError: no memory)"))
+        life.learn(ONE)
+    run_stream(life.workspace, [ONE, TWO, letter_task("three", "e", "f", train=20)])
+    second, third = (retention_of(life.directory, version) for version in life.steps[1:])
+    bare = "retention: nothing is known of one, whose gate was not measured"
+    assert second is not None and second.unbound == ["one"] and second.summary == [bare]
+    assert third is not None and list(third.losses) == ["two"] and third.summary[-1] == bare
 
 
 # -- enforce ----------------------------------------------------------------------------------------------------------

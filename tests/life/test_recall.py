@@ -239,7 +239,12 @@ def test_what_is_recalled_is_every_house_rule_and_the_best_domain_that_fits() ->
     )
     recall = Recall(tasks, 0.05, "04-house", "")
     assert [one.task for one in recall.recalled] == ["other", "house"]
-    assert not recall.unknown and Recall(tasks, 0.95, "04-house", "").unknown
+    assert [one.task for one in Recall(tasks, 0.5, "04-house", "").recalled] == ["third", "house"]  # 0.5 is unlike
+    assert (
+        not recall.unknown
+        and Recall(tasks, 0.9, "04-house", "").unknown
+        and Recall(tasks, 0.95, "04-house", "").unknown
+    )
     assert Expressed("01-a", 0.5, 0.0).ratio == 0.0
 
 

@@ -39,8 +39,8 @@ class Task:
         max_loss: The largest loss of this task that is accepted, in (0, 1); None for the life's own limit.
 
     Raises:
-        ConfigError: If the name has other characters, ``train`` is empty, a name is superseded twice, or ``max_loss``
-            is out of range.
+        ConfigError: If the name has other characters, ``train`` is empty, a name is superseded twice, a gate prompt
+            is held out, or ``max_loss`` is out of range.
     """
 
     name: str
@@ -59,6 +59,8 @@ class Task:
         for number, name in enumerate(self.supersedes):
             if name in self.supersedes[:number]:
                 raise ConfigError(f"task {self.name!r}: supersedes: found {name!r} twice, expected each task once")
+        if {pair.prompt for pair in self.gate} & {pair.prompt for pair in self.test}:
+            raise ConfigError(f"task {self.name!r}: gate: found a prompt of test, expected prompts of its own")
         if self.max_loss is not None and not 0 < self.max_loss < 1:
             found = f"task {self.name!r}: max_loss: found {self.max_loss}"
             raise ConfigError(f"{found}, expected a share of prompts greater than 0 and less than 1")

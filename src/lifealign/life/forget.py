@@ -73,6 +73,7 @@ def _taught(
     groups, missing = [], []
     for version in steps:
         kept = {task.name: task for task in read_taught(directory, version)}
+        evidence = retention_of(directory, version)
         group = []
         for record in version.tasks:
             if record.name == name:
@@ -86,7 +87,9 @@ def _taught(
                     f"{directory.path}: found other pairs for {record.name} (data hash {task.data_hash}), expected "
                     f"those that it was taught with ({record.data_hash}): the same files, check and superseded tasks"
                 )
-            group.append(replace(task, supersedes=tuple(one for one in task.supersedes if one != name)))
+            kept_rules = tuple(one for one in task.supersedes if one != name)
+            limit = evidence.held[record.name].max_loss if evidence is not None else None
+            group.append(replace(task, supersedes=kept_rules, max_loss=limit))
         if group:
             groups.append(tuple(group))
     if missing:

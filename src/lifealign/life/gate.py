@@ -97,17 +97,7 @@ def gate(
     scales, selected = [1.0], dict[str, float]()
     if decision and settings.mode == "enforce" and not work.method.indivisible:
         scales, selected = _ranked(work, learnt, gates)
-    attempts: list[Attempt] = []
-    for number, scale in enumerate(scales, start=1):
-        _install(work, learnt, scale)
-        seen = measure(work, gates)
-        if seen.why:
-            break
-        alpha = alpha_of(settings.alpha, decision, number, len(scales)) if decision else 0.0
-        losses = {one.task: _loss(one, seen, alpha) for one in held_back.earlier}
-        attempts.append(Attempt(scale=scale, alpha=alpha, losses=losses))
-        if attempts[-1].kept:
-            break
+    attempts, scale, seen = _tried(work, learnt, held_back, scales, decision)
     accepted = not seen.why and attempts[-1].kept
     if force and not accepted and scale != scales[0]:  # what is kept is then the best, not the least harmful
         scale = scales[0]
@@ -122,6 +112,7 @@ def gate(
         selected=selected,
         forced=force and not accepted and settings.mode == "enforce",
         held={one.task: _held(one, seen) for one in held_back.new},
+        unbound=list(held_back.unbound),
         unmeasured=seen.why,
     )
     for line in evidence.summary:
@@ -132,6 +123,24 @@ def gate(
         consolidated = {label: found.scaled(scale) for label, found in consolidated.items()}
         work.remember_instead([found.update for found in consolidated.values()])
     return Gated(consolidated, evidence, seen.answers, time.monotonic() - started)
+
+
+def _tried(
+    work: Workspace, learnt: Adapter, held_back: HeldBack, scales: Sequence[float], decision: int
+) -> tuple[list[Attempt], float, Seen]:
+    """Tries scales in turn, to the first that is accepted; the attempts, and scale and behaviour of the last model."""
+    attempts: list[Attempt] = []
+    for number, scale in enumerate(scales, start=1):
+        _install(work, learnt, scale)
+        seen = measure(work, [*held_back.earlier, *held_back.new])
+        if seen.why:
+            break
+        alpha = alpha_of(work.config.retention.alpha, decision, number, len(scales)) if decision else 0.0
+        losses = {one.task: _loss(one, seen, alpha) for one in held_back.earlier}
+        attempts.append(Attempt(scale=scale, alpha=alpha, losses=losses))
+        if attempts[-1].kept:
+            break
+    return attempts, scale, seen
 
 
 def measure(work: Workspace, gates: Sequence[GateSet], *, select: bool = False) -> Seen:
@@ -154,7 +163,10 @@ def measure(work: Workspace, gates: Sequence[GateSet], *, select: bool = False) 
         if not asked:
             continue
         scores = work.evaluator(config.model_copy(update=plain | {"metrics": (metric,)})).score(asked, policy)
-        values |= {task: [float(value or 0) for value in row] for task, row in scores.outcomes.get(metric, {}).items()}
+        values |= {
+            task: [value for value in row if value is not None]  # only a judge leaves any out
+            for task, row in scores.outcomes.get(metric, {}).items()
+        }
         answers += scores.answers
         broken += scores.broken
     return Seen(values, answers, "; ".join(broken))
@@ -169,7 +181,7 @@ def _ranked(work: Workspace, learnt: Adapter, gates: Sequence[GateSet]) -> tuple
         _install(work, learnt, scale)
         seen = measure(work, gates, select=True)
         holding = [fmean(float(value > 0) for value in values) for values in seen.values.values()]
-        shares[scale] = fmean(holding) if holding else 0.0
+        shares[scale] = fmean(holding) if holding and not seen.why else 0.0
     best = max(shares, key=lambda scale: (shares[scale], scale))
     return [scale for scale in shares if scale <= best], {f"{scale:g}": share for scale, share in shares.items()}
 

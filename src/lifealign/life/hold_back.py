@@ -31,6 +31,8 @@ class HeldBack:
         given: Its tasks, as given.
         new: Gates of its own tasks; empty without a gate.
         earlier: Gates of the tasks before it whose rules still count.
+        unbound: Tasks before it whose rules still count and that have no gate that was measured: nothing bounds what
+            they lose.
         prompts: Every prompt that a gate of the life holds back. Nothing is trained on it, replay included.
         notes: What to tell the user of it, a line each: what is set aside, and which gates are too small.
     """
@@ -39,6 +41,7 @@ class HeldBack:
     given: tuple[Task, ...]
     new: tuple[GateSet, ...] = ()
     earlier: tuple[GateSet, ...] = ()
+    unbound: tuple[str, ...] = ()
     prompts: frozenset[Prompt] = frozenset()
     notes: tuple[str, ...] = ()
 
@@ -68,14 +71,16 @@ def hold_back(work: Workspace, step: Step, *, force: bool = False) -> HeldBack:
         return HeldBack(step, step.tasks)
     before = [gate for version in work.steps for gate in gate_sets_of(work.directory, version)]
     replaced = retired([*(task for version in work.steps for task in version.tasks), *step.tasks])
-    earlier = tuple(gate for gate in before if gate.task not in replaced and gate.values is not None)
+    counting = [gate for gate in before if gate.task not in replaced]
+    earlier = tuple(gate for gate in counting if gate.values is not None)
+    unbound = tuple(gate.task for gate in counting if gate.values is None)
     new = tuple(_gate_of(work, task) for task in step.tasks)
     prompts = frozenset(pair.prompt for gate in (*before, *new) for pair in (*gate.pairs, *gate.select))
     tasks = tuple(_without(task, prompts) for task in step.tasks)
     notes = [note for task, gate in zip(step.tasks, new, strict=True) for note in _counted(task, gate, prompts)]
     decision = len(decisions_of(work.directory)) + 1
     notes += _too_small(work, earlier, decision, force) + _too_small(work, new, decision + bool(earlier), force)
-    return HeldBack(replace(step, tasks=tasks), step.tasks, new, earlier, prompts, tuple(notes))
+    return HeldBack(replace(step, tasks=tasks), step.tasks, new, earlier, unbound, prompts, tuple(notes))
 
 
 def _gate_of(work: Workspace, task: Task) -> GateSet:

@@ -55,7 +55,7 @@ class Recall:
 
     Attributes:
         tasks: Every task whose rule counts, best score first.
-        alpha: p-values below this are not recalled.
+        alpha: p-values up to this are not recalled.
         version: Name of the version that should answer.
         why: Why that one.
     """
@@ -68,13 +68,13 @@ class Recall:
     @property
     def recalled(self) -> tuple[RecalledTask, ...]:
         """The tasks that the prompt belongs to: every house rule, and the domain that fits best, if one does."""
-        domains = [one for one in self.tasks if not one.house_rule and one.p_value >= self.alpha]
+        domains = [one for one in self.tasks if not one.house_rule and one.p_value > self.alpha]
         return tuple(one for one in self.tasks if one.house_rule or one in domains[:1])
 
     @property
     def unknown(self) -> bool:
         """Whether the prompt is like those of no task."""
-        return all(one.p_value < self.alpha for one in self.tasks)
+        return all(one.p_value <= self.alpha for one in self.tasks)
 
 
 @dataclass(frozen=True)

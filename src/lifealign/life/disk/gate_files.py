@@ -107,6 +107,7 @@ class Retention(Record):
         selected: With several scales, the mean share of select prompts that hold, by scale.
         forced: Whether the step was kept although the gate refused it.
         held: The step's own tasks, when they were learnt.
+        unbound: Tasks before the step that have no gate that was measured, so that nothing is known of what they lost.
         unmeasured: Why something could not be measured; empty if everything was.
     """
 
@@ -118,6 +119,7 @@ class Retention(Record):
     selected: dict[str, Number] = Field(default_factory=dict)
     forced: bool = False
     held: dict[str, Held]
+    unbound: list[str] = Field(default_factory=list)
     unmeasured: str = ""
 
     @property
@@ -145,11 +147,13 @@ class Retention(Record):
         """The decision, and what it rests on, in words."""
         if self.unmeasured:
             return [f"retention: not measured ({self.unmeasured})"]
+        bare = [f"retention: nothing is known of {task}, whose gate was not measured" for task in self.unbound]
         if not self.losses:
-            return []
+            return bare
         verdict = VERDICTS[self.verdict] + (", kept with --force" if self.forced else "")
         part = "" if self.scale == 1 else f", {self.scale:g} of the update kept"
-        return [f"retention: {verdict}{part} (decision {self.decision})", *(f"  {line}" for line in self.lines)]
+        first = f"retention: {verdict}{part} (decision {self.decision})"
+        return [first, *(f"  {line}" for line in self.lines), *bare]
 
     @property
     def lines(self) -> list[str]:

@@ -14,7 +14,6 @@ from lifealign.data.task import Task
 from lifealign.errors import LifeError
 from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
-from lifealign.life.disk.gate_files import retention_of
 from lifealign.life.disk.manifest import BaseRecord, Version
 from lifealign.life.disk.step_files import saved_method
 from lifealign.memory.update import Adapter
@@ -63,13 +62,12 @@ def taught_rows(task: Task) -> list[dict[str, Any]]:
 
 
 def read_taught(directory: LifeDirectory, version: Version) -> list[Task]:
-    """The tasks of a step as they were given, as far as they were kept.
+    """The tasks of a step as they were given, but for the loss that is allowed of them, as far as they were kept.
 
     Raises:
         LifeError: If a file is damaged, or is not what the step was taught with.
     """
     found = []
-    evidence = retention_of(directory, version)
     for record in version.tasks:
         file = names.taught(version.name, record.name)
         if file not in version.files:
@@ -78,10 +76,8 @@ def read_taught(directory: LifeDirectory, version: Version) -> list[Task]:
         train, test, gate = (
             tuple(Pair.from_row(row) for row in rows if row["split"] == split) for split in ("train", "test", "gate")
         )
-        held = None if evidence is None else evidence.held.get(record.name)
         check = AnswerCheck(**record.check) if record.check else None
-        limit = None if held is None else held.max_loss
-        task = Task(record.name, train, test, check, tuple(record.supersedes), gate, limit)
+        task = Task(record.name, train, test, check, tuple(record.supersedes), gate)
         if task.data_hash != record.data_hash:
             raise LifeError(f"{directory.path / file}: found other pairs than {record.name} was taught with")
         found.append(task)
