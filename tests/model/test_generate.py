@@ -14,8 +14,9 @@ import xxhash
 from lifealign.data.pair import Message
 from lifealign.model import answer_cache, generate
 from lifealign.model.answer_cache import AnswerCache
-from lifealign.model.generate import Prompt, Sampling, generate_answers
+from lifealign.model.generate import Prompt, generate_answers
 from lifealign.model.runtime import Runtime
+from lifealign.model.sampling import Sampling
 from lifealign.model.tokens import prompt_ids
 from lifealign.storage import files as storage
 

@@ -19,9 +19,10 @@ from lifealign.evaluation.scores import HeldOut, Marks, Scores
 from lifealign.evaluation.settings import EvaluationConfig
 from lifealign.evaluation.text import bleu, paper_bleu, paper_rouge_l, rouge_l
 from lifealign.model.answer_cache import AnswerCache
-from lifealign.model.generate import Prompt, Sampling
+from lifealign.model.generate import Prompt
 from lifealign.model.reference import ReferenceCache
 from lifealign.model.runtime import Runtime
+from lifealign.model.sampling import Sampling
 from lifealign.model.tokens import TokenizedPair, plain_pair, tokenize_pairs
 
 PER_ANSWER: dict[str, Callable[[str, str], float]] = {

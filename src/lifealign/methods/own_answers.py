@@ -9,8 +9,9 @@ import xxhash
 
 from lifealign.data.pair import Pair
 from lifealign.model.chat_template import TemplateFault
-from lifealign.model.generate import Sampling, generate_answers
+from lifealign.model.generate import generate_answers
 from lifealign.model.runtime import Runtime
+from lifealign.model.sampling import Sampling
 from lifealign.model.tokens import TokenizedPair, tokenize_pair
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import xxhash
 
 from lifealign.errors import LifeError
-from lifealign.model.generate import Prompt, Sampling, generate_answers, stop_token_ids
+from lifealign.model.generate import Prompt, generate_answers, stop_token_ids
 from lifealign.model.runtime import Runtime
+from lifealign.model.sampling import Sampling
 from lifealign.model.tokens import prompt_ids
 from lifealign.storage.files import read_sealed_json, write_sealed_json
 from lifealign.storage.lock import exclusive_lock

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-import xxhash
 from torch import Tensor
-from transformers import (
-    LogitsProcessor,
-    LogitsProcessorList,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
 
 from lifealign.data.pair import Message
 from lifealign.model.chat_codec import chat_codec_of
@@ -24,6 +15,7 @@ from lifealign.model.decoding import by_logits_alone, continued
 from lifealign.model.head import contiguous_for_head
 from lifealign.model.prompt_pool import active_pool
 from lifealign.model.runtime import Runtime
+from lifealign.model.sampling import GumbelNoise, Sampling, filters_of
 from lifealign.model.tokens import prompt_ids
 
 logger = logging.getLogger(__name__)
@@ -32,24 +24,6 @@ Prompt = tuple[Message, ...]
 
 LOOK_EVERY = 12
 """Tokens after which answers that have ended leave their batch."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How answers are sampled when they are not greedy; names and order of the filters are those of transformers.
-
-    Attributes:
-        temperature: Divides the logits; 1 leaves them as they are.
-        top_p: Tokens are drawn from the smallest set of most likely tokens whose total probability reaches this; 1 is
-            no limit.
-        top_k: Tokens are drawn from at most this many of the most likely tokens; 0 is no limit.
-        seed: Determines the answer together with the prompt, whatever else is in the batch.
-    """
-
-    temperature: float
-    top_p: float
-    top_k: int
-    seed: int
 
 
 def generate_answers(
@@ -86,16 +60,16 @@ def generate_answers(
         device = runtime.device
         causal = runtime.model.get_base_model()
         with torch.no_grad(), contiguous_for_head(causal), by_logits_alone(causal):
-            given = _read_by(
+            given = read_by(
                 runtime,
                 torch.tensor(rows, device=device),
                 torch.tensor(mask, device=device),
                 [tuple(ids[index]) for index in indices],
             )
-            noise = None if sampling is None else _GumbelNoise(sampling.seed, [ids[index] for index in indices])
+            noise = None if sampling is None else GumbelNoise(sampling.seed, [ids[index] for index in indices])
             written = _written(runtime, given, max_new_tokens, stops, sampling, noise)
         for index, row in zip(indices, written, strict=True):
-            answers[index] = _text(runtime, row, stops)
+            answers[index] = answer_text(runtime, row, stops)
     return answers
 
 
@@ -105,7 +79,7 @@ def _written(
     max_new_tokens: int,
     stops: Sequence[int],
     sampling: Sampling | None,
-    noise: _GumbelNoise | None,
+    noise: GumbelNoise | None,
 ) -> list[list[int]]:
     """Token ids of a batch's answers, without anything after their end.
 
@@ -126,7 +100,7 @@ def _written(
             pad_token_id=runtime.tokenizer.pad_token_id,
             eos_token_id=list(stops),
             **({"return_dict_in_generate": True} if in_parts else {}),
-            **({} if sampling is None or noise is None else {"logits_processor": _filters(sampling, noise)}),
+            **({} if sampling is None or noise is None else {"logits_processor": filters_of(sampling, noise)}),
         )
         skipped = given["input_ids"].shape[1] if "input_ids" in given else 0  # only new tokens come back otherwise
         new = (output.sequences if in_parts else output)[:, skipped:].tolist()
@@ -168,7 +142,7 @@ def stop_token_ids(runtime: Runtime) -> tuple[int, ...]:
     return tuple(dict.fromkeys(stop for stop in stops if isinstance(stop, int)))
 
 
-def _text(runtime: Runtime, ids: list[int], stops: Sequence[int]) -> str:
+def answer_text(runtime: Runtime, ids: list[int], stops: Sequence[int]) -> str:
     """The text of an answer: everything before the first stop token, under ``strip`` without its reasoning.
 
     A reasoning block that was cut off before its end is removed whole: the answer itself was never written.
@@ -192,45 +166,7 @@ def _text(runtime: Runtime, ids: list[int], stops: Sequence[int]) -> str:
     return template.without_reasoning("".join(texts).strip()).strip()
 
 
-def _filters(sampling: Sampling, noise: _GumbelNoise) -> LogitsProcessorList:
-    """What makes the largest of the changed logits a sampled token, with the filters of transformers.
-
-    A filter without effect is left out: each of the last two would sort the whole vocabulary at every token.
-    """
-    filters: list[LogitsProcessor] = []
-    if sampling.temperature != 1:
-        filters.append(TemperatureLogitsWarper(sampling.temperature))
-    if sampling.top_k:
-        filters.append(TopKLogitsWarper(sampling.top_k))
-    if sampling.top_p < 1:
-        filters.append(TopPLogitsWarper(sampling.top_p))
-    return LogitsProcessorList([*filters, noise])
-
-
-class _GumbelNoise(LogitsProcessor):
-    """Adds noise so that the largest logit is a draw from the softmax (Gumbel-max); each row has its own generator.
-
-    ``torch.multinomial`` draws for a whole batch at once, so an answer would depend on its neighbours.
-    """
-
-    def __init__(self, seed: int, prompts: Sequence[Sequence[int]]) -> None:
-        seeds = [xxhash.xxh64(f"{seed} {list(prompt)}".encode()).intdigest() >> 1 for prompt in prompts]
-        self._generators = [torch.Generator().manual_seed(one) for one in seeds]
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Goes on with some of the rows."""
-        self._generators = [self._generators[row] for row in rows]
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        noise = torch.empty(scores.shape)
-        for row, generator in zip(noise, self._generators, strict=True):
-            row.uniform_(generator=generator)
-        tiny = torch.finfo(noise.dtype).tiny
-        noise.clamp_min_(tiny).log_().neg_().clamp_min_(tiny).log_()  # in place: a batch has millions of them
-        return scores - noise.to(scores)
-
-
-def _read_by(runtime: Runtime, ids: Tensor, mask: Tensor, prompts: Sequence[tuple[int, ...]]) -> dict[str, Tensor]:
+def read_by(runtime: Runtime, ids: Tensor, mask: Tensor, prompts: Sequence[tuple[int, ...]]) -> dict[str, Tensor]:
     """What the model reads before it answers: token ids, or embeddings with a prompt pool's virtual tokens in front."""
     pool = active_pool(runtime.model)
     if pool is None:
