@@ -379,3 +379,31 @@ def test_the_bytes_of_tensors_are_counted_without_reading_them(tmp_path: Path) -
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(LifeError, match="its header is longer than the file"):
         storage.tensor_bytes(path)
+
+
+def test_a_log_grows_by_a_line_and_a_line_that_was_cut_off_is_closed(tmp_path: Path) -> None:
+    log = tmp_path / "new" / "log.jsonl"
+    storage.append_row(log, {"b": 1, "a": "ä\n"})
+    storage.append_row(log, [2])
+    assert log.read_text() == '{"a": "ä\\n", "b": 1}\n[2]\n'
+    assert oct(log.stat().st_mode & 0o777) == "0o600"
+    log.write_text('{"a": 1}\n{"cut o')
+    storage.append_row(log, 3)
+    assert log.read_text() == '{"a": 1}\n{"cut o\n3\n'
+
+
+def test_a_log_that_cannot_grow_is_named_and_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log.jsonl"
+    storage.append_row(log, 1)
+    written = os.write
+    monkeypatch.setattr(os, "write", lambda handle, content: written(handle, content[:2]))  # the disk is full
+    with pytest.raises(LifeError, match=r"log\.jsonl: could not be written: No space left on device"):
+        storage.append_row(log, [1, 2, 3])
+    assert log.read_text() == "1\n"
+    with pytest.raises(LifeError, match="NaN or infinite"):
+        storage.append_row(log, float("nan"))
+    with pytest.raises(LifeError, match=r"found a directory|could not be written"):
+        storage.append_row(tmp_path, 1)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(LifeError, match="found a pipe"):
+        storage.append_row(tmp_path / "pipe", 1)

@@ -22,20 +22,35 @@ LARGEST = 2**23
 
 def load_config(path: str | Path, kind: type[Kind], overrides: Sequence[str] = ()) -> Kind:
     """Reads settings of any kind; arguments and errors as :func:`load_experiment`."""
+    sources: dict[Place, Source] = {}
+    values = _values_of(path, sources)
+    _resolve_paths(values, kind, Path(path).parent)
+    for override in overrides:
+        _override(values, kind, override, sources)
+    return build_config(kind, values, sources, str(path))
+
+
+def keys_in(path: str | Path) -> set[str]:
+    """The keys at the top of a file of settings, whatever it is of.
+
+    Raises:
+        ConfigError: If it cannot be read as settings at all.
+    """
+    return set(_values_of(path, {}))
+
+
+def _values_of(path: str | Path, sources: dict[Place, Source]) -> dict[str, Any]:
+    """The values in a file of settings; ``sources`` gets where each of them is."""
     try:
         text = read_bytes(path, LARGEST).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _refused(path, wrong(f"a byte that is not UTF-8 at offset {error.start}", "YAML")) from error
     except LifeError as error:
         raise _refused(path, str(error).removeprefix(f"{path}: ")) from error
-    sources: dict[Place, Source] = {}
     values = _parse(text, str(path), sources)
     if not isinstance(values, dict):
         raise _refused(path, wrong(describe(values), "settings, one 'key: value' a line"))
-    _resolve_paths(values, kind, Path(path).parent)
-    for override in overrides:
-        _override(values, kind, override, sources)
-    return build_config(kind, values, sources, str(path))
+    return values
 
 
 def load_overrides(

@@ -25,7 +25,7 @@ from typing import Any
 
 from lifealign.errors import LifeError, Unsynced, describe
 from lifealign.storage.inside import below, remove
-from lifealign.storage.regular_file import limited, named, open_regular, read_bytes
+from lifealign.storage.regular_file import limited, named, open_regular, read_bytes, require_regular
 from lifealign.storage.strict_json import parse_json
 
 TEMPORARY = re.compile(r"\.tmp-\d+-[0-9a-f]{8}$")  # suffix added by write_bytes: the process id and a random number
@@ -142,6 +142,33 @@ def read_rows(path: str | Path) -> list[Any]:
             JSON; the message names the line.
     """
     return _rows(path, read_bytes(path, LARGEST_ROWS))
+
+
+def append_row(path: str | Path, row: Any) -> None:
+    """Adds one line to a JSONL file, in a single write, creating it for its owner alone if needed.
+
+    The one kind of file that grows in place: a log. The line is not synced, so a power loss may cost the last ones. A
+    line that was cut off by one is closed first, so that it does not swallow the next.
+
+    Raises:
+        LifeError: If the system refuses, or for the reasons given in :func:`write_json`.
+    """
+    path = Path(path)
+    line = _json(path, row) + b"\n"
+    with named(path, "written"):
+        _make_folder(path.parent)
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            require_regular(path, os.fstat(handle))
+            size = os.fstat(handle).st_size
+            if size and os.pread(handle, 1, size - 1) != b"\n":
+                line = b"\n" + line
+            written = os.write(handle, line)
+            if written < len(line):  # a disk that became full in the middle of it
+                os.ftruncate(handle, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(handle)
 
 
 def write_packed_rows(path: str | Path, rows: Iterable[Any]) -> None:
