@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import settings
-from tests.tiny import save_tiny, tiny_tokenizer
+from tests.tiny import letter_task, save_tiny, tiny_tokenizer
 from tests.writers import write_general_text
 from transformers import PreTrainedTokenizerFast
 
@@ -181,6 +181,16 @@ def make_runtime(tiny_folder: Path) -> MakeRuntime:
         return Runtime.prepare(model, base.tokenizer, proof, share_prefix=layout != "plain")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def taught(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A life that has learnt two tasks so hard that its three versions answer differently; tests only read it."""
+    folder = tmp_path_factory.mktemp("taught")
+    hard = {"num_train_epochs": 8, "learning_rate": 5e-2}
+    life = Life.create(folder / "my-bot", small_config(tiny_folder, folder, sft=hard))
+    run_stream(life.workspace, [letter_task("tone", "a", "b"), letter_task("refunds", "c", "d")])
+    return folder / "my-bot"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 WRITERS = {
     "storage/files.py",  # the one file that writes
     "model/embedded.py",  # has transformers save its copy in the cache, under another name until it is whole
+    "model/merge.py",  # has transformers save a merged model, into a folder that appears when it is whole
     "training/peak_memory.py",  # resets a counter of the kernel
 }
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
@@ -178,6 +179,7 @@ STOREYS = (
     ("life",),
     ("experiments",),
     ("report",),
+    ("service",),
     ("cli",),
 )
 """Rooms from the ground up; a file imports only from its own room and from those below. Two of a storey: neither."""

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from lifealign.errors import LifeError as LifeError
     from lifealign.errors import ModelError as ModelError
     from lifealign.errors import TrainingError as TrainingError
+    from lifealign.life.foreign import ConsolidatedAdapter as ConsolidatedAdapter
+    from lifealign.life.foreign import consolidate_adapters as consolidate_adapters
     from lifealign.life.life import Life as Life
     from lifealign.life.settings import LifeConfig as LifeConfig
+    from lifealign.life.trainer_callback import ConsolidateCallback as ConsolidateCallback
     from lifealign.memory.denoise import denoise_update as denoise_update
     from lifealign.memory.long_term import LongTermMemory as LongTermMemory
     from lifealign.memory.long_term import consolidate as consolidate
@@ -29,6 +32,8 @@ __version__ = "0.1.0"
 _PLACES = {
     "AnswerCheck": "data.answer_check",
     "ConfigError": "errors",
+    "ConsolidateCallback": "life.trainer_callback",
+    "ConsolidatedAdapter": "life.foreign",
     "DataError": "errors",
     "Life": "life.life",
     "LifeAlignError": "errors",
@@ -41,6 +46,7 @@ _PLACES = {
     "Task": "data.task",
     "TrainingError": "errors",
     "consolidate": "memory.long_term",
+    "consolidate_adapters": "life.foreign",
     "denoise_update": "memory.denoise",
     "dpo_loss": "training.objectives",
     "focal_preference_loss": "training.objectives",
@@ -52,6 +58,8 @@ _PLACES = {
 __all__ = [  # a literal, for readers and type checkers; the names of _PLACES
     "AnswerCheck",
     "ConfigError",
+    "ConsolidateCallback",
+    "ConsolidatedAdapter",
     "DataError",
     "Life",
     "LifeAlignError",
@@ -64,6 +72,7 @@ __all__ = [  # a literal, for readers and type checkers; the names of _PLACES
     "Task",
     "TrainingError",
     "consolidate",
+    "consolidate_adapters",
     "denoise_update",
     "dpo_loss",
     "focal_preference_loss",

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tests.refusals import refusal
 
 from lifealign.data import files
+from lifealign.data.columns import FOREIGN
 from lifealign.data.files import read_rows
 from lifealign.data.formats import SHAPES, UnclearTranscript, parse_row, read_pairs
 from lifealign.data.pair import Message, Pair
@@ -224,7 +225,7 @@ def test_a_refusal_reads_as_one_line() -> None:
 
 
 WORDS = st.sampled_from(["Human: a", "Human: a\nAssistant: b", "Assistant: c", "user", "assistant", "system", "", "\0"])
-NAMES = st.sampled_from(["prompt", "query", "chosen", "rejected", "role", "content"])
+NAMES = st.sampled_from(["prompt", "query", "chosen", "rejected", "role", "content", "from", "value", "messages"])
 TEXT = WORDS | st.text()
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
@@ -233,7 +234,11 @@ JSON = st.recursive(
 )
 MESSAGES = st.lists(st.fixed_dictionaries({"role": WORDS, "content": TEXT}), max_size=4)
 ROWS = st.fixed_dictionaries(
-    {}, optional={name: JSON | MESSAGES | TEXT for name in ("prompt", "query", "chosen", "rejected")}
+    {},
+    optional={
+        name: JSON | MESSAGES | TEXT
+        for name in ("prompt", "query", "chosen", "rejected", *(name for names in FOREIGN.values() for name in names))
+    },
 )
 
 
@@ -252,6 +257,7 @@ def test_any_json_value_is_a_pair_or_a_data_error(row: Any) -> None:
         assert shape in (
             *("standard", "query", "instruction", "conversational"),
             *("implicit", "system prompt", "transcript"),
+            *FOREIGN,
         )
         assert len(pair.key) == 32
 

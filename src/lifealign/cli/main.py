@@ -7,10 +7,17 @@ from typing import Annotated
 
 import typer
 
+from lifealign.cli.collect import collect
+from lifealign.cli.config import config
+from lifealign.cli.consolidate import consolidate
 from lifealign.cli.doctor import doctor
 from lifealign.cli.exit import run as run_and_exit
+from lifealign.cli.export import export
 from lifealign.cli.lives import check, compose, forget, init, learn, recall, rollback, status
 from lifealign.cli.measure import evaluate, report
+from lifealign.cli.push import push
+from lifealign.cli.review import review
+from lifealign.cli.service import chat, serve
 from lifealign.cli.streams import compare, demo, run
 
 app = typer.Typer(
@@ -32,10 +39,18 @@ for command in (
     forget,
     compose,
     recall,
+    chat,
+    serve,
+    collect,
+    review,
+    export,
+    push,
+    consolidate,
     demo,
     doctor,
 ):
     app.command()(command)
+app.add_typer(config, name="config")
 
 
 @app.callback()

@@ -8,6 +8,8 @@
     input                                  appended to a text prompt after a blank line (Alpaca)
     tools, images, context, ...            refused, because plain text cannot carry what they say
     score_chosen, chosen_rating, ...       compared by ``check``
+    preferred_output, rejected_response,   rows of other trainers (:mod:`lifealign.data.foreign_rows`), if no column
+    conversations, ...                     above says the same
 
 An empty column (null, an empty text or list) counts as absent, unless it is the only prompt. Any other column is
 ignored, and ``check`` names it.
@@ -29,7 +31,14 @@ ADDED = (*SYSTEMS, "history", "input")
 NOT_TEXT = (
     *("tools", "functions", "documents", "context", "chat_template_kwargs"),
     *("image", "images", "video", "videos", "audio", "audios"),
+    *("rejected_tools", "rejected_images", "rejected_videos", "rejected_audios"),
 )
+OPENAI, MS_SWIFT, LLAMA_FACTORY = "openai", "ms-swift", "llama-factory"
+FOREIGN = {  # what rows of other trainers are read from, besides chosen and rejected
+    OPENAI: ("input", "preferred_output", "non_preferred_output"),
+    MS_SWIFT: ("messages", "rejected_response", "rejected_messages"),
+    LLAMA_FACTORY: ("conversations",),
+}
 SCORES = tuple(
     names
     for word in ("score", "rating", "reward")
@@ -39,6 +48,25 @@ USED = {*ANSWERS, *PROMPTS, *ADDED, *NOT_TEXT}
 NOTHING_WORDS = {"none", "nan", "null", "n/a", "na", "#n/a", "<na>", "undefined"}
 
 Row = dict[str, Any]
+
+
+def foreign_shape(row: Row) -> str | None:
+    """Which other trainer's shape a row has: a key of :data:`FOREIGN`, or None.
+
+    Columns of other trainers count only where the row says its prompt and answers in no other way: beside those, a
+    column such as ``messages`` is ignored like any other.
+
+    Example:
+        >>> foreign_shape({"messages": [], "rejected_response": "No"}), foreign_shape({"chosen": "Yes", "messages": []})
+        ('ms-swift', None)
+    """
+    if not any(name in row for name in ANSWERS):
+        if any(name in row for name in FOREIGN[OPENAI][1:]):
+            return OPENAI
+        return MS_SWIFT if any(name in row for name in FOREIGN[MS_SWIFT][1:]) else None
+    if is_nothing(row.get("conversations")) or any(not is_nothing(row.get(name)) for name in PROMPTS):
+        return None
+    return LLAMA_FACTORY if all(isinstance(row.get(name), str | dict) for name in ANSWERS) else None
 
 
 def refuse_what_is_not_text(row: Row, fault: Fault) -> None:
@@ -139,14 +167,24 @@ def ignored_columns(row: Row) -> list[str]:
         >>> ignored_columns({"prompt": [{"role": "user", "content": "Hi", "id": 7}], "score_chosen": 3, "note": ""})
         ['score_chosen', 'prompt[].id']
     """
-    ignored = [column for column, value in row.items() if column not in USED and not is_nothing(value)]
-    for column in (*PROMPTS, "history", *ANSWERS):
+    shape = foreign_shape(row)
+    foreign = FOREIGN[shape] if shape else ()
+    ignored = [column for column in row if column not in USED and column not in foreign]
+    ignored = [column for column in ignored if not is_nothing(row[column])]
+    if shape == OPENAI and isinstance(row.get("input"), dict):
+        ignored += [
+            f"input.{key}" for key, value in row["input"].items() if key != "messages" and not is_nothing(value)
+        ]
+    read = ("role", "content", "from", "value") if shape == LLAMA_FACTORY else ("role", "content")
+    for column in (*PROMPTS, "history", *ANSWERS, *foreign):
         value = row.get(column)
         if isinstance(value, str) and looks_like_messages(value):
             value = parse_written(value, column, partial(DataError, "row"))
+        if isinstance(value, dict) and shape == LLAMA_FACTORY:
+            value = [value]
         if isinstance(value, list):
             keys = {key: None for turn in value if isinstance(turn, dict) for key in turn if not is_nothing(turn[key])}
-            ignored += [f"{column}[].{key}" for key in keys if key not in ("role", "content")]
+            ignored += [f"{column}[].{key}" for key in keys if key not in read]
     return ignored
 
 

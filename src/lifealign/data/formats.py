@@ -9,10 +9,16 @@
     implicit        chosen, rejected                     whole conversations; what they share is the prompt
     system prompt   prompt, chosen, rejected             whole conversations, and a prompt that is none of their turns
     transcript      any text prompt, or none as above    'Human: ... Assistant: ...' in flat text
+    openai          input, preferred_output,             a request with messages, and lists of one assistant message;
+                    non_preferred_output                 also of Azure, Fireworks and Together
+    ms-swift        messages, rejected_response          a conversation that ends with the chosen answer, and the other
+                                                         answer; or rejected_messages, a whole conversation
+    llama-factory   conversations, chosen, rejected      turns with from and value, and answers as such turns or strings
 
 The columns ``system`` and ``history`` go before the prompt of any shape. :mod:`lifealign.data.columns` describes what
 happens to the others, :mod:`lifealign.data.messages` what a message may hold and when a text is read as a list of
-messages, :mod:`lifealign.data.transcripts` what a transcript is.
+messages, :mod:`lifealign.data.transcripts` what a transcript is, :mod:`lifealign.data.foreign_rows` what the last three
+shapes, those of other trainers, may hold.
 
 A prompt beside whole conversations is compared with them. It may repeat one of their user turns, their system message,
 or everything up to the answer. A text that repeats nothing becomes their system message, provided that they have none
@@ -28,7 +34,18 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from lifealign.data.columns import ANSWERS, Row, history_of, input_of, prompt_of, refuse_what_is_not_text, system_of
+from lifealign.data.columns import (
+    ANSWERS,
+    OPENAI,
+    PROMPTS,
+    Row,
+    foreign_shape,
+    history_of,
+    input_of,
+    prompt_of,
+    refuse_what_is_not_text,
+    system_of,
+)
 from lifealign.data.conversations import (
     Content,
     alternating,
@@ -40,14 +57,16 @@ from lifealign.data.conversations import (
     with_system,
 )
 from lifealign.data.files import read_rows
-from lifealign.data.messages import Fault, content_of, is_nothing, missing
+from lifealign.data.foreign_rows import parse_foreign
+from lifealign.data.messages import Fault, answer_of, content_of, is_nothing, missing
 from lifealign.data.pair import Message, Pair
 from lifealign.data.transcripts import answer_transcript, turns_of
 from lifealign.errors import DataError, describe
 
 SHAPES = (
     "chosen and rejected with a prompt (or query, or instruction), or chosen and rejected that hold whole "
-    "conversations (message lists or 'Human: ... Assistant: ...' text)"
+    "conversations (message lists or 'Human: ... Assistant: ...' text), or a preference row of OpenAI, ms-swift or "
+    "LLaMA-Factory"
 )
 
 
@@ -88,11 +107,14 @@ def parse_row(row: object, path: str | Path, line: int) -> tuple[Pair, str]:
     fault = partial(DataError, path, line=line)
     if not isinstance(row, dict):
         raise fault(found=describe(row), expected="an object with " + SHAPES)
-    for name in ANSWERS:
-        if name not in row:
-            raise fault(field=name, found=missing(row), expected=SHAPES)
-    refuse_what_is_not_text(row, fault)
-    messages, chosen, rejected, shape = _understand(row, fault, partial(UnclearTranscript, path, line=line))
+    if foreign := foreign_shape(row):
+        messages, chosen, rejected, shape = *_understand_foreign(row, foreign, fault), foreign
+    else:
+        for name in ANSWERS:
+            if name not in row:
+                raise fault(field=name, found=missing(row), expected=SHAPES)
+        refuse_what_is_not_text(row, fault)
+        messages, chosen, rejected, shape = _understand(row, fault, partial(UnclearTranscript, path, line=line))
     messages = with_system(*system_of(row, fault), with_history(history_of(row, fault), messages, fault), fault)
     return Pair(messages, chosen, rejected, f"{path}:{line}"), shape
 
@@ -111,7 +133,7 @@ def _understand(row: Row, fault: Fault, unclear: Fault) -> tuple[tuple[Message, 
     if prompt is None or field is None:
         raise fault(field="prompt", found=missing(row), expected=SHAPES)
 
-    texts = _answer(chosen, "chosen", fault), _answer(rejected, "rejected", fault)
+    texts = answer_of(chosen, "chosen", fault), answer_of(rejected, "rejected", fault)
     turns = turns_of(prompt) if isinstance(prompt, str) else ()
     if isinstance(prompt, str) and not turns:
         messages = (Message("user", _with_input(prompt, input_of(row, fault))),)
@@ -121,6 +143,20 @@ def _understand(row: Row, fault: Fault, unclear: Fault) -> tuple[tuple[Message, 
     messages = alternating(messages, field, fault)
     _refuse_lost_input(row, messages, fault)
     return messages, answers[0], answers[1], "transcript" if turns else "conversational"
+
+
+def _understand_foreign(row: Row, shape: str, fault: Fault) -> tuple[tuple[Message, ...], str, str]:
+    """The same of another trainer's row, whose conversation has to say what a prompt column beside it says."""
+    refuse_what_is_not_text(row, fault)
+    messages, chosen, rejected = parse_foreign(row, shape, fault)
+    if not all(is_nothing(row.get(name)) for name in PROMPTS):
+        field, prompt = prompt_of(row, fault)
+        if prompt is not None and not repeats(prompt, messages):
+            expected = f"what the conversation says, or no such column: the row is read as one of {shape}"
+            raise fault(field=field, found="a different prompt", expected=expected)
+    if shape != OPENAI:  # there, input is the request
+        _refuse_lost_input(row, messages, fault)
+    return messages, chosen, rejected
 
 
 def _whole_conversations(
@@ -162,12 +198,3 @@ def _refuse_lost_input(row: Row, messages: tuple[Message, ...], fault: Fault) ->
     if text and not any(squeezed(text) == squeezed(message.content) for message in messages):
         expected = "a text that the conversation contains; input can only be appended to a prompt of plain text"
         raise fault(field="input", found=describe(text), expected=expected)
-
-
-def _answer(content: Content, field: str, fault: Fault) -> str:
-    if isinstance(content, str):
-        return content
-    if len(content) != 1 or content[0].role != "assistant":
-        roles = ", ".join(message.role for message in content[:6])
-        raise fault(field=field, found=f"messages from {roles}", expected="one message, from the assistant")
-    return content[0].content

@@ -70,6 +70,20 @@ def content_of(value: object, field: str, fault: Fault) -> str | tuple[Message, 
     return tuple(_message(message, f"{field}[{index}]", fault) for index, message in enumerate(value))
 
 
+def answer_of(content: str | tuple[Message, ...], field: str, fault: Fault) -> str:
+    """The text of an answer: a text, or the one message of the assistant that a list holds.
+
+    Raises:
+        DataError: If the list holds anything else.
+    """
+    if isinstance(content, str):
+        return content
+    if len(content) != 1 or content[0].role != "assistant":
+        roles = ", ".join(message.role for message in content[:6])
+        raise fault(field=field, found=f"messages from {roles}", expected="one message, from the assistant")
+    return content[0].content
+
+
 def _message(message: Any, place: str, fault: Fault) -> Message:
     if not isinstance(message, dict):
         raise fault(field=place, found=describe(message), expected="a message with role and content")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from lifealign.data.pair import Message, Pair
     from lifealign.life.compose import Composition
+    from lifealign.life.export import Export, Form, WrittenDtype
     from lifealign.life.recall import Expressed, Recall
     from lifealign.life.workspace import Workspace
     from lifealign.model.base_model import Base
@@ -186,6 +187,41 @@ class Life:
         from lifealign.life.compose import compose_life
 
         return compose_life(self.workspace, without=without, weights=weights, as_of=as_of)
+
+    def export(
+        self,
+        out: str | Path,
+        *,
+        form: Form = "adapter",
+        without: Collection[str] = (),
+        weights: Mapping[str, float] | None = None,
+        as_of: str | None = None,
+        dtype: WrittenDtype | None = None,
+    ) -> Export:
+        """Writes a version, or a composition, for other programs, to a folder that appears whole or not at all.
+
+        Args:
+            out: A folder that does not exist or is empty, outside the life.
+            form: ``adapter``: a folder for PEFT. ``merged``: a whole model for transformers. ``gguf``: a LoRA file for
+                llama.cpp.
+            without: Names of tasks to leave out, as in :meth:`compose`.
+            weights: Weights of other tasks' updates, as there.
+            as_of: The version; None for the last one.
+            dtype: Dtype of what is written; None for the base's if merged, else float32.
+
+        Raises:
+            ConfigError: If a value is not one of those above.
+            LifeError: If nothing was learnt by then, the method has no adapter, or the folder cannot be used.
+            ModelError: If the base cannot take this form.
+
+        Example:
+            >>> Life.open("my-bot").export("merged", form="merged")                            # doctest: +SKIP
+        """
+        from lifealign.life.export import export_life
+
+        return export_life(
+            self.workspace, Path(out), form=form, without=without, weights=weights, as_of=as_of, dtype=dtype
+        )
 
     def recall(self, prompt: str | Sequence[Message], *, alpha: float = 0.05) -> Recall:
         """Which tasks a prompt belongs to, and which version should answer it.

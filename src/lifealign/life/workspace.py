@@ -95,6 +95,12 @@ class Workspace:
             work.directory.commit(names.FIRST, [], files)
         return work
 
+    def at(self, directory: LifeDirectory) -> Workspace:
+        """The same model over the life as another look at its directory has found it."""
+        again = Workspace(directory, self.config)
+        again.__dict__ |= {name: self.__dict__[name] for name in ("base", "runtime") if name in self.__dict__}
+        return again
+
     @property
     def steps(self) -> list[Version]:
         """Versions in which something was learnt, oldest first."""

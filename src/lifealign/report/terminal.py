@@ -163,6 +163,19 @@ def answers_table(answers: Mapping[str, tuple[str, Mapping[str, bool]]]) -> Tabl
     return table
 
 
+def side_by_side(answers: Mapping[str, str]) -> Table:
+    """One prompt, answered by several models, a column each.
+
+    Args:
+        answers: Answers by the names of the models.
+    """
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in answers:
+        table.add_column(plain(name), ratio=1)
+    table.add_row(*(plain(answer or "(empty)") for answer in answers.values()))
+    return table
+
+
 def preference_table(result: Mapping[str, Any]) -> Table:
     """A judge's preferences per task and overall, as :func:`~lifealign.life.head_to_head.compare_versions` returns."""
     title = plain(one_line(f"{result['version']} against {result['against']}"), "italic")

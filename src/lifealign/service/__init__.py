@@ -1,0 +1,1 @@
+"""A life in service: talked to, served, corrected."""
