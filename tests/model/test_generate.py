@@ -16,7 +16,7 @@ from lifealign.model import answer_cache, generate
 from lifealign.model.answer_cache import AnswerCache
 from lifealign.model.generate import Prompt, generate_answers
 from lifealign.model.runtime import Runtime
-from lifealign.model.sampling import Sampling
+from lifealign.model.sampling import GumbelNoise, Sampling, filters_of
 from lifealign.model.tokens import prompt_ids
 from lifealign.storage import files as storage
 
@@ -297,7 +297,7 @@ def test_tokens_are_drawn_as_often_as_the_softmax_says_and_never_from_outside_th
 
     def drawn(**changes: Any) -> list[float]:
         sampling = Sampling(**({"temperature": 1.0, "top_p": 1.0, "top_k": 4, "seed": 5} | changes))
-        processors = generate._filters(sampling, generate._GumbelNoise(sampling.seed, [[row] for row in range(rows)]))
+        processors = filters_of(sampling, GumbelNoise(sampling.seed, [[row] for row in range(rows)]))
         tokens = processors(torch.zeros(rows, 1, dtype=torch.long), logits.clone()).argmax(dim=-1)
         return (torch.bincount(tokens, minlength=4) / rows).tolist()
 

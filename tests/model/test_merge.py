@@ -185,6 +185,7 @@ def test_the_folder_is_one_that_transformers_writes(tmp_path: Path) -> None:
         "tokenizer.json",
         "tokenizer_config.json",
     }
+    assert len({path.stat().st_mode for path in (tmp_path / "out").iterdir()}) == 1  # who may read one may read all
     config = json.loads((tmp_path / "out/config.json").read_text())
     assert "quantization_config" not in config and config["dtype"] == "float16"
     assert base.model.config.quantization_config  # that of the base is left alone

@@ -32,7 +32,7 @@ def schema(
 
     if kind not in KINDS:
         raise ConfigError(f"schema: found {kind!r}, expected life or experiment")
-    print(json.dumps(settings_schema(kind), indent=2))
+    say_lines(*json.dumps(settings_schema(kind), indent=2).split("\n"))
 
 
 @config.command()
@@ -48,9 +48,9 @@ def show(
 
         if set_:
             raise ConfigError("--set needs a file; the settings of a life do not change")
-        print(dump_config(Life.open(source).config), end="")
+        say_lines(*dump_config(Life.open(source).config).rstrip("\n").split("\n"))
         return
-    print(dump_config(_read(source, set_)), end="")
+    say_lines(*dump_config(_read(source, set_)).rstrip("\n").split("\n"))
 
 
 @config.command()

@@ -58,7 +58,7 @@ def chat(
         failed = 0
         for row in answer_lines(talk, sys.stdin):
             failed += "error" in row
-            print(as_line(row), flush=True)
+            say_lines(as_line(row))
         if failed:
             raise ConfigError(
                 f"{failed} {'prompt' if failed == 1 else 'prompts'} could not be answered; each line says why"
@@ -178,7 +178,7 @@ def _serve_by_vllm(versions: Versions, host: str, port: int, log: Path | None, *
     environment = [f"{name}={shlex.quote(value)}" for name, value in command.environment.items()]
     shown = " ".join([*environment, shlex.join(command.arguments)])
     if only_print:
-        print(shown)
+        say_lines(shown)
         return
     if shutil.which("vllm") is None:
         raise ConfigError(

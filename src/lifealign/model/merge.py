@@ -117,6 +117,8 @@ def save_merged(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
         raise ModelError(
             f"{type(model).__name__}: the merged model could not be saved ({' '.join(str(error).split())[:300]})"
         ) from error
+    for path in folder.glob("*.safetensors"):  # safetensors lets nobody but its owner read a file
+        path.chmod((folder / "config.json").stat().st_mode)
     expected, found = model.state_dict(), again.state_dict()
     wrong = sorted(expected.keys() ^ found.keys()) or [
         name for name, weight in expected.items() if not torch.equal(weight.cpu().float(), found[name].float())

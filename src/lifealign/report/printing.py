@@ -1,7 +1,7 @@
 """Shows text on a terminal as it is: nothing in a name, a path or an answer acts as markup or as a terminal command.
 
-Everything that is printed goes through :func:`say` (lines), :func:`show` (tables, with :func:`plain` cells) or
-:class:`PlainFormatter` (logs).
+Everything that is printed goes through :func:`say` (lines), :func:`write_on` (lines that grow), :func:`show` (tables,
+with :func:`plain` cells) or :class:`PlainFormatter` (logs).
 """
 
 from __future__ import annotations
@@ -64,6 +64,11 @@ def say(console: Console, *lines: str | Text, style: str = "") -> None:
     for line in lines:
         text = Text(one_line(line), style) if isinstance(line, str) else line
         console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def write_on(console: Console, piece: str) -> None:
+    """Prints a piece of a text that goes on, such as an answer that is being written; newlines in it are obeyed."""
+    console.print(Text(printable(piece)), end="", highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def show(console: Console, *parts: RenderableType) -> None:

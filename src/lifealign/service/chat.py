@@ -18,7 +18,7 @@ from lifealign.errors import ConfigError, LifeAlignError
 from lifealign.evaluation.rules import counting
 from lifealign.model.sampling import Sampling
 from lifealign.model.stream import Streamed
-from lifealign.report.printing import plain, printable, say, show
+from lifealign.report.printing import plain, say, show, write_on
 from lifealign.report.terminal import side_by_side
 from lifealign.service.log import AnswerLog
 from lifealign.service.speaker import Speaker
@@ -108,7 +108,7 @@ class Chat:
         self.messages = [*prompt, Message("assistant", given.text)]
 
     def _piece(self, piece: str) -> None:
-        self.console.print(Text(printable(piece)), end="", soft_wrap=True)
+        write_on(self.console, piece)
 
     def voice(self, prompt: tuple[Message, ...]) -> tuple[Voice, str]:
         """The version that answers a prompt, and why that one where it was recalled."""
@@ -233,5 +233,5 @@ def answer_lines(chat: Chat, lines: Iterable[str]) -> Iterable[dict[str, Any]]:
 
 
 def as_line(row: Mapping[str, Any]) -> str:
-    """A row as one line of JSON."""
-    return json.dumps(row, ensure_ascii=False)
+    """A row as one line of JSON, in characters that every terminal and every encoding has."""
+    return json.dumps(row).replace("\x7f", "\\u007f")

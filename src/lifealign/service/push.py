@@ -15,7 +15,6 @@ from lifealign.life.export import Form, export_life
 from lifealign.life.life import Life
 from lifealign.report.page.life_page import life_page
 
-
 UNREACHABLE: tuple[type[Exception], ...] = HfHubHTTPError.__bases__
 """What the hub's client raises about connections: errors of its HTTP library, whichever that is, and of the system."""
 

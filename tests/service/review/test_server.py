@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.service.review.conftest import Serve, ask
 from tests.writers import write_jsonl
 
 from lifealign.errors import ConfigError
-from lifealign.service.review.server import LARGEST_BODY, ReviewServer
+from lifealign.service.review.server import LARGEST_BODY, Handler, ReviewServer
 
 
 def body_for(view: dict[str, Any], choice: str, **more: Any) -> dict[str, Any]:
@@ -192,6 +193,22 @@ def test_finishing_ends_the_server_after_its_answer(serve: Serve, out: Path) -> 
         ended.join(20)
         assert not ended.is_alive()
     assert len(out.read_text().splitlines()) == 1
+
+
+def test_nothing_ends_before_the_last_answer_is_sent(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    send, shutdown = Handler._send, ReviewServer.shutdown
+
+    def slowly(self: Handler, *arguments: Any) -> None:
+        time.sleep(0.2)
+        send(self, *arguments)
+        order.append("answer")
+
+    monkeypatch.setattr(Handler, "_send", slowly)
+    monkeypatch.setattr(ReviewServer, "shutdown", lambda self: (order.append("end"), shutdown(self)))
+    with serve() as server:
+        assert ask(server, "/finish", {})[0] == 200
+    assert order[0] == "answer"
 
 
 def test_it_listens_on_loopback_and_not_on_a_port_that_is_taken() -> None:

@@ -117,6 +117,7 @@ class Handler(BaseHTTPRequestHandler):
 
     server: ReviewServer
     timeout = PATIENCE
+    _is_last = False
 
     def do_GET(self) -> None:
         """The page, or a candidate."""
@@ -147,7 +148,11 @@ class Handler(BaseHTTPRequestHandler):
         if work is None:
             self._refuse(HTTPStatus.NOT_FOUND, "there is no such page")
             return
-        self._answer(lambda: work(body))
+        try:
+            self._answer(lambda: work(body))
+        finally:  # not before the answer: the process may end at once
+            if self._is_last:
+                threading.Thread(target=self.server.shutdown).start()  # it waits for the loop that this came from
 
     def _decide(self, body: bytes) -> View:
         taken = _read(body, _Deciding)
@@ -159,7 +164,7 @@ class Handler(BaseHTTPRequestHandler):
     def _finish(self, body: bytes) -> View:
         _read(body, _Finishing)
         view = self.server.review.view()
-        threading.Thread(target=self.server.shutdown).start()  # it waits for the loop that this request came from
+        self._is_last = True
         return view
 
     def _answer(self, work: Callable[[], View]) -> None:
