@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lifealign.data.columns import ADDED, chosen_scores_no_higher, ignored_columns, says_nothing
+from lifealign.data.columns import added_columns, chosen_scores_no_higher, ignored_columns, says_nothing
 from lifealign.data.files import read_rows
 from lifealign.data.formats import UnclearTranscript, parse_row
-from lifealign.data.messages import is_nothing
 from lifealign.data.pair import Pair
 from lifealign.errors import DataError
 
@@ -95,7 +94,7 @@ def clean_rows(path: str | Path, rows: Iterable[tuple[int, Any]] | None = None) 
             dropped["unclear transcript"].append(f"{path}:{line}")
             continue
         shapes[shape] += 1
-        added.update(column for column in ADDED if not is_nothing(row.get(column)))
+        added.update(added_columns(row))
         ignored.update(ignored_columns(row))
         if reason := _useless(pair) or ("duplicate" if pair.key in kept else ""):
             dropped[reason].append(pair.source)

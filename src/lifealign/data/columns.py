@@ -69,6 +69,18 @@ def foreign_shape(row: Row) -> str | None:
     return LLAMA_FACTORY if all(isinstance(row.get(name), str | dict) for name in ANSWERS) else None
 
 
+def added_columns(row: Row) -> list[str]:
+    """The columns of a row that add to its prompt; in a row of OpenAI's, ``input`` is the prompt itself.
+
+    Example:
+        >>> added_columns({"system": "Be brief.", "input": "..."}), added_columns({"input": {}, "preferred_output": []})
+        (['system', 'input'], [])
+    """
+    shape = foreign_shape(row)
+    prompt = FOREIGN[shape] if shape else ()
+    return [column for column in ADDED if column not in prompt and not is_nothing(row.get(column))]
+
+
 def refuse_what_is_not_text(row: Row, fault: Fault) -> None:
     """Refuses columns that were part of the model's input but cannot be part of a conversation in plain text."""
     for column in NOT_TEXT:
