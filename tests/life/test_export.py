@@ -295,6 +295,7 @@ def test_a_family_that_llama_cpp_stores_otherwise_is_refused(
     life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(life.workspace.base.model.config, "model_type", "unheard")
+    monkeypatch.setattr(exporting, "whole_folder", lambda out: pytest.fail("it was begun"))
     with pytest.raises(ModelError, match="found a base of the family unheard, expected one whose layout in GGUF"):
         export_life(life.workspace, tmp_path / "out", form="gguf")
     assert not any(tmp_path.iterdir())

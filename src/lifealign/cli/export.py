@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lifealign.cli.lives import _weights
+from lifealign.cli.lives import task_weights
 from lifealign.cli.options import LifePath, say_lines
 from lifealign.errors import ConfigError
 
@@ -45,7 +45,7 @@ def export(
         out,
         form=form,
         without=without or (),
-        weights=_weights(weight or ()),
+        weights=task_weights(weight or ()),
         as_of=as_of,
         dtype=wanted,
     )

@@ -236,7 +236,7 @@ def compose(
 
     opened = Life.open(life)
     require_free(opened.directory, out)
-    composed = opened.compose(without=without or (), weights=_weights(weight or ()), as_of=as_of)
+    composed = opened.compose(without=without or (), weights=task_weights(weight or ()), as_of=as_of)
     measured = score_composition(opened.workspace, composed) if score else None
     write_composition(opened.workspace, composed, out, measured)
     for step in opened.steps:
@@ -296,7 +296,7 @@ def recall(
     say_lines(f"answer with: {found.version} ({found.why})")
 
 
-def _weights(given: Sequence[str]) -> dict[str, float]:
+def task_weights(given: Sequence[str]) -> dict[str, float]:
     """Weights by task, from ``TASK=NUMBER``."""
     weights = {}
     for text in given:

@@ -113,7 +113,7 @@ class EmbeddedCopy:
         unfinished = self.folder.with_name(f"{self.folder.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
         try:
             self._remove_leftovers()
-            with _no_progress_bar():
+            with no_progress_bar():
                 model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
             if not is_the_same(unfinished):
@@ -135,7 +135,7 @@ class EmbeddedCopy:
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
+def no_progress_bar() -> Iterator[None]:
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:

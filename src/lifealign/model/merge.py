@@ -15,7 +15,7 @@ from torch.nn import Module, Parameter
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from lifealign.errors import ModelError
-from lifealign.model.embedded import _no_progress_bar
+from lifealign.model.embedded import no_progress_bar
 from lifealign.model.packing import PACKED_ATTENTION
 
 PREFIX, MARKS = "base_model.model.", (".lora_A.weight", ".lora_B.weight")
@@ -107,7 +107,7 @@ def save_merged(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
         ModelError: If transformers cannot save it, or what it reads back is not the same model.
     """
     try:
-        with _no_progress_bar():
+        with no_progress_bar():
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
             again = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=False)
