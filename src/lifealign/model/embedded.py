@@ -136,6 +136,7 @@ class EmbeddedCopy:
 
 @contextmanager
 def no_progress_bar() -> Iterator[None]:
+    """Keeps transformers from drawing progress bars while it saves."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
