@@ -35,6 +35,7 @@ class Hub:
         self.repositories: dict[str, bool] = {}
         self.commits: dict[str, list[dict[str, bytes]]] = {}
         self.messages: list[str] = []
+        self.asked: list[Any] = []
         self.tokens: set[str] = set()
         self.refuses = 0
 
@@ -47,6 +48,7 @@ class Hub:
             if self.refuses:
                 return JSONResponse({"error": "no"}, self.refuses)
             body = await request.json()
+            self.asked.append(body.get("visibility", body.get("private")))
             name = f"{body.get('organization') or 'me'}/{body['name']}"
             taken = name in self.repositories
             self.repositories.setdefault(name, body.get("visibility") == "private" or bool(body.get("private")))
@@ -107,6 +109,7 @@ def test_an_adapter_and_its_card_in_one_commit(hub: Hub, taught: Path) -> None:
     (files,) = hub.commits["team/my-bot"]
     folder = taught / "versions" / "02-refunds"
     assert files == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert hub.asked == [None]  # a new one is as its owner has it by default
     assert pushed.version == "02-refunds" and set(pushed.files) == set(files) and not pushed.private
     assert pushed.url.endswith("/team/my-bot/commit/abc") and hub.tokens == {"Bearer hf_stand_in"}
     push_life(life, "team/my-bot", private=False, as_of="01-tone")  # the repository is there already

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import MakeLife
-from tests.service.conftest import FIRST
+from tests.tiny import letter_task
 
 from lifealign.errors import ConfigError
 from lifealign.life.life import Life
@@ -42,6 +42,12 @@ def test_what_vllm_cannot_load_is_refused(make_life: MakeLife) -> None:
         vllm_command(pool.directory, "127.0.0.1", 1)
     with pytest.raises(ConfigError, match="found adapters of rank 513, and vLLM serves ranks up to 512"):
         vllm_command(make_life(lora={"lora_r": 513, "lora_alpha": 1}).directory, "127.0.0.1", 1)
+
+
+def test_the_rank_of_a_life_that_grows_is_that_of_its_last_version(make_life: MakeLife) -> None:
+    """O-LoRA adds the rank of 4 with every task after the first: 4, 4, 8, 12."""
     grown = make_life(method={"name": "olora"})
-    grown.learn(FIRST)
-    assert "--max-lora-rank" in vllm_command(grown.directory, "127.0.0.1", 1).arguments
+    for name in ("one", "two", "three"):
+        grown.learn(letter_task(name, "a", "b"))
+    arguments = vllm_command(grown.directory, "127.0.0.1", 1).arguments
+    assert arguments[arguments.index("--max-lora-rank") + 1] == "16"

@@ -25,7 +25,7 @@ from lifealign.model.sampling import Sampling
 from lifealign.model.stream import Streamed
 from lifealign.service import replies
 from lifealign.service.asked import BadRequest, ChatRequest
-from lifealign.service.log import AnswerLog
+from lifealign.service.log import AnswerLog, UnknownAnswer
 from lifealign.service.said import parse_feedback
 from lifealign.service.speaker import LONGEST, Speaker, TooLong
 from lifealign.service.versions import UnknownModel, Versions, Voice
@@ -173,8 +173,6 @@ def build_app(service: Service, *, hosts: Sequence[str] = ("*",), key: str = "")
         if service.log is None:
             raise BadRequest("feedback: needs a log of the answers; start the server with --log FILE")
         answer, said = parse_feedback(await _body(request, service.limits.body))
-        if any(one not in service.log for one in (answer, said.get("preferred_over", answer))):
-            raise BadRequest("id: found none of the log's, expected the id of an answer", "id")
         service.log.said(answer, said)
         return {"status": "ok", "id": answer}
 
@@ -327,6 +325,8 @@ def _refusal(error: LifeAlignError) -> Response:
             return JSONResponse(replies.error(message, param="messages", code="context_length_exceeded"), 400)
         case BadRequest():
             return JSONResponse(replies.error(message, param=error.param), 400)
+        case UnknownAnswer():
+            return JSONResponse(replies.error(message, param="id"), 400)
         case ModelError() | ConfigError():
             return JSONResponse(replies.error(message, param="messages"), 400)
         case LifeError():

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from lifealign.data.pair import Message
-from lifealign.errors import LifeError
+from lifealign.errors import LifeAlignError
 from lifealign.model.stream import Streamed
 from lifealign.service.versions import Voice
 from lifealign.storage.files import append_row, read_rows
+
+
+class UnknownAnswer(LifeAlignError):
+    """Feedback about an answer that was not logged."""
 
 
 class AnswerLog:
@@ -74,11 +78,12 @@ class AnswerLog:
                 of another answer to the same messages), and perhaps a ``comment``.
 
         Raises:
-            LifeError: If no such answer was logged, or the file cannot be written.
+            LifeError: If the file cannot be written.
+            UnknownAnswer: If no such answer was logged.
         """
         for one in (answer, feedback.get("preferred_over", answer)):
             if one not in self:
-                raise LifeError(f"feedback: found the id {one!r}, expected that of an answer in {self.path}")
+                raise UnknownAnswer(f"feedback: found the id {one!r}, expected that of an answer that was logged")
         self._write({"kind": "feedback", "id": answer} | dict(feedback))
 
     def _write(self, row: dict[str, Any]) -> None:
