@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from lifealign.errors import LifeAlignError
-from lifealign.experiments.result import RunResult, StepResult, load_result
+from lifealign.experiments.result import RunResult, StepResult
+from lifealign.experiments.result_file import load_result
 
 FIGURES = {
     "rank_kept": "kept rank",

@@ -16,7 +16,7 @@ from rich.console import Console
 from lifealign import Life, Task
 from lifealign.cli.demo import demo_experiment
 from lifealign.data.suites.support_desk import RULES, load_suite
-from lifealign.experiments.result import HASH, content_hash
+from lifealign.experiments.result_file import HASH, content_hash
 from lifealign.life.settings import LifeConfig
 from lifealign.report.progress import Progress
 from lifealign.storage.files import write_json

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -38,6 +40,8 @@ from lifealign.storage.user_cache import CACHE_VARIABLE
 
 settings.register_profile("lifealign", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("lifealign")
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 MakeLife = Callable[..., Life]
 Lived = Callable[..., Life]
@@ -191,6 +195,21 @@ def taught(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     life = Life.create(folder / "my-bot", small_config(tiny_folder, folder, sft=hard))
     run_stream(life.workspace, [letter_task("tone", "a", "b"), letter_task("refunds", "c", "d")])
     return folder / "my-bot"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser without a window; skips where there is none."""
+    if BROWSER is None:
+        pytest.skip("no Chromium found; Debian: apt-get install chromium")
+    if importlib.util.find_spec("playwright") is None:
+        pytest.skip("playwright is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield launched
+        launched.close()
 
 
 @dataclass(frozen=True)

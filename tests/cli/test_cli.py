@@ -2,29 +2,28 @@
 
 import errno
 import json
-import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from rich.console import Console
+from tests.cli.conftest import Command
 from tests.conftest import NoTraining
 from tests.scripted_judge import scripted_judge
 from tests.tiny import save_tiny
 from tests.writers import write_general_text, write_jsonl, write_task
 
 from lifealign.cli import demo as show
-from lifealign.cli import lives, measure, options, streams
 from lifealign.cli import main as cli
 from lifealign.data.task import name_of_task
 from lifealign.errors import LifeAlignError, LifeError
@@ -33,42 +32,7 @@ from lifealign.experiments.tasks import order_of
 from lifealign.life import gate as gates
 from lifealign.life import learn as lifelong
 from lifealign.life.life import Life
-from lifealign.report.printing import Terminal
 from lifealign.storage import files as storage
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Result]
-
-
-@pytest.fixture
-def lifealign(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Command]:
-    """Runs the command line in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    console = Terminal(width=160)
-    for module in (options, lives, measure, streams):
-        monkeypatch.setattr(module, "console", console)
-    levels = {name: logging.getLogger(name).level for name in ("py.warnings", "lifealign")}
-
-    def command(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["lifealign", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        code = ended.value.code
-        return Result(code if isinstance(code, int) else 0, out, err)
-
-    yield command
-    logging.captureWarnings(False)
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
-
 
 STAGE = {"num_train_epochs": 1, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
 SETTINGS: dict[str, Any] = {

@@ -3,52 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-import typer
+from tests.cli.conftest import Command
 from tests.data.collect.logs import BAD, GOOD, given, said
 from tests.writers import write_jsonl
 
-from lifealign.cli import collect as command
-from lifealign.cli import exit as ending
-from lifealign.cli import options
 from lifealign.data.clean import read_clean
-from lifealign.report.printing import Terminal
 
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Result]
 LOG = [given("a", BAD), said("a", edited=GOOD)]
 LONE = [given("a", BAD), given("b", GOOD), said("a", thumb="down"), said("lost", thumb="up")]
 
 
 @pytest.fixture
-def collect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Runs the command in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    for module in (options, command):
-        monkeypatch.setattr(module, "console", Terminal(width=120))
-    monkeypatch.setattr(ending, "log_to_stderr", lambda tracebacks: None)
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command.collect)
-    app.command("other")(lambda: None)  # with two commands, the first is called by its name
-
-    def run(*arguments: object) -> Result:
-        with pytest.raises(SystemExit) as ended:
-            ending.run(app, ["collect", *map(str, arguments)])
-        out, err = capsys.readouterr()
-        code = ended.value.code
-        return Result(code if isinstance(code, int) else 0, out, err)
-
-    return run
+def collect(lifealign: Command) -> Command:
+    """``lifealign collect`` with arguments."""
+    return partial(lifealign, "collect")
 
 
 def written() -> list[str]:

@@ -3,53 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-import typer
+from tests.cli.conftest import Command
 from tests.peft_adapters import moved, random_factors, write_folder
 
-from lifealign.cli import options
-from lifealign.cli.consolidate import consolidate
-from lifealign.cli.exit import run
 from lifealign.model.peft_folder import read_peft_folder
-from lifealign.report.printing import Terminal
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Result]
 
 
 @pytest.fixture
-def lifealign(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Runs the command in this process, in a folder of its own with adapters ``start`` and ``sft``."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(consolidate)
-    app.callback()(lambda: None)  # so that the command has to be named
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(options, "console", Terminal(width=200))
+def consolidate(lifealign: Command) -> Command:
+    """``lifealign consolidate`` in a folder with adapters ``start`` and ``sft``."""
     write_folder(Path("start"), random_factors(0))
     write_folder(Path("sft"), moved(random_factors(0), 1))
-
-    def command(*arguments: object) -> Result:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            run(app, ["consolidate", *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return Result(int(ended.value.code or 0), out, err)
-
-    return command
+    return partial(lifealign, "consolidate")
 
 
-def test_a_chain_of_two_trainings(lifealign: Command) -> None:
-    first = lifealign("start", "sft", "--memory", "memory", "--out", "01-refunds")
+def test_a_chain_of_two_trainings(consolidate: Command) -> None:
+    first = consolidate("start", "sft", "--memory", "memory", "--out", "01-refunds")
     assert (first.code, first.err) == (0, "")
     lines = first.out.splitlines()
     assert lines[0] == "memory: 01-refunds taken, 1 update in all"
@@ -62,13 +35,13 @@ def test_a_chain_of_two_trainings(lifealign: Command) -> None:
     after = write_folder(Path("dpo"), moved(read_peft_folder("01-refunds").factors, 2))
     write_folder(after / "ref", random_factors(0))
     how = ("--energy-kept", "1", "--overlap-kept", "0", "--name", "tone")
-    second = lifealign("01-refunds", after, "--memory", "memory", "--out", "out", *how)
+    second = consolidate("01-refunds", after, "--memory", "memory", "--out", "out", *how)
     assert second.out.splitlines()[:2] == [
         "dpo: not read, because adapters of their own: ref",
         "memory: 02-tone taken, 2 updates in all",
     ]
     assert "energy kept 100.0%" in second.out and "overlap with earlier updates 0.0%" not in second.out
-    again = lifealign("01-refunds", after, "--memory", "memory", "--out", "out", *how)
+    again = consolidate("01-refunds", after, "--memory", "memory", "--out", "out", *how)
     assert again.code == 0
     assert "memory: has this update already, as 02-tone; nothing was taken twice" in again.out
 
@@ -102,16 +75,16 @@ def test_a_chain_of_two_trainings(lifealign: Command) -> None:
     ],
 )
 def test_what_is_wrong_is_one_line_and_nothing_is_written(
-    lifealign: Command, tmp_path: Path, arguments: list[str], fault: str
+    consolidate: Command, tmp_path: Path, arguments: list[str], fault: str
 ) -> None:
-    result = lifealign(*arguments)
+    result = consolidate(*arguments)
     assert (result.code, result.out) == (2, "")
     assert re.fullmatch(r"error: [^\n]*\n", result.err) and fault in result.err
     assert sorted(path.name for path in tmp_path.iterdir() if path.name in ("memory", "out")) == []
 
 
-def test_names_from_elsewhere_are_not_obeyed(lifealign: Command) -> None:
+def test_names_from_elsewhere_are_not_obeyed(consolidate: Command) -> None:
     after = write_folder(Path("dpo"), moved(random_factors(0), 2))
     write_folder(after / "ref\x1b[31m[red]", random_factors(0))
-    result = lifealign("start", after, "--memory", "memory", "--out", "out")
+    result = consolidate("start", after, "--memory", "memory", "--out", "out")
     assert result.code == 0 and "\x1b" not in result.out and "[red]" in result.out

@@ -5,27 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-import typer
+from tests.cli.conftest import Command
 from tests.tiny import letter_task
 
-from lifealign.cli import options
-from lifealign.cli.exit import run
-from lifealign.cli.export import export
 from lifealign.life.life import Life
-from lifealign.report.printing import Terminal
 
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Result]
 TASKS = [letter_task("one", "a", "b"), letter_task("two", "c", "d")]
 
 
@@ -35,44 +23,31 @@ def bot(lived: Callable[..., Life]) -> Path:
 
 
 @pytest.fixture
-def lifealign(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Runs the command in this process, in a folder of its own."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(export)
-    app.callback()(lambda: None)  # so that the command has to be named
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(options, "console", Terminal(width=160))
-
-    def command(*arguments: object) -> Result:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            run(app, ["export", *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return Result(int(ended.value.code or 0), out, err)
-
-    return command
+def export(lifealign: Command) -> Command:
+    """``lifealign export`` with arguments."""
+    return partial(lifealign, "export")
 
 
-def test_an_adapter_a_model_and_a_file_for_llama_cpp(lifealign: Command, bot: Path, tiny_folder: Path) -> None:
-    plain = lifealign(bot, "adapter")
+def test_an_adapter_a_model_and_a_file_for_llama_cpp(export: Command, bot: Path, tiny_folder: Path) -> None:
+    plain = export(bot, "adapter")
     assert (plain.code, plain.err) == (0, "")
     assert plain.out == f"{bot}: 02-two for {tiny_folder}, float32\n\nadapter: adapter\n"
-    merged = lifealign(bot, "deep/merged", "--merged", "--as-of", "01-one", "--dtype", "bfloat16")
+    merged = export(bot, "deep/merged", "--merged", "--as-of", "01-one", "--dtype", "bfloat16")
     assert (merged.code, merged.err) == (0, "")
     assert merged.out == f"{bot}: 01-one merged into {tiny_folder}, bfloat16\n\nmodel: deep/merged\n"
     assert json.loads(Path("deep/merged/config.json").read_text())["dtype"] == "bfloat16"
-    gguf = lifealign(bot, "llama", "--gguf")
+    gguf = export(bot, "llama", "--gguf")
     assert (gguf.code, gguf.err) == (0, "")
     assert gguf.out == f"{bot}: 02-two for {tiny_folder}, float32\n\nadapter: llama/adapter.gguf\n"
     assert Path("llama/adapter.gguf").read_bytes().startswith(b"GGUF")
 
 
-def test_a_composition_says_what_is_in_it_and_that_it_was_not_scored(lifealign: Command, bot: Path) -> None:
-    made = lifealign(bot, "out", "--without", "one", "--weight", "two=0.5", "--merged")
+def test_a_composition_says_what_is_in_it_and_that_it_was_not_scored(export: Command, bot: Path) -> None:
+    made = export(bot, "out", "--without", "one", "--weight", "two=0.5", "--merged")
     assert (made.code, made.err) == (0, "")
     assert made.out.startswith("  01-one: weight 0\n  02-two: weight 0.5\nnot scored: no version ever was this model; ")
     assert ": a composition merged into " in made.out
-    same = lifealign(bot, "same", "--without", "two")
+    same = export(bot, "same", "--without", "two")
     assert "not scored" not in same.out and ": 01-one for " in same.out
 
 
@@ -89,14 +64,14 @@ def test_a_composition_says_what_is_in_it_and_that_it_was_not_scored(lifealign: 
     ],
 )
 def test_what_is_wrong_is_one_line_and_nothing_is_written(
-    lifealign: Command, bot: Path, tmp_path: Path, arguments: list[str], fault: str
+    export: Command, bot: Path, tmp_path: Path, arguments: list[str], fault: str
 ) -> None:
-    result = lifealign(bot, "out", *arguments)
+    result = export(bot, "out", *arguments)
     assert (result.code, result.out) == (2, "")
     assert re.fullmatch(r"error: [^\n]*\n", result.err) and fault in result.err
     assert not any(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_no_life_is_named(lifealign: Command, tmp_path: Path) -> None:
-    result = lifealign(tmp_path, "out")
+def test_a_folder_that_is_no_life_is_named(export: Command, tmp_path: Path) -> None:
+    result = export(tmp_path, "out")
     assert result.code == 2 and "found a directory without life.json, expected a life" in result.err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -11,26 +10,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from tests.cli.conftest import Command, Result
 from tests.service.test_speaker import answers_of
 
-from lifealign.cli import main as cli
-from lifealign.cli import options, service
-from lifealign.report.printing import Terminal
 from lifealign.service.access import KEY
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Result]
 
 
 @pytest.fixture
@@ -38,25 +25,9 @@ def bot(taught: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(taught, tmp_path / "my-bot"))
 
 
-@pytest.fixture
-def lifealign(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs the command line in this process: ``lifealign("chat", bot, given="Hello\\n")``."""
-    console = Terminal(width=160)
-    for module in (options, service):
-        monkeypatch.setattr(module, "console", console)
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(KEY, raising=False)
-
-    def command(*arguments: object, given: str = "") -> Result:
-        monkeypatch.setattr(sys, "argv", ["lifealign", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(given))
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        code = ended.value.code
-        return Result(code if isinstance(code, int) else 0, out, err)
-
-    return command
 
 
 def error_of(result: Result) -> str:
@@ -118,7 +89,7 @@ def test_serve_refuses(lifealign: Command, bot: Path, monkeypatch: pytest.Monkey
             error_of(lifealign("serve", bot, "--port", port))
         )
     monkeypatch.setitem(sys.modules, "fastapi", None)
-    for module in ("lifealign.service.app", "lifealign.service.server"):
+    for module in ("lifealign.service.answering", "lifealign.service.app", "lifealign.service.server"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     assert "serve needs fastapi, which is not installed; install it with `pip install 'lifealign[serve]'`" in (
         error_of(lifealign("serve", bot))

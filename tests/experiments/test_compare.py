@@ -31,7 +31,7 @@ from lifealign.errors import ConfigError, LifeAlignError, LifeError, TrainingErr
 from lifealign.experiments import compare, executors
 from lifealign.experiments.cells import Cell, cells_of, finished
 from lifealign.experiments.compare import comparison_of, results_of, run_comparison
-from lifealign.experiments.result import content_hash
+from lifealign.experiments.result_file import content_hash
 from lifealign.experiments.result_of_life import result_of
 from lifealign.experiments.run import open_or_create
 from lifealign.experiments.settings import CompareConfig, ExperimentConfig, Variant

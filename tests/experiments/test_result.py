@@ -17,7 +17,8 @@ from lifealign.cli import main as cli
 from lifealign.errors import LifeAlignError, LifeError
 from lifealign.experiments.cells import Cell, cells_of, finished
 from lifealign.experiments.compare import run_comparison
-from lifealign.experiments.result import HASH, RunResult, content_hash, load_result, write_result
+from lifealign.experiments.result import RunResult
+from lifealign.experiments.result_file import HASH, content_hash, load_result, write_result
 from lifealign.experiments.result_of_life import load_run, result_of
 from lifealign.experiments.settings import ExperimentConfig
 from lifealign.experiments.summary import compare_results

@@ -13,7 +13,7 @@ from tests.writers import write_general_text, write_splits
 
 from lifealign.data.suites.paper import ORDERS
 from lifealign.errors import ConfigError, DataError, LifeError
-from lifealign.experiments.result import load_result
+from lifealign.experiments.result_file import load_result
 from lifealign.experiments.result_of_life import result_of, save_result
 from lifealign.experiments.run import open_or_create, run_experiment
 from lifealign.experiments.settings import ExperimentConfig

@@ -326,3 +326,12 @@ def test_a_drawn_answer_is_cached_apart_from_the_greedy_one(make_runtime: MakeRu
     for sampling in (None, PAPERS, Sampling(0.95, 0.7, 50, seed=2), PAPERS, None):
         cache.answers(runtime, PROMPTS[:1], "a", max_new_tokens=4, batch_size=2, sampling=sampling)
     assert len(generated) == 3
+
+
+@pytest.mark.parametrize("temperature", [1e-5, 1e-9, 1e-40, 5e-324])
+def test_a_temperature_near_zero_takes_the_most_likely_token(make_runtime: MakeRuntime, temperature: float) -> None:
+    """Logits divided by so little are infinite, and the first of several infinite ones would be taken."""
+    runtime = make_runtime()
+    cold = Sampling(temperature, 1.0, 0, seed=4)
+    options: dict[str, Any] = {"max_new_tokens": 12, "batch_size": 2}
+    assert generate_answers(runtime, PROMPTS, **options, sampling=cold) == generate_answers(runtime, PROMPTS, **options)

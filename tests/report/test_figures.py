@@ -20,7 +20,7 @@ from matplotlib.transforms import Affine2D
 from lifealign.errors import ConfigError
 from lifealign.evaluation.matrix import ScoreMatrix
 from lifealign.experiments.comparison import Comparison, Estimate
-from lifealign.experiments.result import load_result
+from lifealign.experiments.result_file import load_result
 from lifealign.experiments.summary import compare_results
 from lifealign.report.figures import comparison_figures, life_figures, write_figures
 from lifealign.report.figures.heat_map import _ink

@@ -16,7 +16,8 @@ from openai import OpenAI
 from tests.tiny import letter_task
 
 from lifealign.life.life import Life
-from lifealign.service.app import Limits, Service, build_app
+from lifealign.service.answering import Limits, Service
+from lifealign.service.app import build_app
 from lifealign.service.log import AnswerLog
 from lifealign.service.server import serve
 from lifealign.service.speaker import Speaker

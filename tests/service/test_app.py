@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openai import APIStatusError, AuthenticationError, BadRequestError, InternalServerError, NotFoundError
+from openai import APIError, APIStatusError, AuthenticationError, BadRequestError, InternalServerError, NotFoundError
 from tests.service.conftest import Server, Serving
 from tests.service.test_speaker import PROMPT, answers_of
 from tests.tiny import letter_task
@@ -214,6 +214,7 @@ def test_a_stop_text_is_not_in_the_answer(serving: Serving, bot: Path) -> None:
         ("messages", "Hi"),
         ("conversation", "a"),
         ("chat_template", "x"),
+        ("messages", [{"role": "user", "content": "Hi", "name": "Ann"}]),
     ],
 )
 def test_what_cannot_be_answered_as_it_is_meant_is_refused(serving: Serving, field: str, value: Any) -> None:
@@ -343,3 +344,21 @@ def test_a_log_is_gone_on_with(serving: Serving, tmp_path: Path) -> None:
 def test_without_a_log_feedback_says_what_it_needs(serving: Serving) -> None:
     with pytest.raises(BadRequestError, match="--log FILE"):
         serving().client().post("/feedback", body={"id": "x", "thumb": "up"}, cast_to=dict)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_that_the_end_of_the_server_cuts_off_is_not_sold_as_whole(serving: Serving, stream: bool) -> None:
+    server = serving(tokens=900)
+    real = server.service.speaker.answer
+
+    def slow(voice: Any, prompt: Any, show: Any, **options: Any) -> Any:
+        def show_and_end(piece: str) -> None:
+            show(piece)
+            server.service.ending.set()
+
+        return real(voice, prompt, show_and_end, **options)
+
+    server.service.speaker.answer = slow  # type: ignore[method-assign]
+    with pytest.raises(APIError, match="the server is ending"):
+        given = ask(server, "my-bot@base", max_tokens=900, stream=stream)
+        assert [chunk.choices for chunk in given]  # an error inside a stream is raised while it is read

@@ -16,7 +16,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
+from typer.testing import CliRunner
 
+from lifealign.cli.main import app
 from lifealign.errors import ConfigError, LifeError
 from lifealign.life.life import Life
 from lifealign.service.push import HubError, push_life
@@ -162,3 +164,21 @@ def test_offline_and_unreachable(hub: Hub, taught: Path, monkeypatch: pytest.Mon
     close_session()
     with pytest.raises(HubError, match="HF_HUB_OFFLINE is set"):
         push_life(Life.open(taught), "team/my-bot", private=False)
+
+
+def test_the_command_leaves_the_page_out_of_what_is_public_and_says_so(hub: Hub, taught: Path) -> None:
+    def push(*arguments: str) -> str:
+        result = CliRunner().invoke(app, ["push", str(taught), *arguments])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    said = push("team/open")
+    assert "02-refunds, public; README.md, adapter_config.json" in said and "--report adds it" in said
+    assert "report.html" not in hub.commits["team/open"][0]
+    assert "02-refunds, private; " in push("team/own", "--private") and "report.html" in hub.commits["team/own"][0]
+    push("team/own", "--private", "--no-report")
+    assert "report.html" not in hub.commits["team/own"][1]
+    push("team/open", "--report", "--gguf")
+    assert {"adapter.gguf", "report.html"} <= set(hub.commits["team/open"][1])
+    both = CliRunner().invoke(app, ["push", str(taught), "team/open", "--gguf", "--merged"])
+    assert isinstance(both.exception, ConfigError)

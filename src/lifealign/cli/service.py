@@ -7,6 +7,8 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,7 +99,8 @@ def serve(
         _serve_by_vllm(versions, host, port, log, only_print=print_)
         return
     try:
-        from lifealign.service.app import Limits, Service, build_app
+        from lifealign.service.answering import Limits, Service
+        from lifealign.service.app import build_app
         from lifealign.service.server import serve
     except ModuleNotFoundError as error:
         raise ConfigError(
@@ -144,9 +147,8 @@ def _sampling(temperature: float, top_p: float, seed: int | None) -> Sampling | 
 
 def _talk(take: Callable[[str], bool]) -> None:
     """Reads lines until the conversation ends; Ctrl-C cuts an answer short, or ends if nothing is being answered."""
-    import readline  # arrow keys and history in input()
-
-    assert readline
+    with suppress(ImportError):  # not on every system: without it, input() has no arrow keys and no history
+        import_module("readline")
     while True:
         try:
             line = input("you> ")

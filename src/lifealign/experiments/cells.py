@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from lifealign.data.task import Task
 from lifealign.errors import ConfigError
-from lifealign.experiments.result import RunResult, load_result
+from lifealign.experiments.result import RunResult
+from lifealign.experiments.result_file import load_result
 from lifealign.experiments.run import learning_settings, life_settings, other_settings
 from lifealign.experiments.settings import ExperimentConfig, Variant
 from lifealign.experiments.tasks import load_tasks, order_of

@@ -12,7 +12,8 @@ from lifealign.experiments.cells import Cell, finished
 from lifealign.experiments.comparison import Comparison
 from lifealign.experiments.dtype import with_one_dtype
 from lifealign.experiments.executors import Say, run_cells
-from lifealign.experiments.result import RunResult, write_result
+from lifealign.experiments.result import RunResult
+from lifealign.experiments.result_file import write_result
 from lifealign.experiments.result_of_life import result_of
 from lifealign.experiments.summary import compare_results, holes_of
 from lifealign.life.disk.names import MANIFEST

@@ -19,7 +19,7 @@ import torch
 
 from lifealign.errors import LifeAlignError
 from lifealign.experiments.cells import Cell
-from lifealign.experiments.result import write_result
+from lifealign.experiments.result_file import write_result
 from lifealign.experiments.result_of_life import result_of
 from lifealign.experiments.run import run_experiment
 from lifealign.model.base_model import Base, load_base

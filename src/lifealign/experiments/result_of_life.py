@@ -17,9 +17,8 @@ from lifealign.experiments.result import (
     StageSummary,
     StepResult,
     StepRetention,
-    load_result,
-    write_result,
 )
+from lifealign.experiments.result_file import load_result, write_result
 from lifealign.life.disk import names
 from lifealign.life.disk.gate_files import retention_of
 from lifealign.life.disk.manifest import Version

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lifealign.errors import LifeError
-from lifealign.experiments.result import write_result
+from lifealign.experiments.result_file import write_result
 from lifealign.experiments.result_of_life import result_of
 from lifealign.experiments.settings import ExperimentConfig
 from lifealign.experiments.tasks import load_tasks

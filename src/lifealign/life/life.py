@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +15,10 @@ from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.manifest import Manifest, Version
 from lifealign.life.disk.measurements import Record, read_records, score_matrices, write_scores
+from lifealign.life.free_place import require_free
 from lifealign.life.settings import STORED_AUTO, LifeConfig, ShownConfig
 from lifealign.settings.section import build_config
-from lifealign.storage.files import TEMPORARY
 from lifealign.storage.inside import remove
-from lifealign.storage.lock import LOCK, LOCK_HOLDER
 
 # Modules that need the model are imported when they are used, so that looking at a life does not import torch.
 if TYPE_CHECKING:
@@ -91,13 +88,9 @@ class Life:
         elif model or sections:
             raise ConfigError("Life.create: found config beside model or single sections, expected one or the other")
         config = config.of_a_new_life()
-        life = _require_free(path, config)
-        if life is not None:
-            config = life.config
+        if require_free(path, config):
+            return cls.open(path, base=base)
         base = load_base(config.model) if base is None else base.copied()
-        if life is not None:
-            life.__dict__["workspace"] = Workspace(life.directory, config, base)
-            return life
         config = config.settled(base.dtype)
         work = Workspace.create(path, config, base)
         life = cls(work.directory)
@@ -371,35 +364,3 @@ class Life:
         from lifealign.life.workspace import Workspace
 
         return Workspace(self.directory, self.config)
-
-
-def _require_free(path: Path, config: LifeConfig) -> Life | None:
-    """Refuses a path that is in use, except by what an interrupted ``create`` of the same life has left there.
-
-    Returns:
-        The life there if it is finished, because the process ended after the last rename but before it returned.
-    """
-    try:
-        found = {entry for entry in os.listdir(path) if not TEMPORARY.search(entry)}
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError:
-        found = {path.name}
-    except OSError as error:
-        raise LifeError(f"{path}: could not be read: {error.strerror}") from error
-    ours = {LOCK, LOCK_HOLDER, names.CONFIG, "versions"}
-    if not found or (LOCK in found and found <= ours):
-        return None
-    if names.MANIFEST in found and found <= {*ours, names.MANIFEST, names.CACHE} and (life := _unused(path, config)):
-        return life
-    raise LifeError(f"{path}: found a file or a directory that is not empty, expected an empty or new directory")
-
-
-def _unused(path: Path, config: LifeConfig) -> Life | None:
-    """The life with these settings there, if it is complete and has learnt nothing."""
-    with suppress(LifeError, ConfigError):
-        life = Life.open(path)
-        life.directory.verify(life.versions)
-        if life.config == config.settled(life.config.model.dtype) and not life.steps:
-            return life
-    return None

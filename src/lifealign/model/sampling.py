@@ -16,6 +16,10 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+COLDEST = 1e-5
+"""Lower temperatures count as this one, which practically always takes the most likely token: logits divided by much
+less are infinite, and the largest of them could not be told."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -42,7 +46,7 @@ def filters_of(sampling: Sampling, noise: GumbelNoise) -> LogitsProcessorList:
     """
     filters: list[LogitsProcessor] = []
     if sampling.temperature != 1:
-        filters.append(TemperatureLogitsWarper(sampling.temperature))
+        filters.append(TemperatureLogitsWarper(max(sampling.temperature, COLDEST)))
     if sampling.top_k:
         filters.append(TopKLogitsWarper(sampling.top_k))
     if sampling.top_p < 1:

@@ -37,7 +37,6 @@ class _Turn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[_Part]
-    name: str | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -96,7 +96,7 @@ class Chat:
     def answer(self, text: str) -> None:
         """Answers a message, and shows the answer while it is written; Ctrl-C cuts it short."""
         prompt = (*self.messages, Message("user", text))
-        voice, why = self.voice(prompt)
+        voice, why = self.speaker.voice(self.versions, self.model, prompt)
         say(self.console, Text.assemble(plain(voice.model, "bold"), plain(f"  {why}" if why else "", "dim")))
         given = self.speaker.answer(
             voice, prompt, self._piece, max_new_tokens=self.max_new_tokens, sampling=self.sampling
@@ -109,13 +109,6 @@ class Chat:
 
     def _piece(self, piece: str) -> None:
         write_on(self.console, piece)
-
-    def voice(self, prompt: tuple[Message, ...]) -> tuple[Voice, str]:
-        """The version that answers a prompt, and why that one where it was recalled."""
-        if not self.versions.recalls(self.model):
-            return self.versions.find(self.model), ""
-        found = self.speaker.recall(self.versions, prompt)
-        return self.versions.find(f"{self.versions.name}@{found.version}"), found.why
 
     def _command(self, name: str, argument: str) -> bool:
         argument = argument.strip()
@@ -224,7 +217,7 @@ def answer_lines(chat: Chat, lines: Iterable[str]) -> Iterable[dict[str, Any]]:
             continue
         prompt = (Message("user", text),)
         try:
-            voice, _ = chat.voice(prompt)
+            voice, _ = chat.speaker.voice(chat.versions, chat.model, prompt)
             given = chat.speaker.answer(voice, prompt, max_new_tokens=chat.max_new_tokens, sampling=chat.sampling)
         except LifeAlignError as error:
             yield {"prompt": text, "error": str(error)}

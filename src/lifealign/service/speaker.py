@@ -127,6 +127,23 @@ class Speaker:
             self._work, self._looked = self._work.at(directory), directory
         return recall_prompt(self._work, prompt)
 
+    def voice(self, versions: Versions, model: str, prompt: Sequence[Message]) -> tuple[Voice, str]:
+        """The version that answers a prompt, and why that one where it was recalled.
+
+        Args:
+            versions: What the life can answer as.
+            model: Name of a model, that of recall included.
+            prompt: The conversation.
+
+        Raises:
+            UnknownModel: If there is no such model.
+            LifeAlignError: For the reasons given in :meth:`recall`.
+        """
+        if not versions.recalls(model):
+            return versions.find(model), ""
+        found = self.recall(versions, prompt)
+        return versions.find(f"{versions.name}@{found.version}"), found.why
+
     def _become(self, voice: Voice) -> None:
         wanted = voice.content
         if wanted == self._installed:

@@ -1,7 +1,5 @@
 """Pages of a small life and of small runs, and a browser to look at them."""
 
-import importlib.util
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from lifealign.report.page.life_page import life_page
 from lifealign.report.page.runs_page import runs_page
 from lifealign.settings.section import build_config
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 EVIL = "<script>document.title='owned';alert(1)</script><img src=x onerror=\"document.title='owned'\">"
 
 
@@ -49,20 +46,6 @@ def pages(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     runs = [run, run.model_copy(update={"label": "ER"}), seventh]
     (folder / "runs.html").write_text(runs_page(runs, "ER"))
     return {name: (folder / f"{name}.html").as_uri() for name in ("life", "runs")}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if BROWSER is None:
-        pytest.skip("no Chromium found; Debian: apt-get install chromium")
-    if importlib.util.find_spec("playwright") is None:
-        pytest.skip("playwright is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

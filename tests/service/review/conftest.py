@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import shutil
 import threading
 import urllib.error
 import urllib.request
@@ -21,7 +19,6 @@ from lifealign.service.review.page import review_page
 from lifealign.service.review.review import open_review
 from lifealign.service.review.server import ReviewServer
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 Serve = Callable[..., AbstractContextManager[ReviewServer]]
 
 
@@ -69,17 +66,3 @@ def ask(server: ReviewServer, path: str, body: Any = None, **headers: str) -> tu
         content = answer.read().decode()
         kind = answer.headers.get_content_type()
         return answer.status, answer.headers, json.loads(content) if kind == "application/json" else content
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if BROWSER is None:
-        pytest.skip("no Chromium found; Debian: apt-get install chromium")
-    if importlib.util.find_spec("playwright") is None:
-        pytest.skip("playwright is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield launched
-        launched.close()
