@@ -21,7 +21,7 @@ from benchmarks.alternate import alternate, per_second, ratio, run_side
 from benchmarks.rows import SETS, SUITE, rows_of
 from benchmarks.sides import MAX_LENGTH, Spec
 
-from benchmarks import answers, consolidation, layouts, peak, stream
+from benchmarks import answers, consolidation, layouts, peak, recalled, stream
 from lifealign.model.auto_dtype import settled
 from lifealign.model.base_model import load_base, load_tokenizer
 from lifealign.model.machine import this_processor
@@ -75,15 +75,33 @@ def _against_trl(options: argparse.Namespace, work: str, *, online: bool) -> dic
             sides["TRL, reference in every step"] = replace(ours, side="trl", precompute=False)
         runs = alternate(sides, options.rounds)
         ratios = {name: ratio(runs, "ours", name) for name in sides if name != "ours"}
+        needed = operations(ours)
         memory = {name: max(run["peak_bytes"] for run in each) / 1e6 for name, each in runs.items()}
         found[case] = {
             "pairs_per_second": {name: per_second(each) for name, each in runs.items()},
             "times_as_fast": ratios,
             "peak_megabytes": memory,
+            "operations": needed,
             "runs": runs,
         }
-        print(f"  times as fast: {ratios}\n  peak MB: {memory}", flush=True)
+        print(f"  times as fast: {ratios}\n  peak MB: {memory}\n  operations: {needed}", flush=True)
     return found
+
+
+def operations(spec: Spec) -> dict[str, float]:
+    """Operations of the preference stage by formula: ours, and one row an answer with the reference in every step."""
+    base = load_base(ModelConfig(model_name_or_path=spec.model, dtype=spec.dtype))
+    weights, head = peak.linear_weights(base.model)
+    raw = rows_of(spec.name, Path(spec.data) if spec.data else None, spec.pairs)
+    pairs, _ = tokenize_pairs(base.tokenizer, raw, MAX_LENGTH)
+    prompts = [len(pair.prompt) for pair in pairs]
+    each = [
+        (prompt + len(pair.chosen), prompt + len(pair.rejected)) for prompt, pair in zip(prompts, pairs, strict=True)
+    ]
+    completions = [sum(rows) - 2 * prompt for prompt, rows in zip(prompts, each, strict=True)]
+    ours = peak.step_flops(weights, head, prompts, completions, spec.epochs)
+    padded = peak.padded_flops(weights, head, each, spec.batch, spec.epochs)
+    return {"ours": ours, "one row an answer": padded, "ratio": padded / ours}
 
 
 def skipping(options: argparse.Namespace) -> dict[str, Any]:
@@ -176,6 +194,7 @@ LEGS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "peak": of_peak,
     "stream": long_stream,
     "answers": lambda options: answers.measure(options.model, options.dtype, options.rounds),
+    "recall": lambda options: recalled.measure(options.model, options.dtype),
 }
 
 

@@ -27,6 +27,26 @@ def step_flops(weights: int, head: int, prompts: Sequence[int], completions: Seq
     return forward * (2 * epochs + 1)
 
 
+def padded_flops(weights: int, head: int, answers: Sequence[tuple[int, int]], batch: int, epochs: int) -> float:
+    """Operations of a trainer whose every answer has a row of its own, as long as the longest of its batch.
+
+    The head is taken at every position, as a CPU does in TRL; the reference is in every step.
+
+    Args:
+        weights: Weights in the frozen linear layers.
+        head: Weights of the head.
+        answers: Tokens of prompt and chosen, and of prompt and rejected, pair by pair, in the order of training.
+        batch: Pairs in a batch.
+        epochs: How often each pair is met.
+
+    >>> padded_flops(weights=10, head=5, answers=[(5, 7), (4, 4)], batch=2, epochs=1)  # 4 rows of 7: 2 * 15 * 28, x 3
+    2520.0
+    """
+    batches = [answers[start : start + batch] for start in range(0, len(answers), batch)]
+    positions = sum(2 * len(part) * max(map(max, part)) for part in batches)
+    return 2.0 * (weights + head) * positions * 3 * epochs
+
+
 def linear_weights(model: Any) -> tuple[int, int]:
     """Weights of a model's frozen linear layers, and of its head."""
     head = model.get_output_embeddings().weight.numel()

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 PREFIX = "base_model.model.model.layers"
 MODULES = ("self_attn.q_proj", "self_attn.v_proj")
@@ -38,6 +40,7 @@ CONFIG: dict[str, Any] = {
     "use_rslora": False,
 }
 """What PEFT writes for an adapter of rank 4, the keys that matter and some that do not."""
+LORA: dict[str, Any] = {key: CONFIG[key] for key in ("r", "lora_alpha", "target_modules", "task_type")}
 
 
 def names(layers: int = 2) -> list[str]:
@@ -67,4 +70,16 @@ def write_folder(folder: Path, factors: Mapping[str, Tensor], infix: str = "", *
     named = {name.replace(".weight", f"{infix}.weight"): factor.contiguous() for name, factor in factors.items()}
     save_file(named, folder / "adapter_model.safetensors", {"format": "pt"})
     (folder / "adapter_config.json").write_text(json.dumps(CONFIG | config, indent=2))
+    return folder
+
+
+def trained(base: Path, folder: Path, seed: int = 3, **lora: Any) -> Path:
+    """An adapter for a real base that has been somewhere else: no factor of it is zero."""
+    torch.manual_seed(seed)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(**(LORA | lora)))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
     return folder

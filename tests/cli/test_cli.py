@@ -100,9 +100,9 @@ def test_a_refused_step_ends_with_3_a_table_and_a_page(
     assert lifealign("learn", "bot", one, "--gate", one_test, "--max-loss", 0.9).code == 0
     before = Path("bot/life.json").read_bytes()
 
-    loss = gates._loss
+    loss = gates.loss_since
     monkeypatch.setattr(
-        gates, "_loss", lambda gate, seen, alpha: loss(replace(gate, values=(1.0, 1.0, 1.0)), _worse(seen), alpha)
+        gates, "loss_since", lambda gate, seen, alpha: loss(replace(gate, values=(1.0, 1.0, 1.0)), _worse(seen), alpha)
     )
     refused = lifealign("learn", "bot", two, "--max-loss", 0.99)
     assert refused.code == 3
@@ -148,7 +148,7 @@ def test_a_life_from_init_to_rollback(lifealign: Command, tiny_folder: Path, tmp
 
     shown = lifealign("status", "bot")
     assert (shown.code, shown.err) == (0, "")
-    assert f"bot: 2 versions learnt on {tiny_folder}, method ER; 39 files, all as committed" in shown.out
+    assert f"bot: 2 versions learnt on {tiny_folder}, method ER; 41 files, all as committed" in shown.out
     assert "  01-one: one (6 pairs, 4 held out)" in shown.out
     assert "  02-second: second (6 pairs, 4 held out; supersedes one)" in shown.out
     assert "| second (supersedes one) | 02-second | 6 | 4 |" in Path("bot/versions/02-second/README.md").read_text()
@@ -167,6 +167,9 @@ def test_a_life_from_init_to_rollback(lifealign: Command, tiny_folder: Path, tmp
     assert (composed.code, composed.err) == (0, "")
     assert "  01-one: one, weight 0\n  02-second: second, weight 0.5\n" in composed.out
     assert re.search(r"02-second +\d+ % +\d+ % +\d+ % *\n +composed +\d+ % +\d+ % +\d+ %", composed.out)
+    assert re.search(
+        r"gate prompts, since each task was learnt\n  one: \d+ of \d+ prompts lost, \d+ gained", composed.out
+    )
     assert composed.out.endswith("adapter: only-two\n")
     assert "| this adapter |" in Path("only-two/README.md").read_text()
     same = lifealign("compose", "bot", "as-of-one", "--as-of", "01-one")

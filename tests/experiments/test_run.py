@@ -18,6 +18,7 @@ from lifealign.experiments.result_of_life import result_of, save_result
 from lifealign.experiments.run import open_or_create, run_experiment
 from lifealign.experiments.settings import ExperimentConfig
 from lifealign.experiments.tasks import load_tasks, order_of
+from lifealign.life.disk.gate_files import retention_of
 from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.life import Life
 from lifealign.settings.section import build_config
@@ -216,6 +217,21 @@ def test_tasks_are_read_in_order_and_cut_to_size(experiment: Experiment, data: P
     assert (second.name, len(second.train), len(second.test)) == ("a", 8, 2)
     assert second.check is not None and second.check.max_words == 2
     assert first.train[2].source == f"{data / 'one-train.jsonl'}:3"
+
+
+def test_a_task_of_an_experiment_may_have_a_gate_of_its_own(experiment: Experiment, data: Path) -> None:
+    """Its prompts are trained on neither by the task nor by a later one, and its limit is the task's."""
+    rows = (data / "one-train.jsonl").read_text().splitlines(keepends=True)
+    (data / "one-gate.jsonl").write_text("".join(rows[:3]))
+    one = {"name": "one", "train": str(data / "one-train.jsonl"), "gate": str(data / "one-gate.jsonl"), "max_loss": 0.2}
+    two = {"name": "two", "train": str(data / "two-train.jsonl")}
+    gated = experiment(tasks=[one, two], retention={"mode": "warn"})
+    task = load_tasks(gated)[0]
+    assert (len(task.gate), task.max_loss, len(task.train)) == (3, 0.2, len(rows) - 3)
+    evidence = retention_of(run_experiment(gated).directory, run_experiment(gated).steps[1])
+    assert evidence is not None and evidence.losses["one"].prompts == 3 and evidence.losses["one"].max_loss == 0.2
+    with pytest.raises(ConfigError, match="task 'one': found a gate or max_loss, expected neither: the life's"):
+        run_experiment(experiment(tasks=[one, two], output_dir=str(data / "off"), retention={"mode": "off"}))
 
 
 def test_a_task_supersedes_one_that_is_met_before_it(experiment: Experiment, data: Path) -> None:

@@ -16,9 +16,13 @@ from tests.tiny import letter_task
 from transformers import AutoModelForCausalLM
 
 from lifealign.data.answer_check import AnswerCheck
+from lifealign.data.pair import Message
+from lifealign.data.task import Task
 from lifealign.errors import ConfigError, LifeError
+from lifealign.evaluation.retention import loss_bound
 from lifealign.life.card.composition_card import composition_card
 from lifealign.life.compose import Composition, score_composition, write_composition
+from lifealign.life.disk.gate_files import retention_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.model.adapter import read_adapter
@@ -87,7 +91,7 @@ def test_the_card_of_a_version_points_to_its_own(life: Life, tmp_path: Path) -> 
 def test_a_composition_on_the_embedded_model_has_its_licence_and_says_that_it_is_quantised(life: Life) -> None:
     base = life.directory.manifest.base.model_copy(update={"model_name_or_path": EMBEDDED_HUB_ID})
     weights = {step.name: 0.5 for step in life.steps}
-    card = composition_card(base, "bfloat16", None, life.steps, weights, None, {}, None, embedded=True)
+    card = composition_card(base, "bfloat16", None, life.steps, weights, None, {}, {}, None, embedded=True)
     assert f"license: {EMBEDDED_LICENSE}" in card and "4-bit weights" in card and "It was not scored." in card
 
 
@@ -246,3 +250,45 @@ def test_no_folder_of_the_life_and_none_in_use_is_written_to(life: Life, where: 
         write_composition(life.workspace, Composition({}, {}, None), out, None)
     assert sorted(life.directory.path.rglob("*")) == before
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
+
+
+def gated_task(name: str, letters: str, prompts: str) -> Task:
+    """A task with its own prompts, so that the gates of two tasks are not the same."""
+    task = letter_task(name, *letters, train=80)
+    own = [(Message("user", f"{prompts * (2 + place % 4)} {place}"),) for place in range(80)]
+    train = tuple(replace(pair, prompt=prompt) for pair, prompt in zip(task.train, own, strict=True))
+    return replace(task, train=train, check=AnswerCheck(matches=(letters[0],)))
+
+
+def test_gate_prompts_are_compared_with_the_version_that_learnt_their_task(lived: Lived, tmp_path: Path) -> None:
+    tasks = [gated_task("one", "ab", "xy"), gated_task("two", "cd", "qz")]
+    life = lived(
+        tasks,
+        method="seqft",
+        sft={"num_train_epochs": 3},
+        retention={"mode": "warn", "set_aside": 0.3, "confidence": 0.9},
+        evaluation={"metrics": ["margin", "perplexity"], "max_new_tokens": 4},
+    )
+    evidence = [retention_of(life.directory, step) for step in life.steps]
+    assert evidence[0] is not None and evidence[1] is not None
+    held, loss = evidence[0].held["one"].values, evidence[1].losses["one"]
+    assert held is not None and sum(held) > len(held) / 2 and len(loss.lost) > len(held) / 2  # learnt, then lost
+
+    last = score_composition(life.workspace, life.compose()).gates
+    assert (last["one"].lost, last["one"].gained) == (loss.lost, loss.gained)  # what the step's own gate saw
+    assert last["two"].lost == last["two"].gained == []  # it is the version that learnt it
+    assert last["one"].bound == loss_bound(len(loss.lost), len(loss.gained), len(held), 1 - 0.9)  # one look
+
+    without = life.compose(without=["two"])
+    measured = score_composition(life.workspace, without)
+    assert measured.gates["one"].lost == []  # this is the version that learnt it
+    assert sum(measured.gates["two"].values) <= sum(last["two"].values)
+    write_composition(life.workspace, without, tmp_path / "out", measured)
+    record = json.loads((tmp_path / "out" / "composition.json").read_text())
+    assert record["gates"]["one"]["lost"] == [] and record["gates"]["one"]["prompts"] == len(held)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"| one | 0 of {len(held)} prompts lost" in card
+
+
+def test_without_gates_a_composition_has_none(life: Life) -> None:
+    assert score_composition(life.workspace, life.compose(without=["three"])).gates == {}

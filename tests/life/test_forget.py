@@ -224,9 +224,9 @@ def test_a_gate_that_refuses_a_later_task_leaves_the_life_as_it_was(
     life = make_life(retention=enforce, **KEEP)
     run_stream(life.workspace, [ONE, TWO, THREE])
     names_before = [version.name for version in life.versions]
-    loss = gates._loss
+    loss = gates.loss_since
     monkeypatch.setattr(
-        gates, "_loss", lambda one, seen, alpha: loss(one, seen, alpha).model_copy(update={"bound": 1.0})
+        gates, "loss_since", lambda one, seen, alpha: loss(one, seen, alpha).model_copy(update={"bound": 1.0})
     )
     with pytest.raises(Refused):
         life.forget("two")

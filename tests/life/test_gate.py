@@ -327,7 +327,7 @@ def test_a_life_goes_on_after_a_refusal_as_if_it_had_not_been(make_life: MakeLif
     three = letter_task("three", "e", "f", train=20)
     life.learn(ONE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gates, "_loss", lambda one, seen, alpha: _lost(one))
+        patch.setattr(gates, "loss_since", lambda one, seen, alpha: _lost(one))
         with pytest.raises(Refused):
             life.learn(TWO)
     other.learn(ONE)

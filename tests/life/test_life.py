@@ -269,7 +269,7 @@ def test_two_lives_made_the_same_way_are_equal_byte_for_byte(make_life: MakeLife
         life.learn(ONE)
         life.learn(TWO)
     first, second = (everything(life.directory.path) for life in lives)
-    assert len(first) == 35  # 2 of the base, 14 of each step without its time, life, config, scores, two caches
+    assert len(first) == 37  # 2 of the base, 15 of each step without its time, life, config, scores, two caches
     assert first == second
     other = make_life(sft={"num_train_epochs": 2}, seed=1)
     other.learn(ONE)
@@ -366,6 +366,7 @@ FILES = {
     "gate answers": "tasks/02-two/gate_answers.jsonl",
     "retention": "tasks/02-two/retention.json",
     "keys": "memory/01-one.keys.safetensors",
+    "recall": "tasks/01-one/recall.json",
 }
 
 
@@ -382,7 +383,7 @@ def test_every_kind_of_committed_file_is_among_those_damaged_below(learnt: Path)
 @pytest.mark.parametrize("name", FILES.values(), ids=FILES)
 def test_one_flipped_bit_or_a_missing_file_is_found_and_named(copied: Path, name: str) -> None:
     life = Life.open(copied)
-    assert life.directory.verify(life.versions) == 39  # 2 of the base, 18 of each step, and one with gate answers
+    assert life.directory.verify(life.versions) == 41  # 2 of the base, 19 of each step, and one with gate answers
     path = copied / name
     content = bytearray(path.read_bytes())
     for position in (0, len(content) // 2, len(content) - 1):
@@ -518,7 +519,7 @@ def test_no_damage_to_what_goes_keeps_rollback_from_taking_it(copied: Path, lear
         write_scores(life.directory)
     life.rollback(to)
     opened = Life.open(copied)
-    assert opened.directory.verify(opened.versions) == (20 if to == "01-one" else 2)
+    assert opened.directory.verify(opened.versions) == (21 if to == "01-one" else 2)
     assert not [name for name in everything(copied, cache=False) if "two" in name]
     view = json.loads((copied / "scores.json").read_text())
     assert {metric: matrix["tasks"] for metric, matrix in view.items()} == (

@@ -19,9 +19,11 @@ from lifealign.errors import ConfigError, DataError, LifeError, ModelError
 from lifealign.life import keys
 from lifealign.life.disk import names
 from lifealign.life.disk.gate_files import retention_of
+from lifealign.life.disk.recall_files import overlap_of
+from lifealign.life.keys import keys_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
-from lifealign.life.recall import Expressed, Recall, RecalledTask
+from lifealign.life.recall import Expressed, Recall, RecalledTask, patterns_of, recall_prompt
 
 
 def about(name: str, words: str, number: int = 80) -> Task:
@@ -79,9 +81,7 @@ def test_a_superseded_task_is_not_recalled(make_life: MakeLife) -> None:
     assert [one.task for one in life.recall(XY.train[41].prompt).tasks] == ["qz"]
 
 
-def test_a_domain_is_answered_by_its_best_version_since_it_was_learnt(
-    make_life: MakeLife, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_domain_is_answered_by_its_best_version_since_it_was_learnt(make_life: MakeLife) -> None:
     """What the gate has measured decides; of equals the later one; and never a version older than a house rule."""
     life = make_life(retention={"mode": "warn", "set_aside": 0.3})
     third = about("mn", "mnmnmn")
@@ -89,17 +89,32 @@ def test_a_domain_is_answered_by_its_best_version_since_it_was_learnt(
     evidence = [retention_of(life.directory, version) for version in life.steps]
     assert all(one is not None for one in evidence)
 
-    def share(work: Any, step: str, task: str) -> float | None:
-        return {"01-xy": 0.9, "02-qz": 0.9, "03-mn": 0.4}[step] if task == "xy" else None
-
-    monkeypatch.setattr("lifealign.life.recall._share", share)
-    found = life.recall(XY.train[41].prompt)
+    shares = {"01-xy": 0.9, "02-qz": 0.9, "03-mn": 0.4}
+    patterns = replace(patterns_of(life.workspace), shares={"xy": shares})
+    found = recall_prompt(life.workspace, patterns, XY.train[41].prompt)
     assert (found.version, found.why) == ("02-qz", "best at xy on its gate: 90 % of prompts hold")
-    scopes = iter([0.0, 0.0, 1.0])  # mn is a rule of the house, which 02-qz does not know
-    monkeypatch.setattr("lifealign.life.recall.scope", lambda separated: next(scopes))
-    found = life.recall(XY.train[41].prompt)
+    (xy, qz, mn) = patterns.tasks  # if mn were a rule of the house, which 02-qz does not know
+    patterns = replace(patterns, tasks=(xy, qz, (*mn[:2], 1.0)))
+    found = recall_prompt(life.workspace, patterns, XY.train[41].prompt)
     assert [one.task for one in found.recalled if one.house_rule] == ["mn"]
     assert (found.version, found.why) == ("03-mn", "best at xy on its gate: 40 % of prompts hold")
+
+
+def test_what_recall_looks_up_is_read_once_until_something_is_learnt_or_rolled_back(
+    make_life: MakeLife, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    monkeypatch.setattr("lifealign.life.recall.keys_of", lambda work: read.append(len(work.steps)) or keys_of(work))
+    life = make_life()
+    life.learn(XY)
+    for _ in range(3):
+        assert [one.task for one in life.recall("xyxyxy").tasks] == ["xy"]
+    life.learn(QZ)
+    for _ in range(3):
+        assert {one.task for one in life.recall("xyxyxy").tasks} == {"xy", "qz"}
+    life.rollback("01-xy")
+    assert [one.task for one in life.recall("xyxyxy").tasks] == ["xy"]
+    assert read == [1, 2, 1]
 
 
 def test_the_share_is_that_of_the_gate(make_life: MakeLife) -> None:
@@ -274,3 +289,29 @@ def test_the_command_line_recalls(lived: Lived, tmp_path: Path, capsys: pytest.C
     for arguments in (("recall", life), ("recall", life, "hello", "--examples", str(file))):
         code, out, err = run(*arguments)
         assert (code, out) == (2, "") and "recall needs a prompt or --examples FILE, and not both" in err
+
+
+def test_a_step_stores_how_well_its_prompts_are_told_from_those_before(make_life: MakeLife) -> None:
+    """Tasks apart, and one with the prompts of the first: what recall itself measures of each task, pair by pair."""
+    same = Task("same", tuple(replace(pair, chosen="ccc", rejected="ddd") for pair in XY.train))
+    life = make_life()
+    assert overlap_of(life.directory).tasks == ()
+    for task in (XY, QZ, same):
+        life.learn(task)
+    overlap = overlap_of(life.directory)
+    assert overlap.tasks == ("xy", "qz", "same") and len(overlap.overlaps) == 6
+    assert overlap.overlaps["xy", "same"] == overlap.overlaps["same", "xy"] == 1.0  # the very same prompts
+    assert overlap.overlaps["xy", "qz"] == overlap.overlaps["qz", "xy"] == overlap.overlaps["qz", "same"] == 0.0
+    assert overlap.scopes == {"xy": 0.5, "qz": 0.0, "same": 0.5}  # half of all other prompts are its own
+    assert overlap.scopes == pytest.approx({one.task: one.scope for one in life.recall("hello").tasks})
+
+
+def test_overlap_that_cannot_be_measured_costs_no_step(make_life: MakeLife, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    life = make_life()
+    life.learn(XY)
+    monkeypatch.setattr(keys, "whitening_of", lambda work: 1 / 0)
+    monkeypatch.setattr("lifealign.life.learn._warn", said.append)
+    life.learn(QZ)
+    assert names.keys("02-qz") in life.steps[1].files and names.told_apart("02-qz") not in life.steps[1].files
+    assert any("could not be measured (ZeroDivisionError" in line for line in said)

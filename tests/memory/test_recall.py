@@ -7,7 +7,17 @@ import math
 import pytest
 import torch
 
-from lifealign.memory.recall import WIDEST, Whitening, learn_key, learn_whitening, scope, separation, shrinkage
+from lifealign.memory.recall import (
+    WIDEST,
+    KeyTable,
+    Whitening,
+    learn_key,
+    learn_whitening,
+    separation,
+    separations,
+    shrinkage,
+)
+from lifealign.memory.scope import scope
 
 
 def normal(rows: int, width: int, seed: int) -> torch.Tensor:
@@ -106,3 +116,37 @@ def test_domains_apart_have_no_scope_and_equal_ones_all_of_it() -> None:
     assert scope(separation(of_own, key.scores(far))) == 0.0
     assert scope(separation(of_own, key.scores(same))) > 0.85
     assert isinstance(learn_whitening(own), Whitening)
+
+
+def test_a_table_of_keys_says_what_each_key_says() -> None:
+    """Of tasks with more, fewer and no prompts to calibrate them, and of a prompt as far as one of those."""
+    keys = [
+        learn_key(torch.zeros(1, 2), torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]])),
+        learn_key(torch.ones(2, 2), torch.tensor([[1.0, 2.0]])),
+        learn_key(torch.full((1, 2), 5.0), torch.zeros(0, 2)),
+    ]
+    table = KeyTable.of(keys)
+    for prompt in (torch.tensor([2.0, 0.0]), torch.tensor([9.0, 9.0]), torch.zeros(2)):
+        scores, p_values = table.look_up(prompt.double())
+        assert torch.equal(scores, torch.cat([key.scores(prompt[None].double()) for key in keys]))
+        assert torch.equal(p_values, torch.cat([key.p_values(prompt[None].double()) for key in keys]))
+    assert table.look_up(torch.tensor([2.0, 0.0], dtype=torch.float64))[1].tolist() == [0.75, 0.5, 1.0]
+
+
+def test_a_task_is_told_from_all_others_together_by_its_own_key() -> None:
+    """By hand: of one pair of tasks that lie apart, a third with the prompts of the first, and one without prompts."""
+    near, far = torch.tensor([[0.0], [1.0]]), torch.tensor([[9.0], [10.0]])
+    examples = [near, far, near, torch.zeros(0, 1)]
+    keys = [learn_key(torch.tensor([[at]]), own) for at, own in zip((0.0, 9.0, 0.0, 4.0), examples, strict=True)]
+    # of the first: against far 4 of 4, against its double 1 win, 1 loss and 2 ties of 4: (4 + 1 + 1) / 8
+    assert separations(keys, examples) == [0.75, 1.0, 0.75, None]
+    assert separations(keys[:1], examples[:1]) == [None]
+
+
+def test_many_tasks_are_told_apart_round_by_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    examples = [torch.randn(4, 3, generator=generator, dtype=torch.float64) for _ in range(7)]
+    keys = [learn_key(own[:1], own) for own in examples]
+    at_once = separations(keys, examples)
+    monkeypatch.setattr("lifealign.memory.recall.ROUND", 2)
+    assert separations(keys, examples) == at_once

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 def init(
     life: LifePath,
     model: Annotated[str | None, typer.Option(help="smollm2-135m, a folder, a .gguf file or a hub id.")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Commit, tag or branch of a hub model; the life records the commit.")
+    ] = None,
     method: Annotated[str | None, typer.Option(help="lifealign, er, ewc, ...; an unknown name lists all.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
     set_: Settings = None,
@@ -34,6 +37,8 @@ def init(
     overrides = [*(set_ or ())]
     if model is not None:
         overrides.append(f"model.model_name_or_path={json.dumps(model)}")  # a name, whatever YAML would make of it
+    if revision is not None:
+        overrides.append(f"model.revision={json.dumps(revision)}")
     if method is not None:
         overrides.append(f"method={method}")
     settings = load_overrides(LifeConfig, config, overrides)
@@ -136,6 +141,8 @@ def status(life: LifePath) -> None:
             instead = f"; supersedes {', '.join(task.supersedes)}" if task.supersedes else ""
             tasks.append(f"{task.name} ({task.train_pairs} pairs, {task.test_pairs} held out{instead})")
         say_lines(f"  {version.name}: {', '.join(tasks)}")
+        if version.name == opened.directory.adopted:
+            say_lines("    came with an adapter from another trainer")
         if evidence := retention_of(opened.directory, version):
             say_lines(*(f"    {line}" for line in evidence.summary))
     show_life(opened)
@@ -221,7 +228,9 @@ def compose(
     as_of: Annotated[
         str | None, typer.Option(metavar="VERSION", help="Take nothing learnt after this version.")
     ] = None,
-    score: Annotated[bool, typer.Option("--score", help="Score it on the held-out pairs of every task.")] = False,
+    score: Annotated[
+        bool, typer.Option("--score", help="Score it on every task's held-out pairs and gate prompts.")
+    ] = False,
 ) -> None:
     """Put an adapter together from any of the tasks that were learnt, for PEFT; the life stays as it is.
 
@@ -247,12 +256,15 @@ def compose(
         show(console, matrix_table(matrix, [opened.versions[-1].name, COMPOSED]))
         if matrix.metric == JOINT and (asked := [name for name, weight in composed.weights.items() if weight]):
             say_lines(f"  composed: of the rules of {', '.join(asked)}")
+    if measured is not None and measured.gates:
+        say(console, "", plain("gate prompts, since each task was learnt", "bold"))
+        say_lines(*(f"  {task}: {loss.text}" for task, loss in measured.gates.items()))
     if measured is not None and measured.general is not None:
         say_lines("", general_line(measured.general))
     if composed.version is not None:
         say_lines(f"this is the version {composed.version}, byte for byte")
     elif not score:
-        say_lines("not scored: no version ever was this model; --score measures it on the held-out pairs")
+        say_lines("not scored: no version ever was this model; --score measures it on held-out pairs and gate prompts")
     say_lines("", f"adapter: {out}")
     if measured is not None and measured.missing:
         raise Unscored(out, measured.missing, "The adapter is written")

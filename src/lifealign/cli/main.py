@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from typing import Annotated
 
 import typer
 
+from lifealign.cli.adopt import adopt
 from lifealign.cli.collect import collect
 from lifealign.cli.config import config
 from lifealign.cli.consolidate import consolidate
@@ -15,6 +17,7 @@ from lifealign.cli.exit import run as run_and_exit
 from lifealign.cli.export import export
 from lifealign.cli.lives import check, compose, forget, init, learn, recall, rollback, status
 from lifealign.cli.measure import evaluate, report
+from lifealign.cli.options import say_lines
 from lifealign.cli.push import push
 from lifealign.cli.review import review
 from lifealign.cli.service import chat, serve
@@ -23,7 +26,6 @@ from lifealign.cli.streams import compare, demo, run
 app = typer.Typer(
     help="Keep a language model aligned for life: teach it one more preference task, keep the others.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for command in (
@@ -46,6 +48,7 @@ for command in (
     export,
     push,
     consolidate,
+    adopt,
     demo,
     doctor,
 ):
@@ -53,9 +56,18 @@ for command in (
 app.add_typer(config, name="config")
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        say_lines(f"lifealign {importlib.metadata.version('lifealign')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Options of every command."""
 

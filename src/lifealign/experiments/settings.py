@@ -70,6 +70,9 @@ class TaskConfig(Settings):
         test: The same for held-out pairs; None if the task is not scored.
         check: Exact check of generated answers.
         supersedes: Names of tasks that are met before this one and whose rule it replaces.
+        gate: The same for pairs by which later steps are accepted or refused; None sets some of the training pairs
+            aside, if the experiment's ``retention`` is on.
+        max_loss: The largest loss of this task that a later step may cost; None takes that of ``retention``.
         max_train: Most training pairs; the first ones of the file are taken.
         max_test: Most held-out pairs, likewise.
     """
@@ -79,6 +82,8 @@ class TaskConfig(Settings):
     test: Annotated[str | None, RelativeToFile(unless="hub:")] = Field(None, min_length=1)
     check: AnswerCheck | None = None
     supersedes: tuple[str, ...] = ()
+    gate: Annotated[str | None, RelativeToFile(unless="hub:")] = Field(None, min_length=1)
+    max_loss: float | None = Field(None, gt=0, lt=1)
     max_train: int | None = Field(None, ge=1)
     max_test: int | None = Field(None, ge=1)
 

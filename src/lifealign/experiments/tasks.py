@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
-from lifealign.data.clean import read_split
 from lifealign.data.suites.paper import ORDERS, load_catalog_tasks
 from lifealign.data.suites.support_desk import RULES, load_suite
 from lifealign.data.task import Task, require_earlier
 from lifealign.errors import ConfigError
-from lifealign.experiments.settings import ExperimentConfig, TaskConfig
+from lifealign.experiments.settings import ExperimentConfig, NotEmpty, TaskConfig
 from lifealign.settings.faults import nearest
+from lifealign.settings.section import Settings
+from lifealign.settings.yaml_file import load_config
 
 
 def load_tasks(experiment: ExperimentConfig) -> list[Task]:
@@ -42,6 +45,25 @@ def load_tasks(experiment: ExperimentConfig) -> list[Task]:
         wanted = [task for task in experiment.tasks or () if task.name in names]
         tasks = {task.name: _load_task(task, experiment.data_dir) for task in wanted}
     stream = [tasks[name] for name in names]
+    require_earlier(stream)
+    return stream
+
+
+class _Tasks(Settings):
+    """A file of tasks, as an experiment has them."""
+
+    tasks: Annotated[tuple[TaskConfig, ...], NotEmpty]
+
+
+def read_tasks(path: Path) -> list[Task]:
+    """The tasks of a YAML file with ``tasks``, in the form in which an experiment has them.
+
+    Raises:
+        ConfigError: If the file is not such a file, two tasks have one name, or one supersedes another.
+        DataError: If a file of a task cannot be used.
+    """
+    listed = load_config(path, _Tasks).tasks
+    stream = [_load_task(task, None) for task in listed]
     require_earlier(stream)
     return stream
 
@@ -81,5 +103,13 @@ def _load_task(task: TaskConfig, data_dir: Path | None) -> Task:
     def place(file: str, split: str) -> str | Path:
         return data_dir / task.name / f"{split}.jsonl" if data_dir is not None and file.startswith("hub:") else file
 
-    train, test = read_split(place(task.train, "train"), None if task.test is None else place(task.test, "test"))
-    return Task(task.name, train[: task.max_train], test[: task.max_test], task.check, task.supersedes)
+    whole = Task.from_files(
+        task.name,
+        place(task.train, "train"),
+        None if task.test is None else place(task.test, "test"),
+        check=task.check,
+        supersedes=task.supersedes,
+        gate=None if task.gate is None else place(task.gate, "gate"),
+        max_loss=task.max_loss,
+    )
+    return replace(whole, train=whole.train[: task.max_train], test=whole.test[: task.max_test])

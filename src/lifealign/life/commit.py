@@ -18,7 +18,8 @@ from lifealign.life.disk.learnt import adapter_files, replay_rows, taught_rows
 from lifealign.life.disk.manifest import TaskRecord, Version
 from lifealign.life.disk.measurements import GENERAL_TEXT, own_scores_of, score_matrices, write_scores
 from lifealign.life.disk.memory import keep_sketch
-from lifealign.life.disk.step_files import Consolidated, SavedMethod, Time, Training, as_json
+from lifealign.life.disk.recall_files import Recalling
+from lifealign.life.disk.step_files import Adopted, Consolidated, SavedMethod, Time, Training, as_json
 from lifealign.life.gate import Gated
 from lifealign.life.hold_back import HeldBack
 from lifealign.life.mix import Examples
@@ -42,9 +43,12 @@ def commit(
     gated: Gated,
     learnt: Learnt,
     keys: Mapping[str, Tensor],
+    apart: Recalling,
     measured: Measured,
     started: float,
     say: Callable[[str], None],
+    *,
+    adopted: Adopted | None = None,
 ) -> Version:
     """Makes a step part of the life: all of it, or nothing.
 
@@ -57,9 +61,11 @@ def commit(
         gated: What the gate has decided.
         learnt: What was learnt.
         keys: What is kept of the prompts of its tasks; empty if nothing could be.
+        apart: How well these prompts can be told from those of earlier tasks.
         measured: What was measured.
         started: When the step began, on the clock of :func:`time.monotonic`.
         say: Called with a line if the model card cannot be made.
+        adopted: Where the adapter is from, if it was not learnt here.
 
     Raises:
         LifeError: If a file cannot be written; the life is as it was before the step.
@@ -93,7 +99,7 @@ def commit(
     base = work.directory.manifest.base
     files: dict[str, Any] = {
         **adapter_files(step.name, work.runtime.model, learnt.adapter, base),
-        names.model_card(step.name): _card(work, step, tasks, measured, gated, say),
+        names.model_card(step.name): _card(work, step, tasks, measured, gated, say, adopted is not None),
         names.refined_updates(step.name): learnt.refined,
         names.method_tensors(step.name): learnt.tensors,
         names.remembered_pairs(step.name): replay_rows(drawn),
@@ -120,6 +126,10 @@ def commit(
         files |= {names.taught(step.name, task.name): taught_rows(task) for task in held_back.given}
     if keys:
         files[names.keys(step.name)] = dict(keys)
+    if adopted is not None:
+        files[names.adopted(step.name)] = as_json(adopted)
+    if apart.tasks:
+        files[names.told_apart(step.name)] = as_json(apart)
     version = work.directory.commit(step.name, tasks, files)
     work.replay.tasks.update(drawn)
     keep_sketch(work.directory, work.memory, work.method.segments)
@@ -146,16 +156,19 @@ def _card(
     measured: Measured,
     gated: Gated,
     say: Callable[[str], None],
+    adopted: bool,
 ) -> str:
     """The model card of the version that this step makes; a minimal one if making it fails."""
     try:
-        return _whole_card(work, step, tasks, measured, gated)
+        return _whole_card(work, step, tasks, measured, gated, adopted)
     except Exception as error:  # a card must not cost what was learnt
         say(f"{step.name}: the model card could not be made ({reason_of(error)}); the step is kept")
         return f"# {plain(step.name)}\n\nThe model card could not be made: {plain(reason_of(error))}\n"
 
 
-def _whole_card(work: Workspace, step: Step, tasks: Sequence[TaskRecord], measured: Measured, gated: Gated) -> str:
+def _whole_card(
+    work: Workspace, step: Step, tasks: Sequence[TaskRecord], measured: Measured, gated: Gated, adopted: bool
+) -> str:
     steps = [*((version.name, version.tasks) for version in work.steps), (step.name, tasks)]
     base, config = work.directory.manifest.base, work.config
     embedded = config.model.is_embedded
@@ -187,5 +200,6 @@ def _whole_card(work: Workspace, step: Step, tasks: Sequence[TaskRecord], measur
             license=config.license or (EMBEDDED_LICENSE if embedded else None),
             general_hole=measured.scores.holes.get(PERPLEXITY, {}).get(GENERAL_TEXT),
             retention=() if gated.evidence is None else gated.evidence.summary,
+            adopted=step.name if adopted else work.directory.adopted,
         )
     )

@@ -17,8 +17,11 @@ from lifealign.evaluation.rules import kept_together
 from lifealign.life.card.composition_card import composition_card
 from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
+from lifealign.life.disk.gate_files import Loss, gate_sets_of
 from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.disk.measurements import held_out_of, score_matrices
+from lifealign.life.disk.step_files import as_json
+from lifealign.life.gate import loss_since, measure
 from lifealign.life.score import general_figures, general_text_of
 from lifealign.life.workspace import Workspace
 from lifealign.memory.compose import compose, whole_steps
@@ -54,11 +57,14 @@ class Measurement:
     Attributes:
         matrices: By metric, two rows: the last version's scores, as far as they are known, and the composition's. Of
             joint adherence the composition is asked for the rules of the steps whose weight is not 0.
+        gates: What the composition has lost of each task's gate prompts since the version that learnt the task; each
+            bound is for one look at one task, at the life's confidence. Empty without gates.
         general: Loss and perplexity on general text, of the composition and of the base; None if not measured.
         missing: What could not be measured, and why.
     """
 
     matrices: Mapping[str, ScoreMatrix]
+    gates: Mapping[str, Loss]
     general: Mapping[str, Any] | None
     missing: tuple[str, ...]
 
@@ -88,8 +94,9 @@ def compose_life(
 
 
 def score_composition(work: Workspace, composition: Composition) -> Measurement:
-    """Scores a composition on the held-out data of every task, under the life's own settings, and on general text.
+    """Scores a composition on the held-out data of every task, on their gate prompts and on general text.
 
+    Scores are made under the life's own settings; on gate prompts a model answers greedily, as at the gate itself.
     Nothing is kept but what the caches hold.
 
     Raises:
@@ -102,11 +109,13 @@ def score_composition(work: Workspace, composition: Composition) -> Measurement:
     tasks = [asked.get(task.name, task) for learnt in steps.values() for task in learnt]
     policy = adapter_fingerprint(composition.adapter)
     passages = general_text_of(work)
+    gates = [one for step in work.steps for one in gate_sets_of(work.directory, step) if one.values is not None]
     with work.writing():
         try:
             install_adapter(work.runtime.model, composition.adapter)
             scores = work.evaluator().score(tasks, policy)
             general = general_figures(work, work.evaluator(), passages, policy, scores)
+            seen = measure(work, gates)
         finally:
             work.forget_loaded()
     known = score_matrices(work.directory)
@@ -122,7 +131,9 @@ def score_composition(work: Workspace, composition: Composition) -> Measurement:
             counts=[matrix.counts[-1], scores.counts[metric]],
             reasons={},
         )
-    return Measurement(matrices, general, tuple(scores.broken))
+    alpha = 1 - work.config.retention.confidence
+    losses = {one.task: loss_since(one, seen, alpha) for one in gates if one.task in seen.values}
+    return Measurement(matrices, losses, general, (*scores.broken, *([seen.why] if seen.why else [])))
 
 
 def write_composition(work: Workspace, composition: Composition, out: Path, measured: Measurement | None) -> None:
@@ -148,6 +159,7 @@ def write_composition(work: Workspace, composition: Composition, out: Path, meas
         "version": composition.version,
         "adapter": adapter_fingerprint(composition.adapter),
         "scores": {metric: dict(matrix.rows[-1]) for metric, matrix in measured.matrices.items()} if measured else {},
+        "gates": {task: as_json(loss) for task, loss in measured.gates.items()} if measured else {},
         "general": measured.general if measured else None,
     }
     card = composition_card(
@@ -158,6 +170,7 @@ def write_composition(work: Workspace, composition: Composition, out: Path, meas
         composition.weights,
         composition.version,
         measured.matrices if measured else {},
+        {task: loss.text for task, loss in measured.gates.items()} if measured else {},
         measured.general if measured else None,
         embedded=work.config.model.is_embedded,
     )

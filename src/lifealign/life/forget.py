@@ -36,6 +36,11 @@ def forget_task(
         if name not in learnt:
             known = ", ".join(learnt) or "none"
             raise ConfigError(f"found {name!r}, expected a task that was learnt: {known}{nearest(name, learnt)}")
+        if work.steps[learnt[name]].name == directory.adopted:
+            raise LifeError(
+                f"{directory.path}: {name} was not learnt here but came with the adapter that the life began with, and "
+                "nobody can tell what of that is its; begin another life"
+            )
         kept = [_without_later_comparisons(directory, version) for version in directory.versions[: learnt[name] + 1]]
         groups = _taught(directory, work.steps[learnt[name] :], name, given)
         there = _begun(work, kept, groups)

@@ -45,11 +45,18 @@ def require_free(path: Path, config: LifeConfig) -> bool:
     raise LifeError(f"{path}: found a file or a directory that is not empty, expected an empty or new directory")
 
 
-def _is_unused(path: Path, config: LifeConfig) -> bool:
-    """Whether the life with these settings is there, complete, and has learnt nothing."""
+def life_with(path: Path, config: LifeConfig) -> LifeDirectory | None:
+    """The life with these settings at a path, if it is there and complete; None otherwise."""
     with suppress(LifeError, ConfigError):
         directory = LifeDirectory(path, Manifest.read(path))
         directory.verify(directory.versions)
         stored = build_config(LifeConfig, directory.manifest.config, source=str(path)).settled(STORED_AUTO)
-        return stored == config.settled(stored.model.dtype) and not directory.steps
-    return False
+        if stored == config.settled(stored.model.dtype):
+            return directory
+    return None
+
+
+def _is_unused(path: Path, config: LifeConfig) -> bool:
+    """Whether the life with these settings is there, complete, and has learnt nothing."""
+    directory = life_with(path, config)
+    return directory is not None and not directory.steps

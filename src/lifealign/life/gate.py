@@ -136,7 +136,7 @@ def _tried(
         if seen.why:
             break
         alpha = alpha_of(work.config.retention.alpha, decision, number, len(scales)) if decision else 0.0
-        losses = {one.task: _loss(one, seen, alpha) for one in held_back.earlier}
+        losses = {one.task: loss_since(one, seen, alpha) for one in held_back.earlier}
         attempts.append(Attempt(scale=scale, alpha=alpha, losses=losses))
         if attempts[-1].kept:
             break
@@ -198,7 +198,14 @@ def _install(work: Workspace, learnt: Adapter, scale: float) -> None:
     install_adapter(model, plain_adapter(model))
 
 
-def _loss(one: GateSet, seen: Seen, alpha: float) -> Loss:
+def loss_since(one: GateSet, seen: Seen, alpha: float) -> Loss:
+    """What a model has lost of a gate that was measured when its task was learnt.
+
+    Args:
+        one: The gate.
+        seen: How the model does on it.
+        alpha: Probability that the true loss is above the bound, at most.
+    """
     assert one.values is not None
     now = seen.values[one.task]
     found = flips([value > 0 for value in one.values], [value > 0 for value in now])

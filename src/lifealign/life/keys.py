@@ -17,9 +17,10 @@ from lifealign.evaluation.scores import reason_of
 from lifealign.life.disk import names
 from lifealign.life.disk.gate_files import gate_sets_of
 from lifealign.life.disk.manifest import Version
+from lifealign.life.disk.recall_files import Other, Recalling, ToldApart
 from lifealign.life.mix import Examples
 from lifealign.life.workspace import Workspace
-from lifealign.memory.recall import Key, Whitening, learn_key, learn_whitening
+from lifealign.memory.recall import Key, Whitening, learn_key, learn_whitening, separation
 from lifealign.methods.base import Step
 from lifealign.model.features import prompt_features
 from lifealign.model.tokens import TokenizedPair, prompt_ids, tokenize_pairs
@@ -94,14 +95,68 @@ def keys_of(work: Workspace) -> dict[str, tuple[Key, Float[Tensor, "examples whi
                     f"{work.directory.path}: found no prompt of {task.name} kept, expected some to recall it by; of a "
                     "task from before there were keys, a life without replay and without a gate keeps none"
                 )
-            center, examples = whitening(tensors[f"{task.name}.center"][None]), tensors[f"{task.name}.examples"]
-            others = whitening(examples.float())
-            found[task.name] = (learn_key(center, others, count=int(tensors[f"{task.name}.count"])), others)
+            found[task.name] = _key(whitening, tensors, task.name)
     return found
 
 
-def whitened_prompt(work: Workspace, prompt: Sequence[Message]) -> Float[Tensor, "one whitened"]:
-    """The whitened features of one prompt.
+def tell_apart(work: Workspace, step: Step, tensors: Mapping[str, Tensor], say: Callable[[str], None]) -> Recalling:
+    """How well prompts of a step's tasks can be told from those of the tasks before them, which have their keys.
+
+    Args:
+        work: The life, without the step.
+        step: The step.
+        tensors: Its keys, as :func:`make_keys` has made them.
+        say: Called with a line if it cannot be measured, which must not cost what was learnt.
+    """
+    if not tensors:
+        return Recalling(tasks={})
+    told, known = dict[str, ToldApart](), dict[str, tuple[Key, Tensor]]()
+    try:
+        whitening = whitening_of(work)
+        for version in work.steps:
+            if (file := names.keys(version.name)) in version.files:
+                known |= _keys(whitening, work.directory.tensors(file))
+        for name, own in _keys(whitening, tensors).items():
+            told[name] = _told_apart(own, {other: key for other, key in known.items() if len(key[1])})
+            known[name] = own
+    except Exception as error:  # whatever the model, a library or a damaged file raises
+        say(f"{step.name}: how well its prompts are told from others could not be measured ({reason_of(error)})")
+        return Recalling(tasks={})
+    return Recalling(tasks=told)
+
+
+def _keys(whitening: Whitening, tensors: Mapping[str, Tensor]) -> dict[str, tuple[Key, Tensor]]:
+    """The keys of a step's tasks, by name."""
+    tasks = [name.removesuffix(".center") for name in tensors if name.endswith(".center")]
+    return {task: _key(whitening, tensors, task) for task in tasks}
+
+
+def _told_apart(own: tuple[Key, Tensor], known: Mapping[str, tuple[Key, Tensor]]) -> ToldApart:
+    key, examples = own
+    if not len(examples):
+        return ToldApart(prompts=0, others={})
+    return ToldApart(
+        prompts=len(examples),
+        others={
+            name: Other(
+                by_own=separation(key.scores(examples), key.scores(others)),
+                by_other=separation(other.scores(others), other.scores(examples)),
+                prompts=len(others),
+            )
+            for name, (other, others) in known.items()
+        },
+    )
+
+
+def _key(whitening: Whitening, tensors: Mapping[str, Tensor], task: str) -> tuple[Key, Tensor]:
+    """The key of a task as it is stored, with the whitened features of the prompts that calibrate it."""
+    center, examples = whitening(tensors[f"{task}.center"][None]), tensors[f"{task}.examples"]
+    others = whitening(examples.float())
+    return learn_key(center, others, count=int(tensors[f"{task}.count"])), others
+
+
+def features_of_prompt(work: Workspace, prompt: Sequence[Message]) -> Float[Tensor, "one width"]:
+    """The features of one prompt.
 
     Raises:
         ModelError: If the prompt is longer than the model reads, or the template refuses it.
@@ -110,7 +165,7 @@ def whitened_prompt(work: Workspace, prompt: Sequence[Message]) -> Float[Tensor,
     longest = work.config.data.max_length
     if len(ids) > longest:
         raise ModelError(f"prompt: found {len(ids)} tokens, expected at most data.max_length = {longest}")
-    return whitening_of(work)(prompt_features(work.runtime, [ids], batch_size=1))
+    return prompt_features(work.runtime, [ids], batch_size=1)
 
 
 def whitening_of(work: Workspace) -> Whitening:

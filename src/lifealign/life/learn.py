@@ -15,7 +15,7 @@ from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.disk.manifest import Version
 from lifealign.life.gate import gate
 from lifealign.life.hold_back import hold_back
-from lifealign.life.keys import make_keys
+from lifealign.life.keys import make_keys, tell_apart
 from lifealign.life.mix import mix
 from lifealign.life.score import hold_out, score
 from lifealign.life.step import attach, begin, consolidate, remember, train
@@ -130,9 +130,10 @@ def learn_step(work: Workspace, step: Step, listener: Listener | None = None, *,
             gated = gate(work, held_back, consolidated, say, force=force)  # kept, kept in part, or refused
             learnt = remember(work, context, gated.consolidated, time.monotonic() - started - gated.seconds)
             keys = make_keys(work, step, examples, say)  # by which prompts like its own will be recalled
+            apart = tell_apart(work, step, keys, say)
             measured = score(work, step, held_out, learnt, say)  # one row of the matrix
             version = commit(  # all or nothing
-                work, held_back, held_out, examples, logs, gated, learnt, keys, measured, started, say
+                work, held_back, held_out, examples, logs, gated, learnt, keys, apart, measured, started, say
             )
             trackers.finish(measured.tracked(), len(work.steps))
             if listener is not None:

@@ -18,6 +18,7 @@ from lifealign.life.disk.measurements import Record, read_records, score_matrice
 from lifealign.life.free_place import require_free
 from lifealign.life.settings import STORED_AUTO, LifeConfig, ShownConfig
 from lifealign.settings.section import build_config
+from lifealign.storage.home import with_home
 from lifealign.storage.inside import remove
 
 # Modules that need the model are imported when they are used, so that looking at a life does not import torch.
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from lifealign.data.pair import Message, Pair
     from lifealign.life.compose import Composition
     from lifealign.life.export import Export, Form, WrittenDtype
-    from lifealign.life.recall import Expressed, Recall
+    from lifealign.life.recall import Expressed, Patterns, Recall
     from lifealign.life.workspace import Workspace
     from lifealign.model.base_model import Base
     from lifealign.training.listeners import Listener
@@ -49,6 +50,7 @@ class Life:
 
     def __init__(self, directory: LifeDirectory) -> None:
         self.directory = directory
+        self._recalled: tuple[Manifest | None, Patterns | None] = (None, None)
 
     @classmethod
     def create(
@@ -112,6 +114,53 @@ class Life:
             from lifealign.life.workspace import Workspace
 
             life.__dict__["workspace"] = Workspace(life.directory, life.config, base.copied())
+        return life
+
+    @classmethod
+    def adopt(
+        cls,
+        path: str | Path,
+        adapter: str | Path,
+        tasks: Sequence[Task],
+        config: LifeConfig,
+        *,
+        before: str | Path | None = None,
+        base: Base | None = None,
+        listener: Listener | None = None,
+    ) -> Life:
+        """Begins a life with a LoRA adapter that another trainer has made.
+
+        The adapter becomes the first version, byte for byte in its factors, and its tasks are scored, remembered for
+        replay and given keys and gates as if they had been learnt here. Rank, scaling and target modules are the
+        adapter's. What its training has changed is remembered as it is: the whole of ``lora_B``, and of ``lora_A`` the
+        change from ``before``; without ``before`` nobody knows how it was drawn, so its change is taken to be none.
+
+        Args:
+            path: Directory of the life; new or empty, or what an interrupted call has left.
+            adapter: Folder of the adapter, as PEFT saves it.
+            tasks: What it was taught, all of it in one step. Gates that are set aside from training pairs are of
+                prompts that it may have been trained on; better are pairs that it was not.
+            config: All settings of the life, the base model among them.
+            before: Folder of the adapter that its training began from, or None.
+            base: The base, if it is loaded already; it is copied, not changed.
+            listener: Follows what happens, or None.
+
+        Raises:
+            ConfigError: If there is no task, the settings say another rank, scaling or target modules than the adapter
+                has, or versions of the method are not sums of updates.
+            DataError: If the pairs of a task cannot be used.
+            ModelError: If the adapter is missing, no plain LoRA, scaled in a way that the settings cannot say, or does
+                not fit the base.
+            LifeError: If the directory is not empty, or a file cannot be written.
+        """
+        from lifealign.life.adopt import adopt_life
+        from lifealign.model.peft_folder import read_peft_folder
+
+        start = None if before is None else read_peft_folder(with_home(before))
+        found = read_peft_folder(with_home(adapter))
+        work = adopt_life(Path(path), config, found, tasks, before=start, base=base, listener=listener)
+        life = cls(work.directory)
+        life.__dict__ |= {"config": work.config, "workspace": work}
         return life
 
     def learn(self, task: Task, listener: Listener | None = None, *, force: bool = False) -> Version:
@@ -237,9 +286,13 @@ class Life:
             >>> Life.open("my-bot").recall("Where is my parcel?").version                     # doctest: +SKIP
             '03-shipping'
         """
-        from lifealign.life.recall import recall_prompt
+        from lifealign.life.recall import patterns_of, recall_prompt
 
-        return recall_prompt(self.workspace, prompt, alpha)
+        as_of, patterns = self._recalled
+        if patterns is None or as_of is not self.directory.manifest:  # something was learnt or rolled back since
+            as_of, patterns = self.directory.manifest, patterns_of(self.workspace)
+            self._recalled = as_of, patterns
+        return recall_prompt(self.workspace, patterns, prompt, alpha)
 
     def recall_examples(self, pairs: Sequence[Pair]) -> list[Expressed]:
         """Which stored patterns some preferences express, best first: by the implicit reward of each step.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -14,14 +14,13 @@ from lifealign.errors import ConfigError, DataError, LifeError
 from lifealign.evaluation.rules import retired
 from lifealign.life.disk.gate_files import retention_of
 from lifealign.life.disk.learnt import read_adapter_of
-from lifealign.life.keys import keys_of, whitened_prompt
+from lifealign.life.disk.manifest import Version
+from lifealign.life.keys import features_of_prompt, keys_of, whitening_of
 from lifealign.life.workspace import Workspace
-from lifealign.memory.recall import scope, separation
+from lifealign.memory.recall import KeyTable, Whitening, separations
+from lifealign.memory.scope import HOUSE_RULE, scope
 from lifealign.model.adapter import install_adapter
 from lifealign.model.tokens import tokenize_pairs
-
-HOUSE_RULE = 0.5
-"""Scope from which a task counts as a rule of the house, which holds whatever the prompt is about."""
 
 
 @dataclass(frozen=True)
@@ -97,33 +96,64 @@ class Expressed:
         return self.mean / self.standard_error if self.standard_error else 0.0
 
 
-def recall_prompt(work: Workspace, prompt: str | Sequence[Message], alpha: float = 0.05) -> Recall:
+@dataclass(frozen=True)
+class Patterns:
+    """What recall looks up of a life, read once: a prompt then costs its features and a few products.
+
+    Attributes:
+        whitening: Takes features of prompts to those of the keys.
+        table: The keys of the tasks whose rule counts, oldest first.
+        tasks: Name of each of them, of the step that learnt it, and its scope.
+        shares: By task, the share of its gate prompts that hold under each version that was measured on them.
+    """
+
+    whitening: Whitening
+    table: KeyTable
+    tasks: tuple[tuple[str, str, float], ...]
+    shares: Mapping[str, Mapping[str, float]]
+
+
+def patterns_of(work: Workspace) -> Patterns:
+    """What recall looks up of a life as it is now.
+
+    Raises:
+        LifeError: If nothing was learnt, a task has no key and nothing is kept of its prompts, or a file is damaged.
+        ModelError: If the model does not show its hidden states.
+    """
+    if not work.steps:
+        raise LifeError(f"{work.directory.path}: found no task learnt, expected at least one; `lifealign learn` first")
+    found = keys_of(work)
+    keys = {name: key for name, (key, _) in found.items()}
+    separated = separations(list(keys.values()), [examples for _, examples in found.values()])
+    scopes = {name: 1.0 if told is None else scope(told) for name, told in zip(keys, separated, strict=True)}
+    gone = retired(task for version in work.steps for task in version.tasks)
+    counting = [(task.name, version.name) for version in work.steps for task in version.tasks if task.name not in gone]
+    shares = dict[str, dict[str, float]]()
+    for version in work.steps:
+        for task, share in _shares(work, version).items():
+            shares.setdefault(task, {})[version.name] = share
+    return Patterns(
+        whitening_of(work),
+        KeyTable.of([keys[name] for name, _ in counting]),
+        tuple((name, step, scopes[name]) for name, step in counting),
+        shares,
+    )
+
+
+def recall_prompt(work: Workspace, patterns: Patterns, prompt: str | Sequence[Message], alpha: float = 0.05) -> Recall:
     """Which tasks a prompt belongs to; see :meth:`lifealign.life.life.Life.recall`."""
     if not 0 < alpha < 1:
         raise ConfigError(f"alpha: found {alpha}, expected a number greater than 0 and less than 1")
     messages = (Message("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
     if not messages or not messages[-1].content.strip():
         raise ConfigError("prompt: found an empty one, expected text")
-    if not work.steps:
-        raise LifeError(f"{work.directory.path}: found no task learnt, expected at least one; `lifealign learn` first")
-    keys, found = keys_of(work), whitened_prompt(work, messages)
-    gone = retired(task for version in work.steps for task in version.tasks)
-    tasks = []
-    for version in work.steps:
-        for task in version.tasks:
-            if task.name in gone:
-                continue
-            key, own = keys[task.name]
-            others = [examples for name, (_, examples) in keys.items() if name != task.name and len(examples)]
-            wide = 1.0
-            if others and len(own):
-                wide = scope(separation(key.scores(own), key.scores(torch.cat(others))))
-            tasks.append(
-                RecalledTask(task.name, version.name, float(key.scores(found)), float(key.p_values(found)), wide)
-            )
+    found = patterns.whitening(features_of_prompt(work, messages))[0]
+    scores, p_values = (row.tolist() for row in patterns.table.look_up(found))
+    looked_up = zip(patterns.tasks, scores, p_values, strict=True)
+    tasks = [RecalledTask(name, step, score, p_value, wide) for (name, step, wide), score, p_value in looked_up]
     tasks.sort(key=lambda one: -one.score)
     recalled = Recall(tuple(tasks), alpha, work.steps[-1].name, "")
-    answering, why = _answering(work, recalled)
+    answering, why = _answering(patterns, recalled, [version.name for version in work.steps])
     return Recall(recalled.tasks, alpha, answering, why)
 
 
@@ -155,33 +185,29 @@ def recall_examples(work: Workspace, pairs: Sequence[Pair]) -> list[Expressed]:
     return sorted(expressed, key=lambda one: (-one.ratio, -one.mean))
 
 
-def _answering(work: Workspace, recall: Recall) -> tuple[str, str]:
+def _answering(patterns: Patterns, recall: Recall, steps: Sequence[str]) -> tuple[str, str]:
     """The version that should answer, and why: of a domain, its best since it was learnt, with every house rule on."""
-    last = work.steps[-1].name
+    last = steps[-1]
     if recall.unknown:
         return last, "unknown: the prompt is like those of no task"
     domains = [one for one in recall.recalled if not one.house_rule]
     if not domains:
         return last, "house rules hold for every prompt"
-    places = {version.name: place for place, version in enumerate(work.steps)}
+    places = {name: place for place, name in enumerate(steps)}
     first = max(places[one.step] for one in recall.tasks if one.house_rule or one in domains)
-    shares = {}
-    for version in work.steps[first:]:
-        share = _share(work, version.name, domains[0].task)
-        if share is not None:
-            shares[version.name] = share
+    measured = patterns.shares.get(domains[0].task, {})
+    shares = {name: measured[name] for name in steps[first:] if name in measured}
     if not shares:
         return last, f"no gate says which version is best at {domains[0].task}"
     best = max(shares, key=lambda name: (shares[name], places[name]))
     return best, f"best at {domains[0].task} on its gate: {100 * shares[best]:.0f} % of prompts hold"
 
 
-def _share(work: Workspace, step: str, task: str) -> float | None:
-    """Share of a task's gate prompts that hold under a version; None if it was not measured."""
-    version = work.directory.versions[work.directory.index(step)]
+def _shares(work: Workspace, version: Version) -> dict[str, float]:
+    """By task, the share of its gate prompts that hold under a version, as far as it was measured."""
     evidence = retention_of(work.directory, version)
     if evidence is None:
-        return None
-    own, later = evidence.held.get(task), evidence.losses.get(task)
-    values = later.values if later is not None else own.values if own is not None else None
-    return fmean(float(value > 0) for value in values) if values else None
+        return {}
+    values = {name: held.values for name, held in evidence.held.items()}
+    values |= {name: loss.values for name, loss in evidence.losses.items()}
+    return {name: fmean(float(value > 0) for value in row) for name, row in values.items() if row}

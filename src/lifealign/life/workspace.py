@@ -71,8 +71,15 @@ class Workspace:
             self.__dict__["base"] = self._checked(base)
 
     @classmethod
-    def create(cls, path: Path, config: LifeConfig, base: Base) -> Workspace:
-        """Makes the directory of a new life and commits the untrained adapter; see :meth:`lifealign.Life.create`."""
+    def create(cls, path: Path, config: LifeConfig, base: Base, start: Adapter | None = None) -> Workspace:
+        """Makes the directory of a new life and commits the untrained adapter; see :meth:`lifealign.Life.create`.
+
+        Args:
+            path: The directory.
+            config: All settings.
+            base: The base.
+            start: The untrained adapter; None draws one.
+        """
         unproven = BaseRecord(model_name_or_path=base.name, **asdict(base.identity), exact={})
         manifest = Manifest(
             format_version=FORMAT_VERSION,
@@ -89,6 +96,8 @@ class Workspace:
         for note in (*notes, *base.template.notes(config.data.reasoning)):
             logger.info("%s: %s", base.name, note)
         model = work.runtime.model
+        if start is not None:
+            install_adapter(model, start)
         files = adapter_files(names.FIRST, model, read_adapter(model), proven)
         with work.directory.lock():
             write_text(path / names.CONFIG, dump_config(config))

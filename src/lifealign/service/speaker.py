@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from lifealign.data.pair import Message
 from lifealign.errors import LifeError, ModelError
 from lifealign.life.disk.learnt import read_adapter_of
-from lifealign.life.recall import Recall, recall_prompt
+from lifealign.life.recall import Patterns, Recall, patterns_of, recall_prompt
 from lifealign.life.workspace import Workspace
 from lifealign.memory.update import Adapter
 from lifealign.model.adapter import install_adapter
@@ -42,6 +42,7 @@ class Speaker:
         self._adapters: OrderedDict[str, Adapter] = OrderedDict()
         self._installed = ""
         self._looked = work.directory
+        self._patterns: Patterns | None = None
 
     def load(self) -> None:
         """Loads the model; the first answer would do it otherwise.
@@ -124,8 +125,10 @@ class Speaker:
         """
         directory = versions.directory
         if directory is not self._looked:
-            self._work, self._looked = self._work.at(directory), directory
-        return recall_prompt(self._work, prompt)
+            self._work, self._looked, self._patterns = self._work.at(directory), directory, None
+        if self._patterns is None:
+            self._patterns = patterns_of(self._work)
+        return recall_prompt(self._work, self._patterns, prompt)
 
     def voice(self, versions: Versions, model: str, prompt: Sequence[Message]) -> tuple[Voice, str]:
         """The version that answers a prompt, and why that one where it was recalled.

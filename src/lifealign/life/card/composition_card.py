@@ -34,6 +34,7 @@ def composition_card(
     weights: Mapping[str, float],
     version: str | None,
     scores: Mapping[str, ScoreMatrix],
+    gates: Mapping[str, str],
     general: Mapping[str, Any] | None,
     *,
     embedded: bool,
@@ -48,6 +49,7 @@ def composition_card(
         weights: How much of each step's update is in the adapter, by the step's name.
         version: The version that it is, or None.
         scores: By metric, the last version's scores and the adapter's; empty if it was not scored.
+        gates: By task, what was lost of its gate prompts since it was learnt, in words.
         general: Figures on general text, or None.
         embedded: Whether the base's weights are those of the embedded package, which are quantised.
     """
@@ -66,6 +68,9 @@ def composition_card(
         measured += [heading, grid(["", *matrix.tasks], lines)]
         if matrix.metric == JOINT and not all(weights.values()):
             measured += ["This adapter was asked for the rules of the steps whose weight is not 0 only."]
+    if gates:
+        measured.append("**Gate prompts**, compared with the version that learnt each task:")
+        measured.append(grid(["task", "since it was learnt"], [[task, text] for task, text in gates.items()]))
     if general is not None:
         measured.append(f"{plain(general_line(general))}.")
     same = f" It is the version {plain(version)}, byte for byte." if version is not None else ""

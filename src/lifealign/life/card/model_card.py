@@ -55,6 +55,7 @@ class CardFacts:
         license: Licence of the adapter, or None if it was not given.
         general_hole: Why there are no figures on general text although they were requested.
         retention: What the step has cost earlier tasks, in words, a line each; empty without a gate.
+        adopted: Name of the step whose adapter came from another trainer, or None.
     """
 
     version: str
@@ -73,6 +74,7 @@ class CardFacts:
     license: str | None
     general_hole: str | None = None
     retention: Sequence[str] = ()
+    adopted: str | None = None
 
     @property
     def learnt_here(self) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from lifealign.errors import LifeError, Unsynced, describe
+from lifealign.life.disk import names
 from lifealign.life.disk.manifest import FileRecord, Manifest, TaskRecord, Version
 from lifealign.life.disk.names import CACHE, LOGS, MANIFEST, OWNED, RETENTION
 from lifealign.storage.files import (
@@ -60,6 +61,11 @@ class LifeDirectory:
     def steps(self) -> list[Version]:
         """Versions in which something was learnt, oldest first."""
         return self.versions[1:]
+
+    @property
+    def adopted(self) -> str | None:
+        """Name of the step whose adapter came from another trainer; None if everything was learnt here."""
+        return next((step.name for step in self.steps if names.adopted(step.name) in step.files), None)
 
     def inside(self, name: str) -> Path:
         """The path of a file or folder of the life.

@@ -83,6 +83,11 @@ def remembered_pairs(step: str) -> str:
     return f"replay/{step}.jsonl"
 
 
+def adopted(step: str) -> str:
+    """The adapter from another trainer that a step has made part of the life."""
+    return f"tasks/{step}/adopted.json"
+
+
 def training_log(step: str) -> str:
     """What a step was trained on, and the log of its optimizer steps."""
     return f"tasks/{step}/training.json"
@@ -131,6 +136,11 @@ def preferences(step: str, other: str) -> str:
 def taught(step: str, task: str) -> str:
     """Everything that a task was taught with, as it was given."""
     return f"tasks/{step}/{task}.taught.jsonl.gz"
+
+
+def told_apart(step: str) -> str:
+    """How well prompts of a step's tasks can be told from those of the tasks before it."""
+    return f"tasks/{step}/recall.json"
 
 
 def gate_pairs(step: str, task: str) -> str:

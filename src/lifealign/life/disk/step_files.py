@@ -124,6 +124,21 @@ class Training(Record):
     stages: dict[str, list[Annotated[dict[str, Number], AfterValidator(_with_loss)]]]
 
 
+class Adopted(Record):
+    """``adopted.json``: the adapter that a life began with.
+
+    Attributes:
+        adapter: Content hash of its factors.
+        dtype: The dtype that they had in the file.
+        start_known: Whether ``00-base`` is the adapter that the training began from; otherwise its ``lora_A`` is that
+            of the adapter itself, and what the training did to it is not known.
+    """
+
+    adapter: str
+    dtype: str
+    start_known: bool
+
+
 class SavedMethod(Record):
     """``method.json``: the method as the settings name it, and the values of its state."""
 

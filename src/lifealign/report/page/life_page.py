@@ -19,6 +19,7 @@ from lifealign.life.life import Life
 from lifealign.report.page.answers import MOST_PROMPTS, SHOWN_PROMPTS, empty_answers, prompt_cards
 from lifealign.report.page.charts.layer_strips import FIGURES, strip_panels
 from lifealign.report.page.charts.lines import line_charts
+from lifealign.report.page.recall import recall_panel
 from lifealign.report.page.render import render
 from lifealign.report.page.retention import retention_panels
 from lifealign.report.page.scores import key_figures, metric_panel
@@ -57,6 +58,7 @@ def life_page(life: Life) -> str:
         unscored=_unscored(life),
         general=_general(records, steps),
         retention=retention_panels(life),
+        recall=recall_panel(life),
         retention_confidence=life.shown.retention.confidence,
         against=_against(life, records),
         prompts=prompt_cards(records, steps, tasks),
@@ -144,7 +146,7 @@ def _costs(life: Life) -> list[dict[str, Any]]:
         used = trained.pairs + trained.replayed_pairs - len(trained.left_out)
         rows.append(
             {
-                "step": version.name,
+                "step": f"{version.name} (adopted)" if version.name == life.directory.adopted else version.name,
                 "supersedes": [name for task in version.tasks for name in task.supersedes],
                 "pairs": trained.pairs,
                 "held_out": sum(task.test_pairs for task in version.tasks),
