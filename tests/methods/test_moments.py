@@ -20,10 +20,10 @@ from lifealign.life.life import Life
 from lifealign.memory.long_term import Consolidation, LongTermMemory
 from lifealign.memory.update import Adapter
 from lifealign.methods import METHODS
-from lifealign.methods.base import Method, MethodState, Step, StepContext
+from lifealign.methods.base import Method, Step, StepContext
 from lifealign.model.adapter import read_adapter
 from lifealign.training import stage as stage_module
-from lifealign.training.moments import StageContext
+from lifealign.training.moments import MethodState, StageContext
 from lifealign.training.objectives import BatchOutcome
 
 FIRST, SECOND = letter_task("first", "x", "y"), letter_task("second", "y", "x")

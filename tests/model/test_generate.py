@@ -335,3 +335,32 @@ def test_a_temperature_near_zero_takes_the_most_likely_token(make_runtime: MakeR
     cold = Sampling(temperature, 1.0, 0, seed=4)
     options: dict[str, Any] = {"max_new_tokens": 12, "batch_size": 2}
     assert generate_answers(runtime, PROMPTS, **options, sampling=cold) == generate_answers(runtime, PROMPTS, **options)
+
+
+def test_answers_are_kept_as_they_are_made_and_the_rest_is_answered_in_the_same_batches(
+    make_runtime: MakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interruption in the third batch: two are on disk, and only the others are generated, each batch as it was."""
+    runtime = make_runtime("plain")
+    prompts = [asked("x" * (3 * length % 11 + 1)) for length in range(7)]
+    options: dict[str, Any] = {"max_new_tokens": 4, "batch_size": 2}
+    asked_for: list[list[Prompt]] = []
+    real = answer_cache.generate_answers
+
+    def generated(runtime: Any, prompts: list[Prompt], **options: Any) -> list[str]:
+        asked_for.append(prompts)
+        if len(asked_for) == 3:
+            raise KeyboardInterrupt
+        return real(runtime, prompts, **options)
+
+    monkeypatch.setattr(answer_cache, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(answer_cache, "generate_answers", generated)
+    with pytest.raises(KeyboardInterrupt):
+        AnswerCache(tmp_path / "cut").answers(runtime, prompts, "policy", **options)
+    whole, cut = asked_for[:], AnswerCache(tmp_path / "cut")
+    asked_for[:] = [[], [], []]  # so that nothing is interrupted again
+    rest = cut.answers(runtime, prompts, "policy", **options)
+    assert asked_for[3:] == [whole[2], asked_for[4]] and [len(batch) for batch in asked_for[3:]] == [2, 1]
+    assert rest == AnswerCache().answers(runtime, prompts, "policy", **options)
+    AnswerCache(tmp_path / "whole").answers(runtime, prompts, "policy", **options)
+    assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes()

@@ -25,7 +25,8 @@ from lifealign.training.mastery import Mastery, slopes
 from lifealign.training.moments import StageContext
 from lifealign.training.objectives import PreferenceObjective
 from lifealign.training.settings import PreferenceConfig
-from lifealign.training.stage import LogRow, train_stage
+from lifealign.training.stage import train_stage
+from lifealign.training.stage_state import LogRow
 
 BETA = 0.1
 ONE = TokenizedPair("one", "", (1,), (2,), (3,))

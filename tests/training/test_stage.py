@@ -22,7 +22,8 @@ from lifealign.training import stage as module
 from lifealign.training.moments import StageContext
 from lifealign.training.objectives import BatchOutcome, Objective, PreferenceObjective, SupervisedObjective
 from lifealign.training.settings import PreferenceConfig, SFTConfig, StageConfig
-from lifealign.training.stage import LogRow, train_stage
+from lifealign.training.stage import train_stage
+from lifealign.training.stage_state import LogRow
 
 TASK = letter_task("letters", "x", "y")
 SMALL = {"learning_rate": 1e-2, "num_train_epochs": 1, "warmup_ratio": 0.0}

@@ -125,6 +125,7 @@ def learn(
 def status(life: LifePath) -> None:
     """What a life has learnt, and how well it still knows it."""
     from lifealign.life.disk.gate_files import retention_of
+    from lifealign.life.disk.progress_files import interrupted
     from lifealign.life.life import Life
 
     opened = Life.open(life)
@@ -145,6 +146,9 @@ def status(life: LifePath) -> None:
             say_lines("    came with an adapter from another trainer")
         if evidence := retention_of(opened.directory, version):
             say_lines(*(f"    {line}" for line in evidence.summary))
+    if (begun := interrupted(opened.directory)) is not None:
+        step, done = begun
+        say_lines(f"  {step}: interrupted after {done} optimizer steps; the same `lifealign learn` goes on from there")
     show_life(opened)
 
 

@@ -63,8 +63,8 @@ def life_settings(experiment: ExperimentConfig) -> LifeConfig:
 
 
 def learning_settings(settings: LifeConfig) -> dict[str, Any]:
-    """Settings that decide what a life learns and how it is scored: everything except ``report_to``."""
-    return settings.model_dump(mode="json", exclude={"report_to"})
+    """Settings that decide what a life learns and how it is scored: everything but ``report_to`` and ``save_steps``."""
+    return settings.model_dump(mode="json", exclude={"report_to", "save_steps"})
 
 
 def other_settings(there: Mapping[str, Any], here: LifeConfig) -> list[str]:

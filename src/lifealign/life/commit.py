@@ -31,7 +31,7 @@ from lifealign.model.embedded import EMBEDDED_LICENSE
 from lifealign.model.prompt_pool import prompt_pool
 from lifealign.training.objectives import StageName
 from lifealign.training.peak_memory import peak_memory_bytes
-from lifealign.training.stage import LogRow
+from lifealign.training.stage_state import LogRow
 
 
 def commit(

@@ -145,7 +145,8 @@ def _clear(directory: LifeDirectory, there: LifeDirectory) -> None:
         if path.name != names.DECISIONS.rsplit("/", 1)[-1]:
             remove(directory.path, path)
     remove(directory.path, directory.path / names.RETENTION)  # unless decisions are left in it
-    remove_tree(directory.path, directory.path / names.CACHE)
+    for folder in (names.CACHE, names.LEARNING):
+        remove_tree(directory.path, directory.path / folder)
     for view in (names.RESULT, names.PAGE):
         remove(directory.path, directory.path / view)
     write_scores(directory)

@@ -17,17 +17,15 @@ from lifealign.life.gate import gate
 from lifealign.life.hold_back import hold_back
 from lifealign.life.keys import make_keys, tell_apart
 from lifealign.life.mix import mix
+from lifealign.life.progress import Progress
 from lifealign.life.score import hold_out, score
 from lifealign.life.step import attach, begin, consolidate, remember, train
 from lifealign.life.workspace import Workspace
-from lifealign.memory.long_term import Consolidation
 from lifealign.memory.update import add, subtract
 from lifealign.methods.base import Step
 from lifealign.model.adapter import install_adapter, plain_adapter, read_adapter, write_adapter
 from lifealign.training.listeners import Listener, StageListener
-from lifealign.training.objectives import StageName
 from lifealign.training.peak_memory import reset_peak_memory
-from lifealign.training.stage import LogRow
 from lifealign.training.trackers import Trackers
 
 logger = logging.getLogger(__name__)
@@ -113,13 +111,12 @@ def learn_step(work: Workspace, step: Step, listener: Listener | None = None, *,
         with closing(_trackers(work, step)) as trackers:
             listeners: list[StageListener] = [trackers] if listener is None else [listener, trackers]
             context = attach(work, step, examples)
-            logs: dict[StageName, list[LogRow]] = {}
-            consolidated: dict[str, Consolidation] = {}
-            for segment in work.method.segments:
-                before = read_adapter(model)
-                for stage in segment.stages:
+            progress = Progress(work, held_back, say)  # from the beginning, or from where an interrupted run has come
+            logs, consolidated = progress.logs, progress.consolidated
+            for segment, before in progress.segments():
+                for stage in progress.stages(segment):
                     context = begin(work, context, stage)
-                    log = train(work, context, stage, listeners)  # SFT, preference, rehearsals if it has any
+                    log = train(work, context, stage, listeners, progress)  # SFT, preference, rehearsals if it has any
                     logs[stage] = logs.get(stage, []) + log
                 update = subtract(read_adapter(model), before)  # short-term update
                 refined = consolidate(work, step, segment, update, logs)  # denoised and projected
@@ -128,13 +125,15 @@ def learn_step(work: Workspace, step: Step, listener: Listener | None = None, *,
                 write_adapter(model, add(before, update))
             install_adapter(model, plain_adapter(model))  # from here on the model is the one that will be saved
             gated = gate(work, held_back, consolidated, say, force=force)  # kept, kept in part, or refused
-            learnt = remember(work, context, gated.consolidated, time.monotonic() - started - gated.seconds)
+            seconds = progress.seconds + time.monotonic() - started - gated.seconds
+            learnt = remember(work, context, gated.consolidated, seconds)
             keys = make_keys(work, step, examples, say)  # by which prompts like its own will be recalled
             apart = tell_apart(work, step, keys, say)
             measured = score(work, step, held_out, learnt, say)  # one row of the matrix
             version = commit(  # all or nothing
                 work, held_back, held_out, examples, logs, gated, learnt, keys, apart, measured, started, say
             )
+            progress.finish()
             trackers.finish(measured.tracked(), len(work.steps))
             if listener is not None:
                 listener.scored(measured.scores.values)

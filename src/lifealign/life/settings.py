@@ -125,6 +125,9 @@ class LifeConfig(Settings):
         keep_training_pairs: Whether a life keeps everything it was taught with, compressed, so that a task can be
             forgotten by learning the later ones again; on in a new life whose settings do not say.
         seed: The root seed; every other seed is derived from it.
+        save_steps: Optimizer steps after which the state of training is kept on disk, so that the same command goes on
+            from there after an interruption; None keeps it only on Ctrl-C and SIGTERM. It does not affect what is
+            learnt.
         report_to: Trackers that receive the figures while a task is learnt.
         license: Licence of the adapters, as the Hugging Face hub names them (``apache-2.0``), for their model cards.
     """
@@ -142,6 +145,7 @@ class LifeConfig(Settings):
     retention: RetentionConfig = RetentionConfig()
     keep_training_pairs: bool = False
     seed: int = Field(42, ge=0, lt=2**32)  # released code
+    save_steps: int | None = Field(50, ge=1)  # ours; transformers saves every 500
     license: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9.-]*$")
     report_to: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
 

@@ -21,7 +21,8 @@ from lifealign.model.adapter import adapter_fingerprint, plain_adapter, read_ada
 from lifealign.model.tokens import TokenizedPair
 from lifealign.training.listeners import StageListener
 from lifealign.training.objectives import Logps, Objective, PreferenceObjective, StageName, SupervisedObjective
-from lifealign.training.stage import LogRow, train_stage
+from lifealign.training.stage import train_stage
+from lifealign.training.stage_state import Keeper, LogRow
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,13 @@ def begin(work: Workspace, context: StepContext, stage: StageName) -> StepContex
     return context
 
 
-def train(work: Workspace, context: StepContext, stage: StageName, listeners: Sequence[StageListener]) -> list[LogRow]:
+def train(
+    work: Workspace,
+    context: StepContext,
+    stage: StageName,
+    listeners: Sequence[StageListener],
+    keeper: Keeper | None = None,
+) -> list[LogRow]:
     """Runs one stage and returns its log, which is empty if the stage is switched off."""
     if stage not in context.objectives:
         return []
@@ -100,6 +107,7 @@ def train(work: Workspace, context: StepContext, stage: StageName, listeners: Se
         context.step.label,
         seed=step_seed(work, context.step, stage),
         listeners=listeners,
+        keeper=keeper,
     )
 
 

@@ -9,10 +9,10 @@ import torch
 from pydantic import Field, PrivateAttr
 
 from lifealign.methods.base import Method, Paper, StepContext
-from lifealign.methods.gem import draw
+from lifealign.methods.gem import draw, random_of, random_progress
 from lifealign.methods.gradients import apply_gradient, gradient_vector, project_to_halfspace
 from lifealign.model.tokens import TokenizedPair
-from lifealign.training.moments import StageContext
+from lifealign.training.moments import MethodState, StageContext
 
 
 class AGEM(Method):
@@ -50,3 +50,11 @@ class AGEM(Method):
         gradient = gradient_vector(parameters)
         context.figures["gem/violated"] = float(memory @ gradient < 0)
         apply_gradient(parameters, project_to_halfspace(gradient, memory))
+
+    def progress(self) -> MethodState:
+        """The generator that draws from the memories."""
+        return random_progress(self._random)
+
+    def load_progress(self, state: MethodState) -> None:
+        """Restores it."""
+        self._random = random_of(state)

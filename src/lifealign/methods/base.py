@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from peft import PeftModel
@@ -16,7 +16,7 @@ from lifealign.memory.long_term import HISTORY_LIMIT, Consolidation, LongTermMem
 from lifealign.memory.update import Adapter
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import TokenizedPair
-from lifealign.training.moments import StageContext
+from lifealign.training.moments import MethodState, StageContext
 from lifealign.training.objectives import BatchOutcome, Logps, Objective, StageName
 
 
@@ -90,14 +90,6 @@ class StepContext:
         """The pairs of the step's own tasks."""
         own = {pair.key for task in self.step.tasks for pair in task.train}
         return [pair for pair in self.pairs if pair.key in own]
-
-
-@dataclass
-class MethodState:
-    """What a method needs after a restart: tensors, and values that JSON can hold."""
-
-    tensors: Adapter = field(default_factory=dict)
-    values: dict[str, Any] = field(default_factory=dict)
 
 
 class Method(BaseModel):
@@ -198,6 +190,16 @@ class Method(BaseModel):
 
     def remember(self, context: StepContext) -> None:
         """Stores what later steps will need of the finished model."""
+
+    def progress(self) -> MethodState:
+        """Returns what going on within a step needs, besides what :meth:`attach` and :meth:`choose_pairs` make again.
+
+        Called after optimizer steps, and at the beginning of each stage before its pairs are chosen.
+        """
+        return MethodState()
+
+    def load_progress(self, state: MethodState) -> None:
+        """Restores what :meth:`progress` returned."""
 
     def state(self) -> MethodState:
         """Returns what a restart needs; called after each step."""

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from pydantic import Field, PrivateAttr, model_validator
 from torch import Tensor
 
-from lifealign.methods.base import Method, MethodState, Paper, StepContext
-from lifealign.training.moments import StageContext
+from lifealign.methods.base import Method, Paper, StepContext
+from lifealign.training.moments import MethodState, StageContext
 from lifealign.training.objectives import BatchOutcome, Logps
 
 CLASSES = ("high_probability_high_reward", "high_probability_low_reward", "low_probability_high_reward",
@@ -106,6 +106,16 @@ class CPPO(Method):
             gaps.append(self._gap(outcome, outcome.rejected_logps, 1))
         squares = torch.stack(gaps).square().mean(dim=0)
         return self.retention * (squares if self._retained is None else self._retained * squares).mean()
+
+    def progress(self) -> MethodState:
+        """The window of recent pairs, and the number of pairs in each class so far."""
+        return MethodState(values={"window": [list(pair) for pair in self._seen], "classes": dict(self._counts)})
+
+    def load_progress(self, state: MethodState) -> None:
+        """Restores them."""
+        self._seen.clear()
+        self._seen.extend((probability, reward) for probability, reward in state.values["window"])
+        self._counts = dict(state.values["classes"])
 
     def state(self) -> MethodState:
         """Number of pairs in each class in the last preference stage; the previous policy is the adapter itself."""

@@ -9,11 +9,12 @@ import torch
 from pydantic import Field, PrivateAttr
 
 from lifealign.memory.pattern import Pattern, agreement, draw, learn_pattern, tilt
-from lifealign.methods.base import MethodState, Paper, Segment, StepContext
+from lifealign.methods.base import Paper, Segment, StepContext
 from lifealign.methods.lifealign import LifeAlign
 from lifealign.methods.own_answers import sample_own_answers, some_pairs
 from lifealign.model.features import answer_features
 from lifealign.model.tokens import TokenizedPair
+from lifealign.training.moments import MethodState
 from lifealign.training.objectives import StageName
 
 
@@ -141,6 +142,15 @@ class Cumulative(LifeAlign):
             (features,) = answer_features(context.runtime, new, ("chosen",), batch_size=context.batch_size)
             self._features |= {pair.key: row for pair, row in zip(new, features, strict=True)}
         return agreement(list(self._patterns.values()), torch.stack([self._features[pair.key] for pair in pairs]))
+
+    def progress(self) -> MethodState:
+        """How many rehearsals there were; the answers to rehearse are sampled again from the model before each."""
+        return MethodState(values={"rehearsals": self._rehearsals_done, "own_answers_rehearsed": self._rehearsed_own})
+
+    def load_progress(self, state: MethodState) -> None:
+        """Restores it."""
+        self._rehearsals_done = state.values["rehearsals"]
+        self._rehearsed_own = state.values["own_answers_rehearsed"]
 
     def state(self) -> MethodState:
         """The patterns, a direction and two numbers each; and the share of own answers among those rehearsed last."""

@@ -13,11 +13,11 @@ from pydantic import Field, PrivateAttr
 from torch import Tensor
 
 from lifealign.memory.update import Adapter, subtract
-from lifealign.methods.base import Method, MethodState, Paper, StepContext
+from lifealign.methods.base import Method, Paper, StepContext
 from lifealign.model.adapter import read_adapter, trainable_parameters
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import TokenizedPair
-from lifealign.training.moments import StageContext
+from lifealign.training.moments import MethodState, StageContext
 from lifealign.training.objectives import BatchOutcome, Objective
 
 

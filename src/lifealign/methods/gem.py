@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr
 from lifealign.methods.base import Method, Paper, StepContext
 from lifealign.methods.gradients import apply_gradient, gradient_vector, project_to_cone
 from lifealign.model.tokens import TokenizedPair
-from lifealign.training.moments import StageContext
+from lifealign.training.moments import MethodState, StageContext
 
 
 class GEM(Method):
@@ -60,6 +60,32 @@ class GEM(Method):
         )
         context.figures["gem/violated"] = float((memories @ gradient < 0).float().mean())
         apply_gradient(parameters, project_to_cone(gradient, memories, self.margin))
+
+    def progress(self) -> MethodState:
+        """The generator that draws from the memories."""
+        return random_progress(self._random)
+
+    def load_progress(self, state: MethodState) -> None:
+        """Restores it."""
+        self._random = random_of(state)
+
+
+def random_progress(source: random.Random | None) -> MethodState:
+    """The state of a generator, in a form that JSON can hold."""
+    if source is None:
+        return MethodState()
+    version, numbers, _ = source.getstate()  # the third is half of a pair of normal numbers, which nobody draws
+    return MethodState(values={"random": [version, list(numbers)]})
+
+
+def random_of(state: MethodState) -> random.Random | None:
+    """The generator of a state that :func:`random_progress` returned."""
+    if "random" not in state.values:
+        return None
+    version, numbers = state.values["random"]
+    source = random.Random()
+    source.setstate((version, tuple(numbers), None))
+    return source
 
 
 def draw(source: random.Random, memory: Sequence[TokenizedPair], size: int) -> list[TokenizedPair]:

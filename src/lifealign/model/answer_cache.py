@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple
@@ -12,7 +13,7 @@ from typing import Any
 import xxhash
 
 from lifealign.errors import LifeError
-from lifealign.model.generate import Prompt, generate_answers, stop_token_ids
+from lifealign.model.generate import Prompt, answer_batches, generate_answers, stop_token_ids
 from lifealign.model.runtime import Runtime
 from lifealign.model.sampling import Sampling
 from lifealign.model.tokens import prompt_ids
@@ -20,6 +21,9 @@ from lifealign.storage.files import read_sealed_json, write_sealed_json
 from lifealign.storage.lock import exclusive_lock
 
 logger = logging.getLogger(__name__)
+
+SAVE_EVERY = 20.0
+"""Seconds after which answers are on disk although others are still being generated."""
 
 
 class AnswerCache:
@@ -66,11 +70,21 @@ class AnswerCache:
             missing = [prompt for prompt in missing if keys[prompt] not in known]
             self.save()
         if missing:
-            found = generate_answers(
-                runtime, missing, max_new_tokens=max_new_tokens, batch_size=batch_size, sampling=sampling
-            )
-            new = {keys[prompt]: answer for prompt, answer in zip(missing, found, strict=True)}
-            self._answers |= new
+            new: dict[str, str] = {}
+            saved = time.monotonic()
+            # The batches of all prompts, whichever are known: after an interruption those that are left are the same.
+            for batch in answer_batches(runtime, list(keys), batch_size):
+                left = [prompt for prompt in batch if keys[prompt] not in self._answers]
+                if not left:
+                    continue
+                found = generate_answers(
+                    runtime, left, max_new_tokens=max_new_tokens, batch_size=batch_size, sampling=sampling
+                )
+                new |= {keys[prompt]: answer for prompt, answer in zip(left, found, strict=True)}
+                self._answers |= new
+                if time.monotonic() - saved >= SAVE_EVERY:
+                    self.save()
+                    saved = time.monotonic()
             self.save()
             if shared is not None:
                 with suppress(LifeError), exclusive_lock(shared.parent):  # left out if it cannot be written now

@@ -73,6 +73,13 @@ def generate_answers(
     return answers
 
 
+def answer_batches(runtime: Runtime, prompts: Sequence[Prompt], batch_size: int) -> list[list[Prompt]]:
+    """The prompts that :func:`generate_answers` answers together, batch by batch."""
+    lengths = [len(prompt_ids(runtime.tokenizer, prompt, runtime.reasoning)) for prompt in prompts]
+    batches = _batches(lengths, batch_size, mixed=runtime.proof.padded)
+    return [[prompts[index] for index in batch] for batch in batches]
+
+
 def _written(
     runtime: Runtime,
     given: dict[str, Tensor],

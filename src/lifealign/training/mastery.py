@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -115,6 +115,16 @@ class Mastery:
     def unmastered(self, pairs: Sequence[TokenizedPair]) -> list[TokenizedPair]:
         """Those of a batch's pairs that can still teach something."""
         return [pair for pair in pairs if not self._looks[pair.key].mastered]
+
+    def looks(self) -> dict[str, tuple[float, ...]]:
+        """What was last seen of every pair, by its key: margin, 1 if it was mastered, and visits since."""
+        return {key: (look.margin, float(look.mastered), float(look.visits)) for key, look in self._looks.items()}
+
+    def restore(self, looks: Mapping[str, Sequence[float]]) -> None:
+        """Takes over what :meth:`looks` returned."""
+        self._looks = {
+            key: _Look(margin, bool(mastered), int(visits)) for key, (margin, mastered, visits) in looks.items()
+        }
 
     def margins(self, pairs: Sequence[TokenizedPair]) -> list[float]:
         """Margins of pairs when they were last seen, nats."""

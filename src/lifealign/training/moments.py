@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from jaxtyping import Float
 from torch import Tensor
@@ -31,6 +31,14 @@ class StageContext:
     figures: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass
+class MethodState:
+    """What a method needs after a restart: tensors, and values that JSON can hold."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+
+
 class Moments(Protocol):
     """The part of a method that runs inside a stage; see :class:`lifealign.methods.base.Method` for the whole."""
 
@@ -46,3 +54,9 @@ class Moments(Protocol):
 
     def edit_gradients(self, context: StageContext) -> None:
         """Edits ``parameter.grad`` in place, after gradients are accumulated and before they are clipped."""
+
+    def progress(self) -> MethodState:
+        """What the method needs to go on within the stage, besides what it had when the step began."""
+
+    def load_progress(self, state: MethodState) -> None:
+        """Restores what :meth:`progress` returned."""

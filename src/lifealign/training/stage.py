@@ -6,8 +6,9 @@ import math
 import random
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,8 +28,7 @@ from lifealign.training.mastery import Mastery
 from lifealign.training.moments import Moments, StageContext
 from lifealign.training.objectives import Objective, PreferenceObjective
 from lifealign.training.settings import PreferenceConfig, StageConfig
-
-LogRow = dict[str, float]
+from lifealign.training.stage_state import Keeper, LogRow, restore, stage_state
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ def train_stage(
     *,
     seed: int,
     listeners: Sequence[StageListener] = (),
+    keeper: Keeper | None = None,
 ) -> list[LogRow]:
     """Trains the active adapter on pairs under one objective; optimiser and schedule start fresh.
 
@@ -90,6 +91,7 @@ def train_stage(
         task: Name of what is learnt, for messages.
         seed: Determines the order of pairs and the dropout.
         listeners: Receive the figures of each optimizer step.
+        keeper: Keeps the stage's state after each optimizer step, and may have one to go on from.
 
     Returns:
         One row per optimizer step: ``loss`` (what was minimised: weighted, with the penalty), ``grad_norm`` (before
@@ -122,8 +124,17 @@ def train_stage(
 
     log: list[LogRow] = []
     model.train()
-    with seeded(seed, runtime.device), _gradient_checkpointing(runtime, settings.gradient_checkpointing):
-        for number, batch in enumerate(batches):
+    with (
+        seeded(seed, runtime.device),
+        _gradient_checkpointing(runtime, settings.gradient_checkpointing),
+        nullcontext() if keeper is None else keeper.running(),
+    ):
+        everything = parameters, optimizer, mastery, method, runtime.device
+        if keeper is not None and keeper.resumed is not None:
+            log = restore(keeper.resumed, *everything)
+            for _ in log:
+                _advance(schedule)
+        for number, batch in enumerate(batches[len(log) :], start=len(log)):
             figures = _Figures()
             learning = stage.learning(batch, figures)
             for loss in stage.losses(batch, learning, figures):
@@ -143,6 +154,8 @@ def train_stage(
             stage.context.figures.clear()
             for listener in listeners:
                 listener.update(objective.stage, number + 1, len(batches), log[-1])
+            if keeper is not None:
+                keeper.keep(partial(stage_state, log, *everything))
     model.eval()
     return log
 

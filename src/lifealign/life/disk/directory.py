@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lifealign.errors import LifeError, Unsynced, describe
 from lifealign.life.disk import names
 from lifealign.life.disk.manifest import FileRecord, Manifest, TaskRecord, Version
-from lifealign.life.disk.names import CACHE, LOGS, MANIFEST, OWNED, RETENTION
+from lifealign.life.disk.names import CACHE, LEARNING, LOGS, MANIFEST, OWNED, RETENTION
 from lifealign.storage.files import (
     file_record,
     is_temporary,
@@ -87,7 +87,7 @@ class LifeDirectory:
         if self._locked:  # a stream holds the lock over many steps
             yield
             return
-        for folder in (*OWNED, LOGS, CACHE, RETENTION):
+        for folder in (*OWNED, LOGS, CACHE, RETENTION, LEARNING):
             self.inside(folder)
         for path in below(self.path / CACHE):  # found now, not when a trained step needs the cache
             self.inside(path.relative_to(self.path).as_posix())

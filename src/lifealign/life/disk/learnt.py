@@ -17,9 +17,9 @@ from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.manifest import BaseRecord, Version
 from lifealign.life.disk.step_files import saved_method
 from lifealign.memory.update import Adapter
-from lifealign.methods.base import MethodState
 from lifealign.model.prompt_pool import prompt_pool
 from lifealign.settings.faults import differences
+from lifealign.training.moments import MethodState
 
 
 def adapter_files(version: str, model: PeftModel, adapter: Adapter, base: BaseRecord) -> dict[str, Any]:

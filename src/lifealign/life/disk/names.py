@@ -18,6 +18,8 @@ MEMORY_SKETCH = f"{CACHE}/memory.safetensors"
 
 RETENTION = "retention"
 """Folder of what the gate has decided beyond the versions that were kept."""
+LEARNING = "learning"
+"""Folder of the checkpoint of a step that is being learnt."""
 REBUILDING = "rebuilding"
 """Folder of the life that is to take this one's place, while ``forget`` learns it."""
 DECISIONS = f"{RETENTION}/decisions.json"
