@@ -19,6 +19,7 @@ from lifealign.cli.lives import check, compose, forget, init, learn, recall, rol
 from lifealign.cli.measure import evaluate, report
 from lifealign.cli.options import say_lines
 from lifealign.cli.push import push
+from lifealign.cli.repair import repair, verify
 from lifealign.cli.review import review
 from lifealign.cli.service import chat, serve
 from lifealign.cli.streams import compare, demo, run
@@ -38,6 +39,8 @@ for command in (
     evaluate,
     report,
     rollback,
+    verify,
+    repair,
     forget,
     compose,
     recall,

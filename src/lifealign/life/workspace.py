@@ -35,7 +35,7 @@ from lifealign.model.reference import ReferenceCache
 from lifealign.model.runtime import Runtime, current_device
 from lifealign.model.template_check import require_usable_template
 from lifealign.settings.section import dump_config
-from lifealign.storage.files import write_text
+from lifealign.storage.files import make_private_folder, write_text
 from lifealign.storage.lock import exclusive_lock
 from lifealign.storage.user_cache import user_cache
 
@@ -99,6 +99,7 @@ class Workspace:
         if start is not None:
             install_adapter(model, start)
         files = adapter_files(names.FIRST, model, read_adapter(model), proven)
+        make_private_folder(path)  # a life holds what people have said
         with work.directory.lock():
             write_text(path / names.CONFIG, dump_config(config))
             work.directory.commit(names.FIRST, [], files)

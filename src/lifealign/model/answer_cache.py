@@ -88,7 +88,7 @@ class AnswerCache:
             self.save()
             if shared is not None:
                 with suppress(LifeError), exclusive_lock(shared.parent):  # left out if it cannot be written now
-                    write_sealed_json(shared, {"answers": _read(shared) | new})
+                    write_sealed_json(shared, {"answers": _read(shared) | new}, private=True)
         return {prompt: self._answers[key] for prompt, key in keys.items()}
 
     def update(self, other: AnswerCache) -> None:
@@ -100,7 +100,7 @@ class AnswerCache:
         if self.path is None:
             return
         try:
-            write_sealed_json(self.path, {"answers": self._answers})
+            write_sealed_json(self.path, {"answers": self._answers}, private=True)
         except LifeError as error:
             logger.warning("%s; these answers are generated again when they are needed later", error)
 

@@ -20,6 +20,7 @@ import secrets
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,13 @@ LARGEST_JSON, LARGEST_ROWS = 256 * 2**20, 2**30
 """Maximum bytes of a JSON file and of a JSONL file: more than years of a life need, and little enough for memory."""
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
+def write_bytes(path: str | Path, content: bytes, *, private: bool = False) -> None:
     """Replaces the whole content of a file, creating its folder if needed.
+
+    Args:
+        path: The file.
+        content: Its content.
+        private: Whether only its owner may read it; otherwise the system's default applies.
 
     Raises:
         LifeError: If the system refuses (disk full, no permission, ...); the old content is then unchanged.
@@ -49,7 +55,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     with named(path, "written", "What was there before is unchanged"):
         _make_folder(path.parent)
         try:
-            with temporary.open("xb") as file:
+            with open(temporary, "xb", opener=partial(os.open, mode=0o600) if private else None) as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -87,7 +93,7 @@ def read_json(path: str | Path) -> Any:
     return _parsed(path, read_bytes(path, LARGEST_JSON))
 
 
-def write_sealed_json(path: str | Path, value: Mapping[str, Any]) -> None:
+def write_sealed_json(path: str | Path, value: Mapping[str, Any], *, private: bool = False) -> None:
     """Replaces the content of a file with a JSON object that contains its own hash.
 
     The key ``sha256`` holds the SHA-256 of the file that :func:`write_json` would write without that key.
@@ -95,11 +101,12 @@ def write_sealed_json(path: str | Path, value: Mapping[str, Any]) -> None:
     Args:
         path: The file.
         value: The object; a seal it already has is replaced.
+        private: Whether only its owner may read it.
 
     Raises:
         LifeError: For the reasons given in :func:`write_json`.
     """
-    write_json(path, _sealed(path, value))
+    write_bytes(path, limited(path, _document(path, _sealed(path, value)), LARGEST_JSON), private=private)
 
 
 def read_sealed_json(path: str | Path, check_first: Callable[[Any], None] = lambda value: None) -> dict[str, Any]:
@@ -126,12 +133,13 @@ def read_sealed_json(path: str | Path, check_first: Callable[[Any], None] = lamb
 
 
 def write_rows(path: str | Path, rows: Iterable[Any]) -> None:
-    """Replaces the content of a file with JSONL, one value per line.
+    """Replaces the content of a file with JSONL, one value per line; only its owner may read it, for rows hold texts.
 
     Raises:
         LifeError: For the reasons given in :func:`write_json`, with the limit ``LARGEST_ROWS``.
     """
-    write_bytes(path, limited(path, b"".join(_json(path, row) + b"\n" for row in rows), LARGEST_ROWS))
+    content = limited(path, b"".join(_json(path, row) + b"\n" for row in rows), LARGEST_ROWS)
+    write_bytes(path, content, private=True)
 
 
 def read_rows(path: str | Path) -> list[Any]:
@@ -178,7 +186,7 @@ def write_packed_rows(path: str | Path, rows: Iterable[Any]) -> None:
         LifeError: For the reasons given in :func:`write_rows`.
     """
     content = limited(path, b"".join(_json(path, row) + b"\n" for row in rows), LARGEST_ROWS)
-    write_bytes(path, gzip.compress(content, mtime=0))
+    write_bytes(path, gzip.compress(content, mtime=0), private=True)
 
 
 def read_packed_rows(path: str | Path) -> list[Any]:
@@ -319,6 +327,20 @@ def _parsed(path: str | Path, content: bytes) -> Any:
         raise LifeError(f"{path}: found a byte that is not UTF-8 at offset {error.start}, expected JSON") from error
     except ValueError as error:
         raise LifeError(f"{path}: found invalid JSON ({error})") from error
+
+
+def make_private_folder(folder: str | Path) -> None:
+    """Creates a folder that only its owner may enter; one that is there stays as it is.
+
+    Raises:
+        LifeError: If the system refuses.
+    """
+    folder = Path(folder)
+    with named(folder, "made"):
+        if not folder.is_dir():
+            _make_folder(folder.parent)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            _sync_folder(folder.parent)
 
 
 def _make_folder(folder: Path) -> None:
