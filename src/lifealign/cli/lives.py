@@ -122,36 +122,6 @@ def learn(
     require_scored(opened, {step.name for step in opened.steps[known:]})
 
 
-def status(life: LifePath) -> None:
-    """What a life has learnt, and how well it still knows it."""
-    from lifealign.life.disk.gate_files import retention_of
-    from lifealign.life.disk.progress_files import interrupted
-    from lifealign.life.life import Life
-
-    opened = Life.open(life)
-    files = opened.directory.verify(opened.versions)
-    base = opened.directory.manifest.base
-    learnt = f"{len(opened.steps)} {'version' if len(opened.steps) == 1 else 'versions'} learnt"
-    say_lines(
-        f"{life}: {learnt} on {base.model_name_or_path}, method {opened.shown.method.title}; "
-        f"{files} files, all as committed"
-    )
-    for version in opened.steps:
-        tasks = []
-        for task in version.tasks:
-            instead = f"; supersedes {', '.join(task.supersedes)}" if task.supersedes else ""
-            tasks.append(f"{task.name} ({task.train_pairs} pairs, {task.test_pairs} held out{instead})")
-        say_lines(f"  {version.name}: {', '.join(tasks)}")
-        if version.name == opened.directory.adopted:
-            say_lines("    came with an adapter from another trainer")
-        if evidence := retention_of(opened.directory, version):
-            say_lines(*(f"    {line}" for line in evidence.summary))
-    if (begun := interrupted(opened.directory)) is not None:
-        step, done = begun
-        say_lines(f"  {step}: interrupted after {done} optimizer steps; the same `lifealign learn` goes on from there")
-    show_life(opened)
-
-
 def rollback(
     life: LifePath, to: Annotated[str, typer.Option(help="Version to go back to; 00-base forgets everything.")]
 ) -> None:

@@ -15,13 +15,13 @@ from lifealign.cli.consolidate import consolidate
 from lifealign.cli.doctor import doctor
 from lifealign.cli.exit import run as run_and_exit
 from lifealign.cli.export import export
-from lifealign.cli.lives import check, compose, forget, init, learn, recall, rollback, status
+from lifealign.cli.lives import check, compose, forget, init, learn, recall, rollback
 from lifealign.cli.measure import evaluate, report
 from lifealign.cli.options import say_lines
 from lifealign.cli.push import push
-from lifealign.cli.repair import repair, verify
 from lifealign.cli.review import review
 from lifealign.cli.service import chat, serve
+from lifealign.cli.state import repair, status, verify
 from lifealign.cli.streams import compare, demo, run
 
 app = typer.Typer(

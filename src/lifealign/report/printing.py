@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import unicodedata
+from collections.abc import Callable
 from typing import TextIO
 
 from rich.console import Console, RenderableType
@@ -75,6 +76,18 @@ def show(console: Console, *parts: RenderableType) -> None:
     """Prints tables and texts whose cells were made by :func:`plain`."""
     for part in parts:
         console.print(part)
+
+
+def printed(console: Console, work: Callable[[], None]) -> str:
+    """What some work prints on a console, kept back: nothing of it appears if the work fails."""
+    with console.capture() as kept:
+        work()
+    return kept.get()
+
+
+def print_again(console: Console, text: str) -> None:
+    """Prints what :func:`printed` has kept back."""
+    console.file.write(text)
 
 
 class Terminal(Console):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lifealign.errors import ConfigError
 from lifealign.experiments.result_of_life import load_run
 from lifealign.experiments.summary import compare_results
 from lifealign.life.disk import names
 from lifealign.life.life import Life
+from lifealign.life.reading import look_at
 from lifealign.report.figures import comparison_figures, life_figures, write_figures
 from lifealign.report.page.life_page import life_page
 from lifealign.report.page.runs_page import runs_page
@@ -38,12 +40,8 @@ def write_report(
     if len(runs) == 1 and not runs[0].is_file():
         if against is not None:
             raise ConfigError("--against: found it with a single life, expected it with several runs")
-        life = Life.open(runs[0])
-        page, path = life_page(life), out or runs[0] / names.PAGE
-        drawn = None
-        if figures is not None:
-            steps, general = [version.name for version in life.steps], [record.general for record in life.records]
-            drawn = life_figures(life.scores, steps, general)
+        page, drawn = look_at(runs[0], lambda life: (life_page(life), None if figures is None else _figures(life)))
+        path = out or runs[0] / names.PAGE
     else:
         loaded = [load_run(run) for run in runs]
         page, path = runs_page(loaded, against), out or Path(names.PAGE)
@@ -51,3 +49,8 @@ def write_report(
     written = [] if figures is None or drawn is None else write_figures(figures, drawn)
     write_text(path, page)
     return path, written
+
+
+def _figures(life: Life) -> dict[str, Any]:
+    steps, general = [version.name for version in life.steps], [record.general for record in life.records]
+    return life_figures(life.scores, steps, general)

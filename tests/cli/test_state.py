@@ -1,4 +1,4 @@
-"""``lifealign verify`` and ``lifealign repair``: every wrong file is named, and there is a way back."""
+"""``lifealign status``, ``verify`` and ``repair``: every wrong file is named, and there is a way back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from tests.cli.conftest import Command
 from tests.conftest import Lived
 from tests.tiny import letter_task
 
+from lifealign.cli import state
+from lifealign.errors import LifeError
 from lifealign.life.life import Life
+from lifealign.life.reading import LOOKS, look_at
 
 ONE, TWO = letter_task("one", "a", "b"), letter_task("two", "c", "d")
 FIRST, SECOND = "memory/01-one.safetensors", "versions/02-two/adapter_model.safetensors"
@@ -107,3 +110,52 @@ def test_a_link_in_place_of_a_file_is_not_followed(bot: Path, lifealign: Command
     assert lifealign("verify", "bot").code == 2
     assert lifealign("repair", "bot", "--from", "copy").code in (0, 2)
     assert (Path("copy") / SECOND).exists() and not (Path("copy") / SECOND).is_symlink()
+
+
+def test_a_life_that_changes_while_it_is_looked_at_is_looked_at_again(
+    bot: Path, lifealign: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the manifest and a file that it names, another process rolls back; nothing is printed twice."""
+    real, looks = state.show_life, []
+
+    def changed(life: Life) -> None:
+        looks.append(life)
+        if len(looks) == 1:
+            Life.open(bot).rollback("01-one")
+        real(life)
+
+    monkeypatch.setattr(state, "show_life", changed)
+    shown = lifealign("status", "bot")
+    assert (shown.code, shown.err, len(looks)) == (0, "", 2), shown
+    assert shown.out.count("learnt on") == 1 and "02-two" not in shown.out and "1 version learnt" in shown.out
+
+
+def test_damage_is_an_error_at_once_and_a_life_that_never_rests_in_the_end(
+    bot: Path, lifealign: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Life] = []
+
+    def restless(life: Life) -> None:
+        looks.append(life)
+        other = Life.open(bot).directory
+        with other.lock():
+            other.extend("01-one", {"tasks/01-one/evaluation/other.json": {"look": len(looks)}})
+        raise LifeError("gone")
+
+    with pytest.raises(LifeError, match="gone"):
+        look_at(bot, restless)
+    assert len(looks) == LOOKS
+    flip(bot / SECOND)
+    looks.clear()
+    refused = lifealign("status", "bot")
+    assert refused.code == 2 and refused.out == "" and SECOND in refused.err
+
+
+def test_the_report_of_a_life_is_made_again_if_the_life_changes(bot: Path, lifealign: Command) -> None:
+    def rolled_back(life: Life) -> list[str]:
+        if len(life.steps) == 2:
+            Life.open(bot).rollback("01-one")
+        return [task.name for step in life.steps for task in step.tasks if life.directory.verify([step])]
+
+    assert look_at(bot, rolled_back) == ["one"]
+    assert lifealign("report", "bot").code == 0

@@ -1,14 +1,52 @@
-"""Commands for a life that may be damaged: verify it, repair it."""
+"""Commands that say what state a life is in, and mend it: status, verify, repair."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lifealign.cli.options import LifePath, say_lines
+from lifealign.cli.options import LifePath, console, say_lines, show_life
 from lifealign.errors import LifeError
+
+if TYPE_CHECKING:
+    from lifealign.life.life import Life
+
+
+def status(life: LifePath) -> None:
+    """What a life has learnt, and how well it still knows it."""
+    from lifealign.life.reading import look_at
+    from lifealign.report.printing import print_again, printed
+
+    print_again(console, look_at(life, lambda opened: printed(console, lambda: _show_status(life, opened))))
+
+
+def _show_status(life: Path, opened: Life) -> None:
+    from lifealign.life.disk.gate_files import retention_of
+    from lifealign.life.disk.progress_files import interrupted
+
+    files = opened.directory.verify(opened.versions)
+    base = opened.directory.manifest.base
+    learnt = f"{len(opened.steps)} {'version' if len(opened.steps) == 1 else 'versions'} learnt"
+    say_lines(
+        f"{life}: {learnt} on {base.model_name_or_path}, method {opened.shown.method.title}; "
+        f"{files} files, all as committed"
+    )
+    for version in opened.steps:
+        tasks = []
+        for task in version.tasks:
+            instead = f"; supersedes {', '.join(task.supersedes)}" if task.supersedes else ""
+            tasks.append(f"{task.name} ({task.train_pairs} pairs, {task.test_pairs} held out{instead})")
+        say_lines(f"  {version.name}: {', '.join(tasks)}")
+        if version.name == opened.directory.adopted:
+            say_lines("    came with an adapter from another trainer")
+        if evidence := retention_of(opened.directory, version):
+            say_lines(*(f"    {line}" for line in evidence.summary))
+    if (begun := interrupted(opened.directory)) is not None:
+        step, done = begun
+        say_lines(f"  {step}: interrupted after {done} optimizer steps; the same `lifealign learn` goes on from there")
+    show_life(opened)
 
 
 def verify(life: LifePath) -> None:
