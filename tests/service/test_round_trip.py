@@ -30,7 +30,7 @@ BETTER = "yes"
 
 def commands() -> dict[str, list[str]]:
     """The lines of the first block of the page, by what they are for."""
-    block = re.search(r"```\n(.*?)```", PAGE.read_text(), re.S)
+    block = re.search(r"```bash\n(.*?)```", PAGE.read_text(), re.S)
     assert block
     lines = [shlex.split(line)[1:] for line in block[1].splitlines()]
     assert [line[0] for line in lines] == ["serve", "collect", "review", "collect", "learn"]

@@ -51,6 +51,15 @@ def compare(
     set_: Settings = None,
     data: DataFolder = None,
     jobs: Annotated[int, typer.Option(min=1, help="Cells to run at a time, each in its own process.")] = 1,
+    on: Annotated[
+        str, typer.Option(metavar="ENGINE", help="processes (of this machine), ray, ray://HOST:PORT, or slurm.")
+    ] = "processes",
+    cpus: Annotated[int, typer.Option(min=1, help="Processors that a cell asks an engine for.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="Graphics processors that a cell asks an engine for.")] = 0,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A parameter of the queue, as submitit names it; repeatable."),
+    ] = None,
     results: Annotated[Path | None, typer.Option(help="Folder for result files and tables.")] = None,
     only_tables: Annotated[
         bool, typer.Option("--only-tables", help="Run nothing; make the tables of what is finished.")
@@ -59,6 +68,7 @@ def compare(
     """Compare methods x orders x seeds on one stream; the same command again runs the cells that are left."""
     from lifealign.experiments.cells import cells_of
     from lifealign.experiments.compare import comparison_of, run_comparison
+    from lifealign.experiments.engines import engine_of
     from lifealign.experiments.settings import load_experiment
     from lifealign.report.progress import Progress
     from lifealign.report.table_formats import terminal, write_tables
@@ -71,7 +81,9 @@ def compare(
         with Progress(console) as progress:
             debug = logging.getLogger("lifealign").isEnabledFor(logging.DEBUG)
             set_up = partial(log_to_stderr, debug, lowest=logging.WARNING)
-            failures = run_comparison(cells, jobs=jobs, say=say_lines, listener=progress, set_up=set_up)
+            logs = loaded.output_dir / "slurm"
+            engine = engine_of(on, jobs, cpus=cpus, gpus=gpus, slurm=slurm or (), logs=logs, set_up=set_up)
+            failures = run_comparison(cells, engine=engine, say=say_lines, listener=progress)
     against = loaded.compare.reference_label
     comparison = comparison_of(cells, against)
     if comparison is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from lifealign.evaluation.metrics import PERPLEXITY
 from lifealign.experiments.cells import Cell, finished
 from lifealign.experiments.comparison import Comparison
 from lifealign.experiments.dtype import with_one_dtype
-from lifealign.experiments.executors import Say, run_cells
+from lifealign.experiments.executors import Engine, Say, run_cells
 from lifealign.experiments.result import RunResult
 from lifealign.experiments.result_file import write_result
 from lifealign.experiments.result_of_life import result_of
@@ -34,10 +34,9 @@ class Failure:
 def run_comparison(
     cells: Sequence[Cell],
     *,
-    jobs: int = 1,
+    engine: Engine | None = None,
     say: Say,
     listener: Listener | None = None,
-    set_up: Callable[[], None] | None = None,
 ) -> list[Failure]:
     """Runs every cell that is not finished; a failing cell does not stop the others.
 
@@ -46,10 +45,9 @@ def run_comparison(
 
     Args:
         cells: The cells.
-        jobs: Cells at a time, each in a process of its own with an equal share of the processor's threads.
+        engine: Where cells run; None is here, one after another.
         say: Called with a line about each cell.
-        listener: Told what happens if cells run one at a time, or None.
-        set_up: Called first in every process of several jobs, for instance to set up its log, or None.
+        listener: Told what happens in cells that run here, or None.
 
     Returns:
         The cells that could not be finished. What they have learnt is kept, and the next call continues from there.
@@ -63,7 +61,7 @@ def run_comparison(
     open_cells = [cell for cell in cells if finished(cell) is None]
     say(f"{len(cells)} cells, {len(cells) - len(open_cells)} of them finished")
     failures = []
-    with closing(run_cells(open_cells, jobs, say, listener, set_up)) as outcomes:  # no process is left behind
+    with closing(run_cells(open_cells, engine, say, listener)) as outcomes:  # no process is left behind
         for number, (cell, error) in enumerate(outcomes, start=1):
             count = f"{number} of {len(open_cells)}"
             if error is None:

@@ -1,4 +1,4 @@
-"""Runs the cells of a comparison, here or in processes of their own."""
+"""Runs the cells of a comparison: here, in processes of their own, or on an engine of others."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import torch
 
 from lifealign.errors import LifeAlignError
 from lifealign.experiments.cells import Cell
+from lifealign.experiments.result import RunResult
 from lifealign.experiments.result_file import write_result
 from lifealign.experiments.result_of_life import result_of
 from lifealign.experiments.run import run_experiment
@@ -30,45 +33,115 @@ logger = logging.getLogger(__name__)
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell.
+
+    Attributes:
+        result: Its result; None if there is none.
+        error: What went wrong, if there is none. A text, because an exception with arguments of its own cannot be sent
+            from one process to another.
+    """
+
+    result: RunResult | None = None
+    error: str | None = None
+
+
+class Engine(Protocol):
+    """Where cells run: processes of this machine, a Ray cluster, a Slurm queue. It is used as a context."""
+
+    def __enter__(self) -> Self:
+        """Makes ready for cells."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Gives up what has not ended."""
+
+    def submit(self, cell: Cell) -> Future[Outcome]:
+        """Has :func:`live` called with a cell, somewhere, once there is room for it."""
+
+
 def run_cells(
-    cells: Sequence[Cell], jobs: int, say: Say, listener: Listener | None, set_up: Callable[[], None] | None
+    cells: Sequence[Cell], engine: Engine | None, say: Say, listener: Listener | None
 ) -> Generator[tuple[Cell, str | None], None, None]:
-    """Runs cells, here or in processes of their own.
+    """Runs cells, here or wherever an engine runs them, and writes the result of each; nobody else writes results.
 
     Args:
         cells: The cells.
-        jobs: Cells at a time.
+        engine: Where; None is here, one after another, and so is a single cell that needs no other machine.
         say: Called with the name of a cell that runs in this process.
         listener: Told what happens in a cell that runs in this process, or None.
-        set_up: Called first in every other process, such as to set up its log; must be picklable. Or None.
 
     Yields:
         Each cell that has ended, with None or a text that says what went wrong.
     """
-    if jobs == 1 or len(cells) < 2:
+    if engine is None or (isinstance(engine, Processes) and len(cells) < 2):
         for cell in cells:
             say(cell.name)
-            yield cell, _run(cell, listener)
+            yield cell, _kept(cell, live(cell, listener))
         return
-    threads = max(1, torch.get_num_threads() // jobs)
-    # Spawned, not forked: a forked process would inherit locks held by torch's threads.
-    context = multiprocessing.get_context("spawn")
-    watched, held = context.Pipe(duplex=False)
-    how = (threads, watched, set_up)
-    pool = ProcessPoolExecutor(min(jobs, len(cells)), context, initializer=_start_worker, initargs=how)
-    with watched, held, pool:
-        with _deaf_to_interrupts():
-            running: dict[Future[str | None], Cell] = {pool.submit(_run, cell): cell for cell in cells}
+    with engine:
+        running = {engine.submit(cell): cell for cell in cells}
+        for future in as_completed(running):
+            yield running[future], _kept(running[future], _outcome(future))
+
+
+def _outcome(future: Future[Outcome]) -> Outcome:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return Outcome(error="its process, or another one of the comparison, was killed; out of memory?")
+    except Exception as error:  # whatever an engine says of a worker that is gone
+        return Outcome(error=f"{type(error).__name__}: {(str(error).strip() or 'no more is known').splitlines()[0]}")
+
+
+def _kept(cell: Cell, outcome: Outcome) -> str | None:
+    """Writes the result of a cell; returns what went wrong."""
+    if outcome.result is not None:
         try:
-            for future in as_completed(running):
-                try:
-                    error = future.result()
-                except BrokenProcessPool:
-                    error = "its process, or another one of the comparison, was killed; out of memory?"
-                yield running[future], error
-        except BaseException:
-            held.close()  # before the pool waits for cells whose results nobody will read
-            raise
+            write_result(cell.result, outcome.result)
+        except LifeAlignError as error:
+            return str(error)
+    return outcome.error
+
+
+class Processes:
+    """Processes of this machine, each with an equal share of the processor's threads.
+
+    Args:
+        jobs: Cells at a time.
+        set_up: Called first in every process, such as to set up its log; must be picklable. Or None.
+    """
+
+    def __init__(self, jobs: int, set_up: Callable[[], None] | None = None) -> None:
+        self.jobs, self.set_up = jobs, set_up
+
+    def __enter__(self) -> Self:
+        """Starts nothing yet: a process starts with the first cell that needs it."""
+        threads = max(1, torch.get_num_threads() // self.jobs)
+        # Spawned, not forked: a forked process would inherit locks held by torch's threads.
+        context = multiprocessing.get_context("spawn")
+        watched, self._held = context.Pipe(duplex=False)
+        how = (threads, watched, self.set_up)
+        self._pool = ProcessPoolExecutor(self.jobs, context, initializer=_start_worker, initargs=how)
+        self._open = ExitStack()
+        for one in (watched, self._held, self._pool):
+            self._open.enter_context(one)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Waits for the processes; if something went wrong, they end at once, because nobody reads their results."""
+        if kind is not None:
+            self._held.close()  # before the pool waits for them
+        self._open.close()
+
+    def submit(self, cell: Cell) -> Future[Outcome]:
+        """Has the next free process run a cell."""
+        with _deaf_to_interrupts():
+            return self._pool.submit(live, cell)
 
 
 @contextmanager
@@ -107,26 +180,22 @@ _base: tuple[Any, Base] | None = None
 """The last base model of this process; successive cells mostly use the same."""
 
 
-def _run(cell: Cell, listener: Listener | None = None) -> str | None:
-    """Runs one cell and writes its result file; returns a text that says what went wrong, if anything.
-
-    A text, because an exception with arguments of its own cannot be sent to another process.
-    """
+def live(cell: Cell, listener: Listener | None = None) -> Outcome:
+    """Lives through one cell, or what is left of it."""
     try:
-        _live(cell, listener)
+        return Outcome(_result(cell, listener))
     except LifeAlignError as error:
-        return str(error)
+        return Outcome(error=str(error))
     except Exception as error:  # a bug of ours or of a library, or a full GPU: the other cells go on
         logger.exception("%s", cell.name)
-        return f"{type(error).__name__}: {error}"
+        return Outcome(error=f"{type(error).__name__}: {error}")
     finally:
         gc.collect()  # models are full of cycles, and would count in the next cell's peak of memory
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    return None
 
 
-def _live(cell: Cell, listener: Listener | None) -> None:
+def _result(cell: Cell, listener: Listener | None) -> RunResult:
     global _base
     settings = cell.experiment.model
     if _base is None or _base[0] != settings:
@@ -134,7 +203,7 @@ def _live(cell: Cell, listener: Listener | None) -> None:
     shared = cell.experiment.output_dir.parent.parent / "cache"
     with _silent("lifealign.data"):  # dropped rows were reported when the cells were listed
         life = run_experiment(cell.experiment, listener, base=_base[1], shared_cache=shared)
-    write_result(cell.result, result_of(life, label=cell.variant.label, order=cell.order))
+    return result_of(life, label=cell.variant.label, order=cell.order)
 
 
 @contextmanager
