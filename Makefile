@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 # Tests use what is installed and nothing from the hub; one thread each, so that two runs add up floats in the same order.
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
-.PHONY: help setup venv demo test test-fast test-families test-package test-lowest models package bench docs check clean
+.PHONY: help setup venv demo test test-fast test-families soak test-package test-lowest models package bench docs check clean
 .DEFAULT_GOAL := help
 
 help:        ## list the targets
@@ -46,6 +46,9 @@ test-package: package  ## the wheel and the sdist, installed and used in an envi
 
 test-lowest: $(STAMP)  ## the tests that take seconds, with the oldest version of each dependency that is allowed
 	$(BIN)/python -m tests.lowest -n $(WORKERS) --dist worksteal -m "not slow and not families"
+
+soak: $(STAMP)  ## two hundred processes killed while they learn, at any step, each life compared byte for byte
+	$(OFFLINE) KILLED_LIVES=100 $(BIN)/python -m pytest -q tests/life/test_progress.py -k killed
 
 models: $(STAMP)  ## write the table of families in docs/models.md
 	$(OFFLINE) $(BIN)/python -m tests.model.families

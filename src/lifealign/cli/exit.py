@@ -42,6 +42,11 @@ LONGEST = 400
 PATHS = {errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP}
 """System errors that mean a path cannot be used; all others are about the machine, such as a full disk."""
 
+LESS_MEMORY = (
+    "lower per_device_train_batch_size or data.max_tokens_per_batch for training, per_device_eval_batch_size for "
+    "scoring, or data.max_length, or set gradient_checkpointing; `lifealign doctor` says what a step needs"
+)
+
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer's own, or click's in earlier versions
 
 
@@ -121,7 +126,7 @@ def explained(error: Exception) -> tuple[list[str], int]:
         where = f"{error.filename!s}: " if error.filename is not None else ""
         return [f"{where}{error.strerror}"], 2 if error.errno in PATHS else 1
     if isinstance(error, MemoryError) or name == "OutOfMemoryError" or "can't allocate memory" in text:
-        return [cut(f"out of memory: {text or name}")], 1
+        return [f"{cut(f'out of memory: {text or name}')}; {LESS_MEMORY}"], 1
     return [f"{cut(f'{name}: {text}' if text else name)}: this is a bug; run again with --debug"], BUG
 
 
