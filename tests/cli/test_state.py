@@ -82,7 +82,7 @@ def test_a_copy_that_is_damaged_too_takes_nothing_away(bot: Path, lifealign: Com
         flip(folder / FIRST)
     flip(bot / SECOND)
     mended = lifealign("repair", "bot", "--from", "copy")
-    assert mended.code == 2 and f"{SECOND}: taken from copy" in mended.out
+    assert mended.code == 2 and mended.out == f"  {SECOND}: taken from copy\n"
     assert f"found nothing that fits in copy for {FIRST}; the last version that is whole is 00-base" in mended.err
     assert len(Life.open(bot).versions) == 3
     assert lifealign("repair", "bot", "--from", "nowhere").code == 2
@@ -147,6 +147,9 @@ def test_damage_is_an_error_at_once_and_a_life_that_never_rests_in_the_end(
     assert len(looks) == LOOKS
     flip(bot / SECOND)
     looks.clear()
+    with pytest.raises(LifeError, match=SECOND):
+        look_at(bot, lambda life: (looks.append(life), life.directory.verify(life.versions)))
+    assert len(looks) == 1
     refused = lifealign("status", "bot")
     assert refused.code == 2 and refused.out == "" and SECOND in refused.err
 

@@ -282,6 +282,7 @@ def test_gate_prompts_are_compared_with_the_version_that_learnt_their_task(lived
     without = life.compose(without=["two"])
     measured = score_composition(life.workspace, without)
     assert measured.gates["one"].lost == []  # this is the version that learnt it
+    assert measured.gates["one"].bound == loss_bound(0, 0, len(held), 1 - 0.9)
     assert sum(measured.gates["two"].values) <= sum(last["two"].values)
     write_composition(life.workspace, without, tmp_path / "out", measured)
     record = json.loads((tmp_path / "out" / "composition.json").read_text())

@@ -24,6 +24,8 @@ from lifealign.life.keys import keys_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.life.recall import Expressed, Recall, RecalledTask, patterns_of, recall_prompt
+from lifealign.memory.recall import separation
+from lifealign.memory.scope import scope
 
 
 def about(name: str, words: str, number: int = 80) -> Task:
@@ -304,6 +306,20 @@ def test_a_step_stores_how_well_its_prompts_are_told_from_those_before(make_life
     assert overlap.overlaps["xy", "qz"] == overlap.overlaps["qz", "xy"] == overlap.overlaps["qz", "same"] == 0.0
     assert overlap.scopes == {"xy": 0.5, "qz": 0.0, "same": 0.5}  # half of all other prompts are its own
     assert overlap.scopes == pytest.approx({one.task: one.scope for one in life.recall("hello").tasks})
+
+
+def test_each_of_two_tasks_is_told_from_the_other_by_its_own_key(make_life: MakeLife) -> None:
+    """A task whose prompts are half like those of another is told from it otherwise than the other from it."""
+    both = about("both", "xyxyxy")
+    half = replace(both, train=tuple((XY if place % 2 else QZ).train[place] for place in range(80)))
+    life = make_life()
+    for task in (XY, half, about("mn", "mxmxmy")):
+        life.learn(task)
+    overlaps, known = overlap_of(life.directory).overlaps, keys_of(life.workspace)
+    for (one, other), found in overlaps.items():
+        (key, own), (_, others) = known[one], known[other]
+        assert found == pytest.approx(scope(separation(key.scores(own), key.scores(others))))
+    assert any(abs(overlaps[one, other] - overlaps[other, one]) > 0.01 for one, other in overlaps)
 
 
 def test_overlap_that_cannot_be_measured_costs_no_step(make_life: MakeLife, monkeypatch: pytest.MonkeyPatch) -> None:

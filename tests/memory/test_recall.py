@@ -143,6 +143,13 @@ def test_a_task_is_told_from_all_others_together_by_its_own_key() -> None:
     assert separations(keys[:1], examples[:1]) == [None]
 
 
+def test_prompts_that_differ_by_rounding_alone_are_ties() -> None:
+    """Two tasks with the same prompts, of which one went through another order of sums: nobody can tell them apart."""
+    one = torch.randn(9, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    key = learn_key(one[:1], one)
+    assert separations([key, key], [one, one * (1 + 1e-15)]) == separations([key, key], [one, one]) == [0.5, 0.5]
+
+
 def test_many_tasks_are_told_apart_round_by_round(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     examples = [torch.randn(4, 3, generator=generator, dtype=torch.float64) for _ in range(7)]

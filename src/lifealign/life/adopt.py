@@ -127,7 +127,6 @@ def adopt_step(
         if segment.consolidated:
             update = subtract(read_adapter(model), before)
             consolidated[segment.label] = consolidate(update, LongTermMemory(), energy_kept=1, overlap_kept=1)
-            work.memory.remember(consolidated[segment.label].update)
         gated = gate(work, held_back, consolidated, say)
         learnt = remember(work, context, consolidated, time.monotonic() - started - gated.seconds)
         keys = make_keys(work, step, examples, say)

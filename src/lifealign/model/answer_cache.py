@@ -72,15 +72,11 @@ class AnswerCache:
         if missing:
             new: dict[str, str] = {}
             saved = time.monotonic()
-            # The batches of all prompts, whichever are known: after an interruption those that are left are the same.
-            for batch in answer_batches(runtime, list(keys), batch_size):
-                left = [prompt for prompt in batch if keys[prompt] not in self._answers]
-                if not left:
-                    continue
+            for batch in answer_batches(runtime, missing, batch_size):  # in order: what is left has the same batches
                 found = generate_answers(
-                    runtime, left, max_new_tokens=max_new_tokens, batch_size=batch_size, sampling=sampling
+                    runtime, batch, max_new_tokens=max_new_tokens, batch_size=batch_size, sampling=sampling
                 )
-                new |= {keys[prompt]: answer for prompt, answer in zip(left, found, strict=True)}
+                new |= {keys[prompt]: answer for prompt, answer in zip(batch, found, strict=True)}
                 self._answers |= new
                 if time.monotonic() - saved >= SAVE_EVERY:
                     self.save()
