@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 # Tests use what is installed and nothing from the hub; one thread each, so that two runs add up floats in the same order.
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
-.PHONY: help setup venv demo test test-fast test-families soak test-package test-lowest models package bench docs check clean
+.PHONY: help setup venv demo test test-fast test-families soak coverage test-package test-lowest models package bench docs check clean
 .DEFAULT_GOAL := help
 
 help:        ## list the targets
@@ -49,6 +49,10 @@ test-lowest: $(STAMP)  ## the tests that take seconds, with the oldest version o
 
 soak: $(STAMP)  ## two hundred processes killed while they learn, at any step, each life compared byte for byte
 	$(OFFLINE) KILLED_LIVES=100 $(BIN)/python -m pytest -q tests/life/test_progress.py -k killed
+
+coverage: $(STAMP)  ## branches of what keeps people's work that the tests of these rooms take: at least 95 %
+	$(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov=lifealign.storage --cov=lifealign.life --cov=lifealign.memory \
+		--cov=lifealign.data --cov-branch --cov-fail-under=95 --cov-report=term:skip-covered tests/storage tests/memory tests/data tests/life
 
 models: $(STAMP)  ## write the table of families in docs/models.md
 	$(OFFLINE) $(BIN)/python -m tests.model.families

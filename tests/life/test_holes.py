@@ -398,7 +398,7 @@ def test_a_cell_with_holes_is_finished_and_takes_over_what_was_evaluated_later(
     result = finished(cells[0])
     assert result is not None and result.scores["margin"].summary.last is None
     measure(Life.open(cells[0].experiment.output_dir).workspace)
-    with broken(replacing("lifealign.experiments.executors._run")):
+    with broken(replacing("lifealign.experiments.executors.live")):
         assert run_comparison(cells, say=said.append) == []
     filled = finished(cells[0])
     assert filled is not None and filled.scores["margin"].holes == []

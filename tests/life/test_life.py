@@ -552,13 +552,13 @@ def failing_writes(monkeypatch: pytest.MonkeyPatch, at: int | None = None) -> It
     written: list[str] = []
     write = storage.write_bytes
 
-    def counted(path: str | Path, content: bytes) -> None:
+    def counted(path: str | Path, content: bytes, **options: Any) -> None:
         written.append(Path(path).name)
         if at is not None and len(written) > at:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             Path(f"{path}.tmp-1-00000000").write_bytes(content[: len(content) // 2])
             raise OSError("disk full")
-        write(path, content)
+        write(path, content, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(storage, "write_bytes", counted)

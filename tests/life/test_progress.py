@@ -236,6 +236,17 @@ def test_no_piece_of_the_state_can_be_missing(
     assert found != committed(whole)
 
 
+@pytest.fixture
+def usual_signals() -> Iterator[None]:
+    """As in a program that a person has started; in the background, a shell has Ctrl-C ignored."""
+    usual: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 def test_a_signal_ends_training_after_the_step_under_way_and_nothing_is_lost(
     make: Callable[..., Life], number: signal.Signals, error: type[BaseException]
