@@ -11,6 +11,8 @@ from typing import Any
 
 from benchmarks.sides import Spec
 
+from lifealign.__main__ import NO_TELEMETRY
+
 
 def alternate(sides: Mapping[str, Spec], rounds: int) -> dict[str, list[dict[str, Any]]]:
     """Runs every side once per round, in turn, so that a slow minute of the machine hits all of them."""
@@ -26,7 +28,8 @@ def run_side(spec: Spec) -> dict[str, Any]:
     """One side in a fresh process."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.sides", json.dumps(asdict(spec))]
     quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | quiet)
+    environment = NO_TELEMETRY | os.environ | quiet
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"{spec}: exit code {done.returncode}\n{done.stderr[-2000:]}")
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

@@ -7,6 +7,8 @@ from types import FrameType
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as a shell has it of any other program."""
+NO_TELEMETRY = {"HF_HUB_DISABLE_TELEMETRY": "1", "RAY_USAGE_STATS_ENABLED": "0", "VLLM_NO_USAGE_STATS": "1"}
+"""Keeps libraries from reporting to their makers, in this process and in those it starts; they read it once, early."""
 
 
 def main() -> None:
@@ -14,6 +16,8 @@ def main() -> None:
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # whoever has it ignored keeps that
     if ours:
         signal.signal(signal.SIGINT, _interrupt)
+    for name, value in NO_TELEMETRY.items():
+        os.environ.setdefault(name, value)  # what the user has set stays
     try:
         from lifealign.cli.main import main as run
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.conftest import MakeLife
+from tests.hub import Hub
 from tests.model import families
 from tests.tiny import CHAT_TEMPLATE, letter_task, tiny_model, tiny_tokenizer
 from transformers.utils import logging as transformers_logging
@@ -192,23 +193,20 @@ def test_a_base_that_was_changed_between_two_steps_is_named_part_by_part(
         Life.open(life.directory.path).learn(letter_task("two", "c", "d"))
 
 
-def test_the_revision_of_a_base_goes_into_the_adapter(make_life: MakeLife, monkeypatch: pytest.MonkeyPatch) -> None:
-    from transformers import AutoConfig
-
-    read = AutoConfig.from_pretrained
-
-    def from_the_hub(*args: Any, **options: Any) -> Any:
-        found = read(*args, **options)
-        config = found[0] if isinstance(found, tuple) else found
-        config._commit_hash = "0123456789abcdef"
-        return found
-
-    monkeypatch.setattr(AutoConfig, "from_pretrained", from_the_hub)
-    folder = make_life().directory.path
-    assert json.loads((folder / "versions/00-base/adapter_config.json").read_text())["revision"] == "0123456789abcdef"
-    assert json.loads((folder / "life.json").read_text())["base"]["revision"] == "0123456789abcdef"
-    monkeypatch.undo()
-    with pytest.raises(ModelError, match="with revision None, expected the one this life was made with"):
+def test_the_revision_of_a_base_goes_into_the_adapter(
+    make_life: MakeLife, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit that was loaded, not the name by which it was asked for: PEFT then loads the adapter on that one."""
+    commit = "0123456789abcdef" * 2 + "01234567"
+    hub = Hub(tmp_path / "hub", {commit: tiny_folder}, monkeypatch)
+    hub.point("main", commit)
+    folder = make_life(model={"model_name_or_path": hub.name}).directory.path
+    assert json.loads((folder / "versions/00-base/adapter_config.json").read_text())["revision"] == commit
+    assert json.loads((folder / "life.json").read_text())["base"]["revision"] == commit
+    later = commit[::-1]
+    hub = Hub(tmp_path / "later-hub", {later: tiny_folder}, monkeypatch)
+    hub.point("main", later)
+    with pytest.raises(ModelError, match=f"with revision {later}, expected the one this life was made with"):
         Life.open(folder).load()
 
 

@@ -8,9 +8,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub import ResolvedRevision
 from peft import PeftModel
 from transformers import (
     AutoConfig,
@@ -21,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
+from transformers.utils.hub import resolve_revision
 
 from lifealign.errors import ModelError
 from lifealign.model.auto_dtype import settled
@@ -119,8 +122,9 @@ def load_base(config: ModelConfig) -> Base:
     Raises:
         ModelError: If the model cannot be found, is incomplete, or cannot be trained by this package: it is an encoder,
             reads images, has no chat template, no end-of-text token or tokens without an embedding, or its logits are
-            not its hidden states times a head.
+            not its hidden states times a head. Or if a revision is named of what has none.
     """
+    _refuse_a_revision_of_files(config)
     config = settled(config, current_device())
     name = config.model_name_or_path
     logger.info("loading %s", name)
@@ -138,7 +142,8 @@ def load_base(config: ModelConfig) -> Base:
 def _load(config: ModelConfig, where: str, options: dict[str, Any]) -> Base:
     """Loads a base from a folder or hub id with options of ``from_pretrained``; errors name it as ``config`` does."""
     name = config.model_name_or_path
-    options = options | {"revision": config.revision}
+    revision = _commit_of(where, config.revision)
+    options = options | {"revision": revision}
     with _quiet(name):
         settings = AutoConfig.from_pretrained(where, **_NO_CODE, **options)
     require_text_decoder(name, settings)
@@ -164,10 +169,18 @@ def _load(config: ModelConfig, where: str, options: dict[str, Any]) -> Base:
     ordinary = ordinary_tokens(name, model, tokenizer)
     facts = require_usable_template(tokenizer, name, embedding_rows=embedding_rows(model))
     require_causal(name, model, ordinary)
-    revision = getattr(settings, "_commit_hash", None) or config.revision
     identity = identity_of(model, tokenizer, revision)
     assert config.dtype != "auto"
     return Base(EMBEDDED_HUB_ID if name == EMBEDDED else name, model, tokenizer, identity, facts, config.dtype)
+
+
+def _commit_of(where: str, revision: str | None) -> str | None:
+    """The hub's commit that a revision names now, from which every file is then loaded; None for a folder.
+
+    Where the hub does not say, the revision as it is: loading then says why.
+    """
+    found = resolve_revision(where, revision)
+    return found.resolved if isinstance(found, ResolvedRevision) else found
 
 
 def _dtype(config: ModelConfig) -> torch.dtype:
@@ -208,6 +221,15 @@ def most_positions(causal: Any) -> int | None:
     config = causal.config.get_text_config(decoder=True)
     found = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len")]
     return next((limit for limit in found if isinstance(limit, int) and limit > 0), None)
+
+
+def _refuse_a_revision_of_files(config: ModelConfig) -> None:
+    """Refuses a revision of what has none: it would change nothing, and be recorded as if it had."""
+    name, revision = config.model_name_or_path, config.revision
+    if revision is not None and (name == EMBEDDED or Path(_locate(name)[0]).is_dir()):
+        raise ModelError(
+            f"model {name!r}: found revision {revision!r}, expected none; only a model of the hub has revisions"
+        )
 
 
 def _locate(name: str) -> tuple[str, dict[str, Any]]:
