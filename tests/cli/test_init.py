@@ -15,6 +15,7 @@ from lifealign.errors import ModelError
 from lifealign.life.life import Life
 from lifealign.model.base_model import load_base
 from lifealign.model.settings import EMBEDDED, ModelConfig
+from lifealign.storage.files import read_sealed_json, write_sealed_json
 
 OLD, NEW = "0" * 39 + "1", "0" * 39 + "2"
 
@@ -63,13 +64,25 @@ def test_a_life_is_made_on_the_revision_and_records_its_commit(
 
 
 @pytest.mark.parametrize("options", [["--revision", "v1"], []], ids=["a tag", "the default branch"])
-def test_a_name_that_has_moved_since_is_not_taken_for_the_commit_of_the_life(
-    lifealign: Command, hub: Hub, options: list[str]
-) -> None:
+def test_a_life_stays_on_its_commit_wherever_the_name_goes(lifealign: Command, hub: Hub, options: list[str]) -> None:
     """What a life has learnt is a difference from one base; on another commit's weights it would mean nothing."""
     lifealign("init", "bot", "--model", hub.name, "--set", "model.dtype=float32", *options)
-    Life.open("bot").load()
+    made_with = Life.open("bot").directory.manifest.base
     hub.point("v1", NEW)
+    hub.point("main", OLD)
+    again = Life.open("bot").workspace.base.identity
+    assert (again.fingerprint, again.revision) == (made_with.fingerprint, made_with.revision)
+    (hub.folder / "snapshots" / str(made_with.revision)).unlink()  # the hub has it no longer
+    with pytest.raises(ModelError, match=r"model 'org/tiny': could not be loaded"):
+        Life.open("bot").load()
+
+
+def test_a_life_from_before_commits_were_recorded_is_known_by_its_weights(lifealign: Command, hub: Hub) -> None:
+    lifealign("init", "bot", "--model", hub.name, "--set", "model.dtype=float32")
+    manifest = read_sealed_json("bot/life.json")
+    manifest["base"]["revision"] = None
+    write_sealed_json("bot/life.json", manifest)
+    Life.open("bot").load()
     hub.point("main", OLD)
     with pytest.raises(ModelError, match=r"found base model org/tiny with fingerprint \w+, expected the one this"):
         Life.open("bot").load()

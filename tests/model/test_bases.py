@@ -206,8 +206,13 @@ def test_the_revision_of_a_base_goes_into_the_adapter(
     later = commit[::-1]
     hub = Hub(tmp_path / "later-hub", {later: tiny_folder}, monkeypatch)
     hub.point("main", later)
-    with pytest.raises(ModelError, match=f"with revision {later}, expected the one this life was made with"):
+    with pytest.raises(
+        ModelError, match="could not be loaded"
+    ):  # not the other commit, though its weights are the same
         Life.open(folder).load()
+    base = load_base(ModelConfig(model_name_or_path=hub.name, dtype="float32"))
+    with pytest.raises(ModelError, match=f"with revision {later}, expected the one this life was made with"):
+        Life.open(folder, base=base)
 
 
 @pytest.mark.parametrize(

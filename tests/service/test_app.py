@@ -302,7 +302,7 @@ def test_what_was_said_is_written_down(serving: Serving, tmp_path: Path) -> None
         {"id": given.id, "edited": "Hello"},
         {"id": given.id, "preferred_over": chunks[0].id},
     ):
-        assert client.post("/feedback", body=body, cast_to=dict)["status"] == "ok"
+        assert client.post("/feedback", body=body, cast_to=dict[str, Any])["status"] == "ok"
     rows = read_rows(log)
     assert [row["kind"] for row in rows] == ["answer", "answer", "feedback", "feedback", "feedback"]
     assert rows[0] | {"time": ""} == {
@@ -330,7 +330,7 @@ def test_what_was_said_is_written_down(serving: Serving, tmp_path: Path) -> None
         {"thumb": "up"},
     ):
         with pytest.raises(BadRequestError):
-            client.post("/feedback", body=body, cast_to=dict)
+            client.post("/feedback", body=body, cast_to=dict[str, Any])
     assert len(read_rows(log)) == 5
 
 
@@ -338,12 +338,12 @@ def test_a_log_is_gone_on_with(serving: Serving, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     given = ask(serving(log=log))
     again = serving(log=log).client()
-    assert again.post("/feedback", body={"id": given.id, "thumb": "up"}, cast_to=dict)["id"] == given.id
+    assert again.post("/feedback", body={"id": given.id, "thumb": "up"}, cast_to=dict[str, Any])["id"] == given.id
 
 
 def test_without_a_log_feedback_says_what_it_needs(serving: Serving) -> None:
     with pytest.raises(BadRequestError, match="--log FILE"):
-        serving().client().post("/feedback", body={"id": "x", "thumb": "up"}, cast_to=dict)
+        serving().client().post("/feedback", body={"id": "x", "thumb": "up"}, cast_to=dict[str, Any])
 
 
 @pytest.mark.parametrize("stream", [True, False])

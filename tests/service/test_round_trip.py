@@ -86,7 +86,7 @@ def test_a_bot_learns_from_its_own_conversations(
             return client.chat.completions.create(**given)
 
         def say(answer: Any, **said: str) -> None:
-            client.post("/feedback", body={"id": answer.id} | said, cast_to=dict)
+            client.post("/feedback", body={"id": answer.id} | said, cast_to=dict[str, object])
 
         for number in range(12):  # what people said
             say(ask(f"refund {number}"), edited=BETTER)

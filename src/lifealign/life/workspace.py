@@ -132,14 +132,18 @@ class Workspace:
 
     @cached_property
     def base(self) -> Base:
-        """The base model, frozen."""
-        return self._checked(load_base(self.config.model))
+        """The base model, frozen: of a hub model the commit that the life was made with, wherever its branch is now."""
+        made_with = self.directory.manifest.base.revision
+        return self._checked(load_base(self.config.model.model_copy(update={"revision": made_with})))
 
     def _checked(self, base: Base) -> Base:
         """The base, once checked to be the one that the life was made with."""
         expected = self.directory.manifest.base
         for part, found in asdict(base.identity).items():
-            if found != (made_with := getattr(expected, part)):
+            made_with = getattr(expected, part)
+            if part == "revision" and made_with is None:
+                continue  # made when commits were not recorded; its weights are compared all the same
+            if found != made_with:
                 raise ModelError(
                     f"{self.directory.path}: found base model {base.name} with {IDENTITY_WORDS[part]} {found}, "
                     f"expected the one this life was made with, {expected.model_name_or_path} with {made_with}"
