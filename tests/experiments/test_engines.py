@@ -21,7 +21,7 @@ from lifealign.experiments import executors
 from lifealign.experiments.cells import Cell, cells_of, finished
 from lifealign.experiments.compare import run_comparison
 from lifealign.experiments.engines import engine_of
-from lifealign.experiments.executors import Outcome, Processes, live, run_cells
+from lifealign.experiments.executors import Outcome, Processes, live, live_there, run_cells
 
 COMPARED = {"methods": ["seqft", "er"], "seeds": [1, 2]}
 
@@ -58,7 +58,7 @@ def ray_workers() -> list[int]:
     found = []
     for place in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if place.read_bytes().startswith(b"ray::_live_there"):
+            if place.read_bytes().startswith(b"ray::live_there"):
                 found.append(int(place.parent.name))
         except OSError:
             continue
@@ -108,6 +108,23 @@ def test_in_a_queue_of_submitit_cells_are_jobs_and_results_come_back(
     assert run_comparison(theirs, engine=queue, say=lambda text: None) == []
     assert len([*(tmp_path / "logs").glob("*_submitted.pkl")]) == 4
     assert equal(theirs, here(cells("here")))
+
+
+def test_a_job_that_slurm_takes_its_machine_from_is_put_into_the_queue_again(
+    cells: Callable[[str], list[Cell]],
+) -> None:
+    pytest.importorskip("submitit")
+    from lifealign.experiments.slurm import Requeued
+
+    cell, job = cells("queue")[0], Requeued()
+    again = job.checkpoint(cell, "/somewhere", 2)
+    assert (again.function, again.args) == (job, (cell, "/somewhere", 2))
+
+
+def test_a_worker_without_the_folder_says_so(cells: Callable[[str], list[Cell]]) -> None:
+    outcome = live_there(cells("one")[0], "/nowhere/at/all", 1)
+    assert outcome.result is None and outcome.error is not None
+    assert outcome.error.startswith("/nowhere/at/all: found none on this worker (No such file or directory)")
 
 
 class Elsewhere:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lifealign.cli.options import Settings, console, require_scored, say_lines, show_life
+from lifealign.cli.options import Settings, console, files_of_task, require_scored, say_lines, show_life
 from lifealign.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,9 +60,5 @@ def adopt(
 def _task(text: str) -> Task:
     from lifealign.data.task import Task
 
-    name, equals, files = text.partition("=")
-    paths = files.split(",")
-    if not equals or not all(paths) or len(paths) > 3:
-        raise ConfigError(f"--task: found {text!r}, expected NAME=TRAIN[,TEST[,GATE]], such as greet=greet.jsonl")
-    train, test, gate = [*paths, None, None][:3]
-    return Task.from_files(name, str(train), test, gate=gate)
+    name, train, test, gate = files_of_task("--task", text)
+    return Task.from_files(name, train, test, gate=gate)

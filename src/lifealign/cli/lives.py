@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lifealign.cli.options import LifePath, Settings, console, require_scored, say_lines, show_life, show_refusal
+from lifealign.cli.options import (
+    LifePath,
+    Settings,
+    console,
+    files_of_task,
+    require_scored,
+    say_lines,
+    show_life,
+    show_refusal,
+)
 from lifealign.errors import ConfigError, Refused, Unscored
 
 if TYPE_CHECKING:
@@ -180,16 +189,12 @@ def _given(text: str, records: Mapping[str, TaskRecord]) -> Task:
     from lifealign.data.answer_check import AnswerCheck
     from lifealign.data.task import Task
 
-    name, equals, files = text.partition("=")
-    paths = files.split(",")
-    if not equals or not all(paths) or len(paths) > 3:
-        raise ConfigError(f"--data: found {text!r}, expected NAME=TRAIN[,TEST[,GATE]], such as greet=greet.jsonl")
+    name, train, test, gate = files_of_task("--data", text)
     if name not in records:
         raise ConfigError(f"--data: found {name!r}, expected a task that was learnt: {', '.join(records)}")
     record = records[name]
-    train, test, gate = [*paths, None, None][:3]
     check = AnswerCheck(**record.check) if record.check else None
-    return Task.from_files(name, str(train), test, check=check, supersedes=record.supersedes, gate=gate)
+    return Task.from_files(name, train, test, check=check, supersedes=record.supersedes, gate=gate)
 
 
 def compose(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lifealign.errors import Refused, Unscored
+from lifealign.errors import ConfigError, Refused, Unscored
 from lifealign.report.printing import Terminal, plain, say, show
 
 if TYPE_CHECKING:
@@ -20,6 +20,20 @@ LifePath = Annotated[Path, typer.Argument(metavar="LIFE", help="Directory of the
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as preference.beta=0.2.")
 ]
+
+
+def files_of_task(option: str, text: str) -> tuple[str, str, str | None, str | None]:
+    """Name, training pairs, held-out pairs and gate of a task, from ``NAME=TRAIN[,TEST[,GATE]]``.
+
+    Raises:
+        ConfigError: If the text is not in that form.
+    """
+    name, equals, files = text.partition("=")
+    paths = files.split(",")
+    if not equals or not all(paths) or len(paths) > 3:
+        raise ConfigError(f"{option}: found {text!r}, expected NAME=TRAIN[,TEST[,GATE]], such as greet=greet.jsonl")
+    train, test, gate = [*paths, None, None][:3]
+    return name, str(train), test, gate
 
 
 def say_lines(*lines: str) -> None:

@@ -195,6 +195,22 @@ def live(cell: Cell, listener: Listener | None = None) -> Outcome:
             torch.cuda.empty_cache()
 
 
+def live_there(cell: Cell, folder: str, threads: int) -> Outcome:
+    """Lives through one cell in a worker of an engine.
+
+    Args:
+        cell: The cell.
+        folder: The driver's folder, from which relative paths are meant.
+        threads: Threads to use.
+    """
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        return Outcome(error=f"{folder}: found none on this worker ({error.strerror}), expected the driver's folder")
+    torch.set_num_threads(threads)
+    return live(cell)
+
+
 def _result(cell: Cell, listener: Listener | None) -> RunResult:
     global _base
     settings = cell.experiment.model

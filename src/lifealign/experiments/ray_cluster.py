@@ -8,11 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import torch
-
 from lifealign.errors import ConfigError
 from lifealign.experiments.cells import Cell
-from lifealign.experiments.executors import Outcome, live
+from lifealign.experiments.executors import Outcome, live_there
 
 RETRIES = 3
 """How often a cell is begun again whose worker has died; it goes on from what its life has on disk."""
@@ -59,7 +57,7 @@ class RayCluster:
             raise ConfigError(f"--on ray: found no cluster at {self._address or 'this machine'} ({first})") from error
         # A cell whose worker is gone is run again; what it returns for itself, an error included, is its outcome.
         kept = {"num_cpus": self._cpus, "num_gpus": self._gpus, "max_retries": RETRIES, "retry_exceptions": False}
-        self._live = self._ray.remote(**kept)(_live_there)
+        self._live = self._ray.remote(**kept)(live_there)
         return self
 
     def __exit__(
@@ -72,13 +70,3 @@ class RayCluster:
         """Has a worker of the cluster run a cell."""
         future: Future[Outcome] = self._live.remote(cell, str(Path.cwd()), self._cpus).future()
         return future
-
-
-def _live_there(cell: Cell, folder: str, threads: int) -> Outcome:
-    """Runs a cell in a worker, in the folder that its relative paths are meant from."""
-    try:
-        os.chdir(folder)
-    except OSError as error:
-        return Outcome(error=f"{folder}: found none on this worker ({error.strerror}), expected the driver's folder")
-    torch.set_num_threads(threads)
-    return live(cell)

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import torch
-
 from lifealign.errors import ConfigError
 from lifealign.experiments.cells import Cell
-from lifealign.experiments.executors import Outcome, live
+from lifealign.experiments.executors import Outcome, live_there
 
 RETRIES = 3
 """How often a job is put into the queue again that was preempted or has timed out; it goes on from its life on disk."""
 WAITING = 64
 """Jobs that are waited for at a time; others are in the queue all the same."""
+
+
+class Requeued:
+    """What a job runs; when Slurm takes its machine away, the same is put into the queue again."""
+
+    def __call__(self, cell: Cell, folder: str, threads: int) -> Outcome:
+        """Lives through a cell, or what is left of it."""
+        return live_there(cell, folder, threads)
+
+    def checkpoint(self, *given: Any) -> Any:
+        """Called by submitit when the job is preempted or its time is up: what to run next."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, *given)
 
 
 class Slurm:
@@ -50,7 +61,8 @@ class Slurm:
             raise ConfigError("--on slurm needs submitit; install it with: pip install 'lifealign[slurm]'") from error
         self._cpus, self._jobs = cpus, list[Any]()
         try:
-            self._queue = submitit.AutoExecutor(folder=folder.absolute(), cluster=cluster)
+            logs = folder.absolute()
+            self._queue = submitit.AutoExecutor(folder=logs, cluster=cluster, slurm_max_num_timeout=RETRIES)
             asked = {"name": "lifealign", "cpus_per_task": cpus, "gpus_per_node": gpus, **(parameters or {})}
             self._queue.update_parameters(**asked)
         except (NameError, TypeError, ValueError, RuntimeError) as error:
@@ -72,13 +84,6 @@ class Slurm:
 
     def submit(self, cell: Cell) -> Future[Outcome]:
         """Puts a cell into the queue."""
-        job = self._queue.submit(_live_there, cell, str(Path.cwd()), self._cpus)
+        job = self._queue.submit(Requeued(), cell, str(Path.cwd()), self._cpus)
         self._jobs.append(job)
         return self._waiting.submit(job.result)
-
-
-def _live_there(cell: Cell, folder: str, threads: int) -> Outcome:
-    """Runs a cell in a job, in the folder that its relative paths are meant from."""
-    os.chdir(folder)
-    torch.set_num_threads(threads)
-    return live(cell)
