@@ -129,7 +129,10 @@ def test_a_server_as_it_is_started_and_ended(bot: Path, tmp_path: Path) -> None:
         given = client.chat.completions.create(model="my-bot@01-tone", messages=asked, max_tokens=8)
         assert given.choices[0].message.content == answers_of(bot)["01-tone"]
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        assert process.stderr is not None
+        # Not by communicate(), which does not see what readline() has read beyond its line.
+        out, err = process.stdout.read(), process.stderr.read()
+        process.wait(timeout=30)
     finally:
         process.kill()
     assert process.returncode in (0, 130) and "Traceback" not in err
