@@ -200,6 +200,7 @@ def test_a_result_that_cannot_be_written_is_the_failure_of_its_cell(
         ("kubernetes", {}, "--on: found 'kubernetes', expected processes, ray, ray://HOST:PORT or slurm"),
         ("processes", {"cpus": 2}, "--cpus, --gpus: found them with processes of this machine"),
         ("ray", {"slurm": ["a=b"]}, "--slurm: found it with --on ray, expected it with --on slurm"),
+        ("slurm", {"gpus": 0.5}, "--gpus: found 0.5, expected a whole number with --on slurm"),
         ("slurm", {"slurm": ["partition"]}, "--slurm: found 'partition', expected KEY=VALUE"),
     ],
 )

@@ -113,8 +113,11 @@ def test_later_updates_are_projected_against_what_was_adopted(adopt: Adopted) ->
         assert abs(inner) < 1e-5 * float(first[name].norm() * second[name].norm()) + 1e-12
 
 
-def test_several_tasks_are_one_step_each_with_its_scores_gate_and_memory(adopt: Adopted) -> None:
+def test_several_tasks_are_one_step_each_with_its_scores_gate_and_memory(
+    adopt: Adopted, caplog: pytest.LogCaptureFixture
+) -> None:
     life = adopt(ONE, TWO, retention={"mode": "warn", "set_aside": 0.3})
+    assert "gate prompts of one, two are some that the adapter may have been trained on" in caplog.text
     (step,) = life.steps
     assert step.name == "01-one+two" and [task.name for task in step.tasks] == ["one", "two"]
     assert {"tasks/01-one+two/one.gate.jsonl", "tasks/01-one+two/two.gate.jsonl"} <= set(step.files)

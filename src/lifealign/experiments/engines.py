@@ -50,6 +50,8 @@ def engine_of(
 
         return RayCluster(name if name != "ray" else None, jobs=jobs, cpus=cpus, gpus=gpus)
     if name == "slurm":
+        if gpus != int(gpus):
+            raise ConfigError(f"--gpus: found {gpus:g}, expected a whole number with --on slurm")
         from lifealign.experiments.slurm import Slurm
 
         return Slurm(logs, cpus=cpus, gpus=int(gpus), parameters=dict(map(_parameter, slurm)))

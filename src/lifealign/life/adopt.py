@@ -110,7 +110,7 @@ def adopt_step(
     reset_peak_memory()
     if listener is not None:
         listener.begin(step.name)
-    say: Callable[[str], None] = (lambda text: None) if listener is None else lambda text: listener.say(f"  {text}")
+    say: Callable[[str], None] = logger.warning if listener is None else lambda text: listener.say(f"  {text}")
     model = work.runtime.model
     try:
         held_back = hold_back(work, step)
@@ -119,6 +119,11 @@ def adopt_step(
         examples = mix(work, step, say, held_back.prompts)
         for note in held_back.notes:
             say(note)
+        if held_back.new and (unseen := [task.name for task in held_back.given if not task.gate]):
+            say(
+                f"gate prompts of {', '.join(unseen)} are some that the adapter may have been trained on; "
+                "give a gate file"
+            )
         context = attach(work, step, examples)
         before = read_adapter(model)
         install_adapter(model, adapter.factors)

@@ -15,6 +15,7 @@ from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.manifest import Manifest, Version
 from lifealign.life.disk.measurements import Record, read_records, score_matrices, write_scores
+from lifealign.life.disk.progress_files import remove_checkpoint
 from lifealign.life.free_place import require_free
 from lifealign.life.settings import STORED_AUTO, LifeConfig, ShownConfig
 from lifealign.settings.section import build_config
@@ -360,6 +361,7 @@ class Life:
         """
         with self.directory.lock():
             self.directory.rollback(to)
+            remove_checkpoint(self.directory)
             if "workspace" in self.__dict__:
                 self.workspace.forget_loaded()
             for view in (names.RESULT, names.PAGE):  # they describe steps that are gone

@@ -34,7 +34,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """
     on_cpu = device.type == "cpu"
     before = torch.get_rng_state()
-    own = None if on_cpu else _device_state(device)
+    own = None if on_cpu else device_state(device)
     try:
         torch.default_generator.manual_seed(seed)
         if not on_cpu:
@@ -43,10 +43,16 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     finally:
         torch.set_rng_state(before)
         if own is not None:
-            torch.get_device_module(device).set_rng_state(own, *_index(device))
+            set_device_state(device, own)
 
 
-def _device_state(device: torch.device) -> torch.Tensor:
+def set_device_state(device: torch.device, state: torch.Tensor) -> None:
+    """Puts the generator of a device where :func:`device_state` found it."""
+    torch.get_device_module(device).set_rng_state(state, *_index(device))
+
+
+def device_state(device: torch.device) -> torch.Tensor:
+    """The state of the generator of a device other than the CPU."""
     state = torch.get_device_module(device).get_rng_state(*_index(device))
     assert isinstance(state, torch.Tensor)
     return state

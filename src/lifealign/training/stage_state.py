@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from lifealign.model.seeded import device_state, set_device_state
 from lifealign.training.mastery import Mastery
 from lifealign.training.moments import MethodState, Moments
 
@@ -73,7 +74,7 @@ def stage_state(
         tensors |= {f"{moment}/{name}": kept[moment] for moment in MOMENTS if moment in kept}
     tensors["random/cpu"] = torch.get_rng_state()
     if device.type != "cpu":
-        tensors["random/device"] = torch.get_device_module(device).get_rng_state()
+        tensors["random/device"] = device_state(device)
     return StageState(
         tuple(dict(row) for row in log),
         {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()},
@@ -106,7 +107,7 @@ def restore(
                 }
     torch.set_rng_state(tensors["random/cpu"])
     if device.type != "cpu":
-        torch.get_device_module(device).set_rng_state(tensors["random/device"])
+        set_device_state(device, tensors["random/device"])
     if mastery is not None:
         mastery.restore(state.looks)
     method.load_progress(state.method)
