@@ -27,7 +27,7 @@ from lifealign.cli import demo as show
 from lifealign.cli import main as cli
 from lifealign.data.task import name_of_task
 from lifealign.errors import LifeAlignError, LifeError
-from lifealign.experiments import executors
+from lifealign.experiments import worker
 from lifealign.experiments.tasks import order_of
 from lifealign.life import gate as gates
 from lifealign.life import learn as lifelong
@@ -438,7 +438,7 @@ def test_compare_prints_tables_and_writes_files_and_the_same_command_again_train
     assert status.code == 0 and "2 versions learnt on" in status.out and "method ER" in status.out
 
     before = content(tmp_path)
-    monkeypatch.setattr(executors, "run_experiment", None)
+    monkeypatch.setattr(worker, "run_experiment", None)
     again = lifealign(*command)
     assert again.code == 0 and again.out.startswith("4 cells, 4 of them finished")
     only = lifealign(*command, "--only-tables")
@@ -464,7 +464,7 @@ def test_only_tables_of_what_is_not_finished_runs_nothing(
     assert not (tmp_path / "out").exists()
     assert lifealign("compare", path).code == 0
     (tmp_path / "out" / "results" / "stream--seqft--seed1.json").unlink()
-    monkeypatch.setattr(executors, "run_experiment", None)
+    monkeypatch.setattr(worker, "run_experiment", None)
     half = lifealign("compare", path, "--only-tables")
     assert (half.code, half.err) == (0, "")
     assert "no result of SeqFT yet, so nothing is compared with it" in half.out

@@ -28,7 +28,7 @@ from tests.writers import write_general_text, write_splits
 from lifealign.data.replay import ReplayConfig
 from lifealign.data.suites.paper import ORDERS
 from lifealign.errors import ConfigError, LifeAlignError, LifeError, TrainingError
-from lifealign.experiments import compare, executors
+from lifealign.experiments import compare, executors, worker
 from lifealign.experiments.cells import Cell, cells_of, finished
 from lifealign.experiments.compare import comparison_of, results_of, run_comparison
 from lifealign.experiments.executors import Processes
@@ -470,7 +470,7 @@ def test_a_finished_cell_is_never_run_again(
     compared: list[Cell], monkeypatch: pytest.MonkeyPatch, steps: list[str]
 ) -> None:
     before = content(compared[0].result.parents[1])
-    monkeypatch.setattr(executors, "run_experiment", None)
+    monkeypatch.setattr(worker, "run_experiment", None)
     lines, failures = run(compared)
     assert lines == ["4 cells, 4 of them finished"] and failures == {} and steps == []
     assert content(compared[0].result.parents[1]) == before
@@ -682,14 +682,14 @@ def test_a_result_that_cannot_be_written_is_written_by_the_next_call(
 def computed(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """By the folder of each life that is lived from here on, the reference log-probabilities it has computed."""
     counts: dict[str, int] = {}
-    run_experiment = executors.run_experiment
+    run_experiment = worker.run_experiment
 
     def counted(*arguments: Any, **more: Any) -> Life:
         life = run_experiment(*arguments, **more)
         counts[life.directory.path.name] = life.workspace.reference.computed
         return life
 
-    monkeypatch.setattr(executors, "run_experiment", counted)
+    monkeypatch.setattr(worker, "run_experiment", counted)
     return counts
 
 
@@ -731,7 +731,7 @@ def test_a_cell_leaves_no_model_behind_and_the_base_as_it_was(
 ) -> None:
     models: list[weakref.ref[Any]] = []
     loaded: list[str] = []
-    run_experiment, load_base = executors.run_experiment, executors.load_base
+    run_experiment, load_base = worker.run_experiment, worker.load_base
 
     def watched(*arguments: Any, **more: Any) -> Life:
         assert [model() for model in models] == [None] * len(models)  # else its memory counts as the next cell's
@@ -743,15 +743,15 @@ def test_a_cell_leaves_no_model_behind_and_the_base_as_it_was(
         loaded.append(settings.model_name_or_path)
         return load_base(settings)
 
-    monkeypatch.setattr(executors, "_base", None)
-    monkeypatch.setattr(executors, "run_experiment", watched)
-    monkeypatch.setattr(executors, "load_base", counted)
+    monkeypatch.setattr(worker, "_base", None)
+    monkeypatch.setattr(worker, "run_experiment", watched)
+    monkeypatch.setattr(worker, "load_base", counted)
     monkeypatch.setattr("lifealign.life.workspace.load_base", None)
     cells = cells_of(experiment(compare={"methods": ["l2p", "seqft"]}))
     assert run(cells)[1] == {}
     assert len(models) == 2 and models[-1]() is None
     assert loaded == [str(tiny_folder)]
-    base = executors._base
+    base = worker._base
     assert base is not None
     assert not any("lora" in name for name, _ in base[1].model.named_parameters())
     assert base[1].fingerprint == Life.open(cells[0].experiment.output_dir).workspace.base_fingerprint

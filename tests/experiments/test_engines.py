@@ -21,7 +21,8 @@ from lifealign.experiments import executors
 from lifealign.experiments.cells import Cell, cells_of, finished
 from lifealign.experiments.compare import run_comparison
 from lifealign.experiments.engines import engine_of
-from lifealign.experiments.executors import Outcome, Processes, live, live_there, run_cells
+from lifealign.experiments.executors import Processes, run_cells
+from lifealign.experiments.worker import Outcome, live, live_there
 
 COMPARED = {"methods": ["seqft", "er"], "seeds": [1, 2]}
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from lifealign.errors import ConfigError
 from lifealign.experiments.cells import Cell
-from lifealign.experiments.executors import Outcome, live_there
+from lifealign.experiments.worker import Outcome, live_there
 
 RETRIES = 3
 """How often a job is put into the queue again that was preempted or has timed out; it goes on from its life on disk."""
