@@ -304,6 +304,7 @@ def test_a_step_stores_how_well_its_prompts_are_told_from_those_before(make_life
     assert overlap.tasks == ("xy", "qz", "same") and len(overlap.overlaps) == 6
     assert overlap.overlaps["xy", "same"] == overlap.overlaps["same", "xy"] == 1.0  # the very same prompts
     assert overlap.overlaps["xy", "qz"] == overlap.overlaps["qz", "xy"] == overlap.overlaps["qz", "same"] == 0.0
+    assert overlap.prompts == {"xy": 20, "qz": 20, "same": 20}
     assert overlap.scopes == {"xy": 0.5, "qz": 0.0, "same": 0.5}  # half of all other prompts are its own
     assert overlap.scopes == pytest.approx({one.task: one.scope for one in life.recall("hello").tasks})
 

@@ -55,11 +55,13 @@ class Overlap:
         overlaps: For a task and another, how badly the first one's prompts are told from the other's by its own key:
             0 if always, 1 if not at all; None if it was not measured.
         scopes: For each task, the same for all others together.
+        prompts: For each task, how many of its prompts this was measured on.
     """
 
     tasks: tuple[str, ...]
     overlaps: Mapping[tuple[str, str], float]
     scopes: Mapping[str, float]
+    prompts: Mapping[str, int]
 
 
 def overlap_of(directory: LifeDirectory) -> Overlap:
@@ -86,4 +88,4 @@ def overlap_of(directory: LifeDirectory) -> Overlap:
         total = sum(prompts[other] for other in others)
         mean = sum(prompts[other] * area for other, area in others.items()) / total if total else 0.5
         scopes[task] = scope(mean)
-    return Overlap(tuple(prompts), overlaps, scopes)
+    return Overlap(tuple(prompts), overlaps, scopes, prompts)

@@ -36,6 +36,7 @@ def recall_panel(life: Life) -> dict[str, Any] | None:
     return {
         "tasks": tasks,
         "rows": rows,
+        "fewest": min(overlap.prompts[task] for task in tasks),
         "left_out": len(overlap.tasks) - len(tasks),
         "house": [row["task"] for row in rows if row["house"]],
         "domains": [row["task"] for row in rows if not row["house"]],
