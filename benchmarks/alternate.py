@@ -38,9 +38,9 @@ def run_side(spec: Spec) -> dict[str, Any]:
 
 def per_second(runs: list[dict[str, Any]]) -> float:
     """Pairs per second, median over the rounds."""
-    return median(run["pairs"] / run["seconds"] for run in runs)
+    return median(float(run["pairs"]) / float(run["seconds"]) for run in runs)
 
 
 def ratio(runs: Mapping[str, list[dict[str, Any]]], ours: str, theirs: str) -> float:
     """How many times as fast ours is, median over the rounds, each against its neighbour in time."""
-    return median(b["seconds"] / a["seconds"] for a, b in zip(runs[ours], runs[theirs], strict=True))
+    return median(float(b["seconds"]) / float(a["seconds"]) for a, b in zip(runs[ours], runs[theirs], strict=True))

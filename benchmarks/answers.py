@@ -6,6 +6,7 @@ positions of 48 prompts, as the model hands them over (``view``) and as ours doe
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
 from typing import Any
@@ -47,7 +48,7 @@ def measure(model_name: str, dtype: Any, rounds: int) -> dict[str, Any]:
                 output = model.generate(**given, max_new_tokens=NEW_TOKENS, do_sample=False)
             base.tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
 
-    sides = {
+    sides: dict[str, Callable[[], Any]] = {
         "ours": ours,
         "whole": lambda: ours(whole),
         "plain": plain,

@@ -27,7 +27,9 @@ def updates(seed: int) -> dict[str, torch.Tensor]:
 
 
 def measure() -> list[dict[str, Any]]:
-    memory, earlier, rows = LongTermMemory(), [], []
+    memory = LongTermMemory()
+    earlier: list[dict[str, torch.Tensor]] = []
+    rows: list[dict[str, Any]] = []
     for number in range(1, max(COUNTS) + 1):
         new = updates(number)
         if number in COUNTS:

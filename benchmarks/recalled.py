@@ -47,7 +47,7 @@ def measure(model_name: str, dtype: Any) -> list[dict[str, Any]]:
         separations(keys, examples)
         table = KeyTable.of(keys)
         patterns = time.perf_counter() - start
-        looked_up = _milliseconds(lambda one, table=table: table.look_up(whitening(features[one])[0]))
+        looked_up = _milliseconds(lambda one: table.look_up(whitening(features[one])[0]))  # noqa: B023 - used at once
         rows.append(
             {
                 "tasks": count,

@@ -108,8 +108,9 @@ def ours(spec: Spec, base: Any, raw: Sequence[Pair]) -> Callable[[], dict[str, A
         losses: list[float] = []
         once = {"num_train_epochs": epochs}
         if spec.work in ("task", "sft"):
-            settings = sft.model_copy(update=once)
-            log = train_stage(runtime, some, SupervisedObjective(), settings, SeqFT(), "t", seed=SEED)
+            log = train_stage(
+                runtime, some, SupervisedObjective(), sft.model_copy(update=once), SeqFT(), "t", seed=SEED
+            )
             losses = [row["loss"] for row in log]
         if spec.work in ("task", "preference"):
             with runtime.base_policy():
@@ -206,7 +207,7 @@ def _dpo_trainer(
     spec: Spec, model: Any, tokenizer: Any, rows: list[dict[str, Any]], epochs: int, folder: str, lora: Any
 ) -> Any:
     from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]
 
     arguments = DPOConfig(
         **_shared(spec, epochs, folder),
@@ -224,8 +225,8 @@ def _sft_trainer(
     spec: Spec, model: Any, tokenizer: Any, rows: list[dict[str, Any]], epochs: int, folder: str, lora: Any
 ) -> Any:
     from datasets import Dataset
-    from trl import SFTConfig as TrlConfig
-    from trl import SFTTrainer
+    from trl import SFTConfig as TrlConfig  # type: ignore[attr-defined]
+    from trl import SFTTrainer  # type: ignore[attr-defined]
 
     chosen = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in rows]
     arguments = TrlConfig(**_shared(spec, epochs, folder), learning_rate=spec.sft_rate, completion_only_loss=True)

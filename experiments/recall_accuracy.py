@@ -25,7 +25,8 @@ from lifealign.data.clean import read_clean
 from lifealign.data.pair import Message
 from lifealign.life.keys import whitening_of
 from lifealign.life.life import Life
-from lifealign.memory.recall import Key, learn_key, scope, separation
+from lifealign.memory.recall import Key, learn_key, separation
+from lifealign.memory.scope import scope
 from lifealign.model.features import prompt_features
 from lifealign.model.tokens import prompt_ids
 
@@ -107,7 +108,8 @@ def _tf_idf(train: dict[str, list[Prompt]], test: dict[str, list[Prompt]]) -> di
         for word, count in Counter(prompt).items():
             if word in place:
                 found[place[word]] = (1 + math.log(count)) * math.log(number / seen[word])
-        return found / found.norm().clamp_min(1e-12)
+        unit: Tensor = found / found.norm().clamp_min(1e-12)
+        return unit
 
     centers = torch.stack([torch.stack([vector(prompt) for prompt in words[name]]).mean(dim=0) for name in train])
     centers = centers / centers.norm(dim=1, keepdim=True)

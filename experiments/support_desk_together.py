@@ -26,7 +26,7 @@ def main(output_dir: str, result: str) -> None:
     """Trains on the rows that keep every rule, and scores every rule."""
     suite = load_suite()
     rows = [pair for task in suite for pair in task.train if all(rule.check.holds(pair.chosen) for rule in RULES)]
-    experiment = demo_experiment("seqft", Path(output_dir), seed=42)
+    experiment = demo_experiment("seqft", Path(output_dir), seed=42, full=True)
     settings = {name: getattr(experiment, name) for name in LifeConfig.model_fields}
     settings["sft"] = experiment.sft.model_copy(update={"num_train_epochs": 4})
     life = Life.create(output_dir, LifeConfig(**settings))

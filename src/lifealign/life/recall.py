@@ -18,7 +18,7 @@ from lifealign.life.disk.manifest import Version
 from lifealign.life.keys import features_of_prompt, keys_of, whitening_of
 from lifealign.life.workspace import Workspace
 from lifealign.memory.recall import KeyTable, Whitening, separations
-from lifealign.memory.scope import HOUSE_RULE, scope
+from lifealign.memory.scope import HOUSE_RULE, scope_by
 from lifealign.model.adapter import install_adapter
 from lifealign.model.tokens import tokenize_pairs
 
@@ -33,7 +33,7 @@ class RecalledTask:
         score: Log-density of the prompt under the task's prompts, nats per dimension, up to a constant.
         p_value: How typical the prompt is of the task, in (0, 1]; small if it is not.
         scope: How far the task is about every prompt, in [0, 1]: measured by how badly its prompts can be told from
-            those of other tasks; 1 if there is no other.
+            those of other tasks; 1 if there is no other, or if chance explains that they were told apart.
     """
 
     task: str
@@ -124,8 +124,12 @@ def patterns_of(work: Workspace) -> Patterns:
         raise LifeError(f"{work.directory.path}: found no task learnt, expected at least one; `lifealign learn` first")
     found = keys_of(work)
     keys = {name: key for name, (key, _) in found.items()}
+    prompts = [len(examples) for _, examples in found.values()]
     separated = separations(list(keys.values()), [examples for _, examples in found.values()])
-    scopes = {name: 1.0 if told is None else scope(told) for name, told in zip(keys, separated, strict=True)}
+    scopes = {
+        name: 1.0 if told is None else scope_by(told, min(own, sum(prompts) - own))
+        for name, told, own in zip(keys, separated, prompts, strict=True)
+    }
     gone = retired(task for version in work.steps for task in version.tasks)
     counting = [(task.name, version.name) for version in work.steps for task in version.tasks if task.name not in gone]
     shares = dict[str, dict[str, float]]()

@@ -11,7 +11,7 @@ from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.step_files import read_record
 from lifealign.life.disk.typed_json import Count, Number, Record
-from lifealign.memory.scope import scope
+from lifealign.memory.scope import scope, scope_by
 
 
 class Other(Record):
@@ -53,8 +53,8 @@ class Overlap:
     Attributes:
         tasks: Their names, oldest first.
         overlaps: For a task and another, how badly the first one's prompts are told from the other's by its own key:
-            0 if always, 1 if not at all; None if it was not measured.
-        scopes: For each task, the same for all others together.
+            0 if always, 1 if not at all; left out if it was not measured.
+        scopes: For each task, the same for all others together; 1 if chance explains that they were told apart.
         prompts: For each task, how many of its prompts this was measured on.
     """
 
@@ -87,5 +87,5 @@ def overlap_of(directory: LifeDirectory) -> Overlap:
         others = {other: told[task, other] for other in prompts if (task, other) in told}
         total = sum(prompts[other] for other in others)
         mean = sum(prompts[other] * area for other, area in others.items()) / total if total else 0.5
-        scopes[task] = scope(mean)
+        scopes[task] = scope_by(mean, min(prompts[task], total))
     return Overlap(tuple(prompts), overlaps, scopes, prompts)
