@@ -9,6 +9,7 @@
     ├── LifeError                 a directory that is not a life, has another format, is damaged or in use
     │   └── Unsynced              a file that is in place but may not survive a power loss
     ├── TrainingError             invalid numbers in training or consolidation (exit code 1)
+    ├── LostProcess               another process of the same run has ended (exit code 1)
     ├── Refused                   a step that would cost earlier tasks too much; the life is as it was (exit code 3)
     ├── Unscored                  scores that could not be measured; what was learnt is kept (exit code 1)
     ├── Unfinished                cells of a comparison that failed; the others are finished (exit code 1)
@@ -111,6 +112,12 @@ class TrainingError(LifeAlignError):
         self.task, self.stage, self.step = task, stage, step
         where = f"task {task!r}, stage {stage!r}" + (f", optimizer step {step}" if step is not None else "")
         super().__init__(f"{where}: {what}{'. ' + way_out if way_out else ''}")
+
+
+class LostProcess(LifeAlignError):
+    """Another process of a run on several has ended. What is on disk is whole, and the same command goes on from it."""
+
+    exit_code = 1
 
 
 class Refused(LifeAlignError):

@@ -23,6 +23,7 @@ from typing import NoReturn
 import typer
 from rich.text import Text
 
+from lifealign.cli.launch import follow, follows, leading
 from lifealign.errors import ConfigError, LifeAlignError, Unfinished
 from lifealign.report.printing import (
     CLOSED_PIPE,
@@ -80,7 +81,10 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> NoReturn:
 def _code(app: typer.Typer, arguments: list[str], debug: bool) -> int:
     try:
         refuse_empty(arguments)
-        code = int(app(arguments or ["--help"], prog_name="lifealign", standalone_mode=False) or 0)
+        if follows():
+            return follow()
+        with leading():
+            code = int(app(arguments or ["--help"], prog_name="lifealign", standalone_mode=False) or 0)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:

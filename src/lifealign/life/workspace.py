@@ -23,17 +23,17 @@ from lifealign.life.disk.learnt import adapter_files, read_adapter_of, read_meth
 from lifealign.life.disk.manifest import FORMAT_VERSION, BaseRecord, Manifest, Version
 from lifealign.life.disk.measurements import write_scores
 from lifealign.life.disk.memory import read_memory
+from lifealign.life.runtime import led, untrained_runtime
 from lifealign.life.settings import LifeConfig
 from lifealign.memory.long_term import LongTermMemory
 from lifealign.memory.update import Adapter
 from lifealign.methods.base import Method
-from lifealign.model.adapter import attach_lora, install_adapter, read_adapter
+from lifealign.model.adapter import install_adapter, read_adapter
 from lifealign.model.answer_cache import AnswerCache
 from lifealign.model.base_model import Base, load_base
 from lifealign.model.machine import this_processor
 from lifealign.model.reference import ReferenceCache
-from lifealign.model.runtime import Runtime, current_device
-from lifealign.model.template_check import require_usable_template
+from lifealign.model.runtime import Runtime
 from lifealign.settings.section import dump_config
 from lifealign.storage.files import make_private_folder, write_text
 from lifealign.storage.lock import exclusive_lock
@@ -158,26 +158,13 @@ class Workspace:
     @cached_property
     def runtime(self) -> Runtime:
         """The model on its device, with the adapter of the life's last version."""
-        settings = self.config
-        model = attach_lora(self.base, settings.lora, settings.seed).to(current_device())
-        proof = self.base.proven(model, settings.data.max_length)
-        if settings.data.reasoning == "refuse":
-            require_usable_template(self.base.tokenizer, self.base.name, reasoning="refuse")
-        settings.method.prepare(model, settings.seed)
+        runtime = untrained_runtime(self.config, self.base)
         if self.directory.versions:
-            install_adapter(model, read_adapter_of(self.directory))
-            known, found = self.directory.manifest.base.exact, proof.as_record()
+            install_adapter(runtime.model, read_adapter_of(self.directory))
+            known, found = self.directory.manifest.base.exact, runtime.proof.as_record()
             if any(found.get(what) != how for what, how in known.items()):  # it may have been asked less
                 logger.warning("%s: found %s, expected what the life recorded: %s", self.base.name, found, known)
-        data = settings.data
-        return Runtime.prepare(
-            model,
-            self.base.tokenizer,
-            proof,
-            share_prefix=data.share_prefix,
-            reasoning=data.reasoning,
-            max_tokens=data.max_tokens_per_batch,
-        )
+        return led(runtime, self.config, self.base)
 
     # -- what it remembers --------------------------------------------------------------------------------------------
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from peft import PeftModel
@@ -20,6 +21,9 @@ from lifealign.model.prompt_pool import active_pool, without_prompts
 from lifealign.model.proof import Proof
 from lifealign.model.reasoning import Reasoning
 from lifealign.model.tokens import TokenizedPair
+
+if TYPE_CHECKING:  # which needs this module
+    from lifealign.model.ranks import Ranks, Shares
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Runtime:
         share_prefix: Whether chosen and rejected share one copy of their prompt in a batch.
         reasoning: What to do with reasoning in prompts and generated answers.
         max_tokens: Most tokens in one forward pass, padding included; None counts pairs instead.
+        ranks: The other processes of this run, which compute their share of a training step; None if there are none.
     """
 
     device: torch.device
@@ -47,6 +52,7 @@ class Runtime:
     share_prefix: bool
     reasoning: Reasoning = "strip"
     max_tokens: int | None = None
+    ranks: Ranks | None = None
 
     @classmethod
     def prepare(
@@ -134,6 +140,48 @@ class Runtime:
             else:
                 parts.append([pair])
         return parts
+
+    def rounds(self, pairs: Sequence[TokenizedPair], completions: Sequence[str], count: int) -> list[Shares]:
+        """Cuts pairs, in their order, into rounds, and each round into a micro-batch for every process of this run.
+
+        Args:
+            pairs: The pairs, those of similar length together.
+            completions: The completions that will be scored.
+            count: As :meth:`micro_batches` takes it; less where processes would otherwise have nothing to do.
+        """
+        if self.ranks is None:
+            return [[part] for part in self.micro_batches(pairs, completions, count)]
+        size = self.ranks.size
+        parts = self.micro_batches(pairs, completions, max(1, min(count, math.ceil(len(pairs) / size))))
+        if len(parts) < size:
+            return [self.shares(pairs)] if pairs else []
+        return [parts[start : start + size] for start in range(0, len(parts), size)]
+
+    def shares(self, pairs: Sequence[TokenizedPair]) -> Shares:
+        """Cuts pairs, in their order, into one share for every process of this run, as equal as can be."""
+        number = min(len(pairs), 1 if self.ranks is None else self.ranks.size)
+        ends = [len(pairs) * place // number for place in range(number + 1)]
+        return [pairs[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+
+    def logps(self, shares: Shares, completions: Sequence[str]) -> Tensor:
+        """Log-probabilities of completions, with gradient if it is on: each share by a process of its own.
+
+        Args:
+            shares: A share of a round, or several; the first is this process's.
+            completions: The completions that are scored.
+
+        Returns:
+            All chosen completions in the order of the shares, then all rejected ones; nats, float32.
+
+        Raises:
+            LostProcess: If another process of this run has ended.
+        """
+        if self.ranks is None:
+            (pairs,) = shares
+            return self.policy(self.batch(pairs, completions))  # type: ignore[no-any-return]
+        return self.ranks.logps(
+            self.model, shares, completions, lambda pairs: self.policy(self.batch(pairs, completions))
+        )
 
     def sample_targets(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Draws tokens from the model's own predictions; see :meth:`~lifealign.model.logps.CompletionLogps`."""

@@ -188,10 +188,11 @@ class _Stage:
         return learning
 
     def losses(self, batch: OptimizerBatch, learning: Sequence[TokenizedPair], figures: _Figures) -> Iterator[Tensor]:
-        """One loss per micro-batch; they add up to the loss of the whole optimizer batch, mastered pairs left out."""
+        """One loss per round; they add up to the loss of the whole optimizer batch, mastered pairs left out."""
         denominator = sum(self.objective.size(pair) for pair in batch.pairs)
-        for part in self.runtime.micro_batches(learning, self.objective.completions, self.micro):
-            logps = self.runtime.policy(self._batch(part))
+        for shares in self.runtime.rounds(learning, self.objective.completions, self.micro):
+            part = [pair for share in shares for pair in share]
+            logps = self.runtime.logps(shares, self.objective.completions)
             outcome = self.objective.outcome(logps, part)
             weights = self.method.example_weights(outcome)
             weighted = outcome.losses if weights is None else weights * outcome.losses
@@ -209,11 +210,9 @@ class _Stage:
 
     def loss_of(self, pairs: Sequence[TokenizedPair]) -> Tensor:
         """Mean unweighted loss of any pairs at the current parameters, with gradient."""
-        outcome = self.objective.outcome(self.runtime.policy(self._batch(pairs)), pairs)
+        logps = self.runtime.logps(self.runtime.shares(pairs), self.objective.completions)
+        outcome = self.objective.outcome(logps, pairs)
         return outcome.losses.sum() / sum(self.objective.size(pair) for pair in pairs)
-
-    def _batch(self, pairs: Sequence[TokenizedPair]) -> object:
-        return self.runtime.batch(pairs, self.objective.completions)
 
 
 class _Figures:
