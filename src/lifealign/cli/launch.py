@@ -1,4 +1,4 @@
-"""One command as several processes, started by ``torchrun`` or ``accelerate launch``: the first leads, others follow."""
+"""One command as several processes, started by ``torchrun`` or ``accelerate launch``: the first leads the others."""
 
 from __future__ import annotations
 

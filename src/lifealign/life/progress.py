@@ -196,7 +196,8 @@ def _content(work: Workspace, held_back: HeldBack) -> str:
 def _machine(work: Workspace) -> str:
     """Hash of what decides how numbers round."""
     versions = [importlib.metadata.version(name) for name in ("torch", "transformers", "peft")]
-    return _hash((str(this_processor()), str(work.runtime.device), torch.get_num_threads(), versions))
+    several = [work.runtime.processes] if work.runtime.processes > 1 else []  # they add up in another order
+    return _hash((str(this_processor()), str(work.runtime.device), torch.get_num_threads(), versions, *several))
 
 
 def _hash(value: Any) -> str:

@@ -44,8 +44,8 @@ def chance_of_separation(separated: float, prompts: int) -> float:
     r"""Upper bound of the chance that prompts which are all alike are told apart at least as well as this.
 
     The area under the curve is a mean over pairs of an own and another prompt, where one half is expected of each. The
-    chance that such a mean is at least :math:`a \ge 1/2` is at most :math:`e^{-k\,\mathrm{KL}(a \| 1/2)}`; where all are
-    told apart, this is :math:`2^{-k}`.
+    chance that such a mean is at least :math:`a \ge 1/2` is at most :math:`e^{-k\,\mathrm{KL}(a \| 1/2)}`. Where all
+    are told apart, this is :math:`2^{-k}`.
 
     Args:
         separated: The area a, in [0, 1].

@@ -1,4 +1,4 @@
-"""What a model adds to its base: how it is built, and all its numbers as one vector, so that a copy can take it over."""
+"""What a model adds to its base: how it is built, and all its numbers as one vector, which a copy can take over."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lifealign.errors import ModelError
-from lifealign.model.adapter_shape import AdapterShape, flat, put_flat, shape_of, take_shape
+from lifealign.model.adapter_shape import AdapterShape, flat, shape_of
 from lifealign.model.channel import Channel
 from lifealign.model.tokens import TokenizedPair
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -141,6 +142,11 @@ class Runtime:
                 parts.append([pair])
         return parts
 
+    @property
+    def processes(self) -> int:
+        """Number of processes that compute a training step."""
+        return 1 if self.ranks is None else self.ranks.size
+
     def rounds(self, pairs: Sequence[TokenizedPair], completions: Sequence[str], count: int) -> list[Shares]:
         """Cuts pairs, in their order, into rounds, and each round into a micro-batch for every process of this run.
 
@@ -149,9 +155,9 @@ class Runtime:
             completions: The completions that will be scored.
             count: As :meth:`micro_batches` takes it; less where processes would otherwise have nothing to do.
         """
-        if self.ranks is None:
+        if self.processes == 1:
             return [[part] for part in self.micro_batches(pairs, completions, count)]
-        size = self.ranks.size
+        size = self.processes
         parts = self.micro_batches(pairs, completions, max(1, min(count, math.ceil(len(pairs) / size))))
         if len(parts) < size:
             return [self.shares(pairs)] if pairs else []
@@ -159,9 +165,9 @@ class Runtime:
 
     def shares(self, pairs: Sequence[TokenizedPair]) -> Shares:
         """Cuts pairs, in their order, into one share for every process of this run, as equal as can be."""
-        number = min(len(pairs), 1 if self.ranks is None else self.ranks.size)
+        number = min(len(pairs), self.processes)
         ends = [len(pairs) * place // number for place in range(number + 1)]
-        return [pairs[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+        return [pairs[start:end] for start, end in pairwise(ends)]
 
     def logps(self, shares: Shares, completions: Sequence[str]) -> Tensor:
         """Log-probabilities of completions, with gradient if it is on: each share by a process of its own.

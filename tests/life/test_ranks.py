@@ -1,0 +1,187 @@
+"""Several processes learn what one learns: the same losses, gradients and adapters, and nothing is lost with one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tests.conftest import MakeRuntime
+from tests.life.led import TRIED
+from tests.writers import write_jsonl
+
+from lifealign.errors import ModelError
+from lifealign.life.life import Life
+from lifealign.model.adapter import freeze_adapter, read_adapter, write_adapter
+from lifealign.model.adapter_shape import flat, put_flat, shape_of, take_shape
+from lifealign.model.follower import follow
+from lifealign.model.ranks import Ranks
+from lifealign.model.tokens import TokenizedPair
+
+pytestmark = pytest.mark.slow
+
+
+def launch(rank: int, port: int, *command: str) -> subprocess.Popen[str]:
+    """One of two processes, as a launcher starts it."""
+    said = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    environment = os.environ | said | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", *command],
+        env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def found(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What two processes have found; see ``led.py``."""
+    folder, port = tmp_path_factory.mktemp("led"), free_port()
+    both = [launch(rank, port, "tests.life.led", str(folder), str(tiny_folder)) for rank in (0, 1)]
+    output = [process.communicate(timeout=900)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], output
+    result: dict[str, Any] = json.loads((folder / "found.json").read_text())
+    return result
+
+
+def test_a_loss_and_its_gradient_are_those_of_one_process(found: dict[str, Any]) -> None:
+    """Also of a single pair, where the other process has nothing to do, and of numbers that cannot be halved."""
+    assert len(found["gradients"]) == 8
+    assert max(found["gradients"].values()) < 1e-6
+
+
+@pytest.mark.parametrize("what", [*TRIED, "bfloat16"])
+def test_every_method_learns_what_it_learns_in_one_process(found: dict[str, Any], what: str) -> None:
+    """Losses to 1e-5 nats in every optimizer step, factors to 1e-4 of the largest number in them."""
+    assert found[what]["steps"] > 20
+    assert found[what]["losses"] < 1e-5 and found[what]["factors"] < 1e-4
+
+
+@pytest.mark.parametrize("what", ["gem", "agem"])
+def test_gradients_of_memories_are_computed_by_all_processes(found: dict[str, Any], what: str) -> None:
+    """Twelve optimizer steps for each task, and in the second one a memory for each."""
+    assert found["er"]["passes"] == 24 and found[what]["passes"] == 36
+
+
+@pytest.mark.parametrize("what", ["resumed", "resumed with dropout"])
+def test_a_step_that_several_processes_learn_goes_on_byte_for_byte(found: dict[str, Any], what: str) -> None:
+    assert found[what] == {"equal": True}
+
+
+@pytest.fixture
+def stream(tiny_folder: Path, tmp_path: Path) -> Path:
+    """An experiment that takes a while; its life is in ``life`` beside it."""
+    rows = [{"prompt": f"say {n}", "chosen": "aaa", "rejected": "bbb"} for n in range(32)]
+    tasks = [{"name": name, "train": write_jsonl(tmp_path / f"{name}.jsonl", rows)} for name in ("one", "two")]
+    for task in tasks:
+        task["train"] = str(task["train"])
+    stage = {"num_train_epochs": 8, "per_device_train_batch_size": 4, "learning_rate": 1e-3}
+    written = {
+        "tasks": tasks,
+        "output_dir": str(tmp_path / "life"),
+        "model": {"model_name_or_path": str(tiny_folder), "dtype": "float32"},
+        "sft": stage,
+        "preference": stage,
+        "retention": {"mode": "off"},
+        "save_steps": 1,
+    }
+    path = tmp_path / "stream.yaml"
+    path.write_text(yaml.safe_dump(written))
+    return path
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_all_and_the_same_command_goes_on(stream: Path, killed: int) -> None:
+    port = free_port()
+    both = [launch(rank, port, "lifealign", "run", str(stream)) for rank in (0, 1)]
+    state = stream.parent / "life" / "learning"
+    deadline = time.monotonic() + 120
+    while not (state.is_dir() and any(state.iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    both[killed].send_signal(signal.SIGKILL)
+    said = [process.communicate(timeout=60)[0] for process in both]
+    assert both[killed].returncode == -signal.SIGKILL and both[1 - killed].returncode == 1
+    last = said[1 - killed].strip().splitlines()[-1]
+    assert "another process of this run has ended" in last and "Traceback" not in said[1 - killed]
+
+    port = free_port()
+    both = [launch(rank, port, "lifealign", "run", str(stream)) for rank in (0, 1)]
+    said = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert "goes on after" in said[0] and said[1] == ""
+    assert [version.name for version in Life.open(stream.parent / "life").steps] == ["01-one", "02-two"]
+
+
+def test_an_error_of_the_leader_ends_the_others_quietly(tmp_path: Path) -> None:
+    port = free_port()
+    both = [launch(rank, port, "lifealign", "status", str(tmp_path / "nothing")) for rank in (0, 1)]
+    said = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [2, 0]
+    assert "found no such directory" in said[0] and said[1] == ""
+
+
+# -- without processes -------------------------------------------------------------------------------------------------
+
+
+class Wire:
+    """A channel to nobody: what is told and answered, by hand."""
+
+    def __init__(self, *, rank: int = 0, orders: Sequence[Mapping[str, Any]] = (), texts: Sequence[str] = ()) -> None:
+        self.rank, self.size, self.led = rank, 2, None
+        self.orders, self.texts = list(orders), list(texts)
+        self.told: list[Any] = []
+
+    def tell(self, order: Mapping[str, Any]) -> None:
+        self.told.append(order)
+
+    def hear(self) -> Mapping[str, Any]:
+        return self.orders.pop(0)
+
+    def answers(self) -> list[str]:
+        return self.texts
+
+    def answer(self, text: str) -> None:
+        self.told.append(text)
+
+
+def test_a_base_that_another_process_cannot_load_is_its_leaders_error(make_runtime: MakeRuntime) -> None:
+    def load(described: Mapping[str, Any]) -> Any:
+        raise ModelError(f"found another base than {described['name']}")
+
+    wire: Any = Wire(rank=1, orders=[{"do": "load", "model": {"name": "ours"}}, {"do": "stop"}])
+    follow(wire, load)
+    assert wire.told == ["found another base than ours"]
+    runtime, wire = make_runtime(), Wire(texts=wire.told)
+    with pytest.raises(ModelError, match="process 1 of this run: found another base than ours"):
+        Ranks(wire, {"name": "ours"}).logps(
+            runtime.model, [[TokenizedPair("", "", (1,), (2,), (3,))]], ("chosen",), len
+        )
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_copy_takes_over_an_adapter_of_any_shape(make_runtime: MakeRuntime, frozen: bool) -> None:
+    model, copy = make_runtime(seed=1).model, make_runtime(seed=None).model
+    if frozen:
+        freeze_adapter(model, rank=2, seed=3)
+    write_adapter(model, {name: torch.randn_like(factor) for name, factor in read_adapter(model).items()})
+    take_shape(copy, shape_of(model))
+    put_flat(copy, flat(model))
+    ids = torch.arange(12)[None]
+    assert torch.equal(model(input_ids=ids).logits, copy(input_ids=ids).logits)
+    assert shape_of(copy) == shape_of(model)
+    take_shape(copy, shape_of(make_runtime().model))  # and back
+    assert shape_of(copy) == shape_of(make_runtime().model)
