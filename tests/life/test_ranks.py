@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tests.conftest import MakeRuntime
+from tests.conftest import MakeLife, MakeRuntime
 from tests.life.led import TRIED
 from tests.writers import write_jsonl
 
-from lifealign.errors import ModelError
+from lifealign.cli.streams import compare
+from lifealign.errors import ConfigError, ModelError
 from lifealign.life.life import Life
 from lifealign.model.adapter import freeze_adapter, read_adapter, write_adapter
 from lifealign.model.adapter_shape import flat, put_flat, shape_of, take_shape
@@ -95,7 +96,7 @@ def stream(tiny_folder: Path, tmp_path: Path) -> Path:
         "output_dir": str(tmp_path / "life"),
         "model": {"model_name_or_path": str(tiny_folder), "dtype": "float32"},
         "sft": stage,
-        "preference": stage,
+        "preference": dict(stage),
         "retention": {"mode": "off"},
         "save_steps": 1,
     }
@@ -110,20 +111,44 @@ def test_a_killed_process_ends_all_and_the_same_command_goes_on(stream: Path, ki
     both = [launch(rank, port, "lifealign", "run", str(stream)) for rank in (0, 1)]
     state = stream.parent / "life" / "learning"
     deadline = time.monotonic() + 120
-    while not (state.is_dir() and any(state.iterdir())) and time.monotonic() < deadline:
+    while not state.is_dir() and both[0].poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     both[killed].send_signal(signal.SIGKILL)
     said = [process.communicate(timeout=60)[0] for process in both]
     assert both[killed].returncode == -signal.SIGKILL and both[1 - killed].returncode == 1
     last = said[1 - killed].strip().splitlines()[-1]
     assert "another process of this run has ended" in last and "Traceback" not in said[1 - killed]
-
+    if killed == 0:  # going on is the same whoever has gone
+        return
     port = free_port()
     both = [launch(rank, port, "lifealign", "run", str(stream)) for rank in (0, 1)]
     said = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert "goes on after" in said[0] and said[1] == ""
     assert [version.name for version in Life.open(stream.parent / "life").steps] == ["01-one", "02-two"]
+
+
+def test_torchrun_learns_a_task_with_two_processes(make_life: MakeLife, tmp_path: Path) -> None:
+    """As ``docs/scaling.md`` has it."""
+    make_life("my-bot")
+    rows = [{"prompt": f"say {n}", "chosen": "aaa", "rejected": "bbb"} for n in range(12)]
+    train, test = (
+        write_jsonl(tmp_path / "refunds.jsonl", rows[:8]),
+        write_jsonl(tmp_path / "refunds-test.jsonl", rows[8:]),
+    )
+    command = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port()), "-m", "lifealign"]
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "learn", str(tmp_path / "my-bot"), str(train), "--test", str(test)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [version.name for version in Life.open(tmp_path / "my-bot").steps] == ["01-refunds"]
+
+
+def test_cells_are_not_spread_under_a_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lifealign.cli.streams.processes", lambda: 2)
+    with pytest.raises(ConfigError, match="found 2 processes of a launcher, expected one with --jobs or --on"):
+        compare(tmp_path / "stream.yaml", jobs=2)
 
 
 def test_an_error_of_the_leader_ends_the_others_quietly(tmp_path: Path) -> None:

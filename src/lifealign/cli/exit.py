@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import sys
 import traceback
 from collections.abc import Sequence
@@ -65,7 +66,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> NoReturn:
     debug = "--debug" in options
     for stream in (sys.stdout, sys.stderr):
         escape_what_cannot_be_encoded(stream)
-    log_to_stderr(tracebacks=debug)
+    log_to_stderr(tracebacks=debug, lowest=logging.WARNING if follows() else logging.INFO)
     if debug:
         sys.excepthook = _print_traceback
     try:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from lifealign.cli.launch import processes
 from lifealign.cli.options import Settings, console, require_scored, say_lines, show_life
 from lifealign.errors import ConfigError, Unfinished
 from lifealign.report.printing import log_to_stderr, show
@@ -73,6 +74,11 @@ def compare(
     from lifealign.report.progress import Progress
     from lifealign.report.table_formats import terminal, write_tables
 
+    if processes() > 1 and (on or jobs > 1):
+        raise ConfigError(
+            f"found {processes()} processes of a launcher, expected one with --jobs or --on, which start processes of "
+            "their own; leave out the launcher"
+        )
     loaded = load_experiment(experiment, [*(set_ or ()), *_data_setting(data)])
     folder = results or loaded.output_dir / "results"
     cells = cells_of(loaded, folder)
