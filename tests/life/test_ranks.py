@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from tests.blocks import ROOT, blocks_of
 from tests.conftest import MakeLife, MakeRuntime
 from tests.life.led import TRIED
 from tests.writers import write_jsonl
@@ -129,17 +130,16 @@ def test_a_killed_process_ends_all_and_the_same_command_goes_on(stream: Path, ki
 
 
 def test_torchrun_learns_a_task_with_two_processes(make_life: MakeLife, tmp_path: Path) -> None:
-    """As ``docs/scaling.md`` has it."""
     make_life("my-bot")
     rows = [{"prompt": f"say {n}", "chosen": "aaa", "rejected": "bbb"} for n in range(12)]
-    train, test = (
-        write_jsonl(tmp_path / "refunds.jsonl", rows[:8]),
-        write_jsonl(tmp_path / "refunds-test.jsonl", rows[8:]),
-    )
-    command = ["torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port()), "-m", "lifealign"]
+    for name, part in (("refunds", rows[:8]), ("refunds-test", rows[8:])):
+        write_jsonl(tmp_path / f"{name}.jsonl", part)
+    page = ROOT / "docs" / "scaling.md"
+    (command,) = [block.code.split() for block in blocks_of(page) if block.code.startswith("torchrun ")]
     done = subprocess.run(
-        [sys.executable, "-m", *command, "learn", str(tmp_path / "my-bot"), str(train), "--test", str(test)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+        [sys.executable, "-m", "torch.distributed.run", "--master-port", str(free_port()), *command[1:]],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert [version.name for version in Life.open(tmp_path / "my-bot").steps] == ["01-refunds"]

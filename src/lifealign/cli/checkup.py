@@ -19,9 +19,9 @@ from lifealign.life.disk.names import MANIFEST
 from lifealign.life.life import Life
 from lifealign.model.auto_dtype import auto_dtype
 from lifealign.model.base_model import load_base, load_outline
+from lifealign.model.device import current_device
 from lifealign.model.machine import this_processor, usable_cores
 from lifealign.model.memory_need import memory_need
-from lifealign.model.runtime import current_device
 from lifealign.model.settings import AdapterConfig, Dtype, ModelConfig
 from lifealign.storage.mounts import network_filesystem
 from lifealign.storage.user_cache import CACHE_VARIABLE, user_cache

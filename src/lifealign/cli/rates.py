@@ -12,8 +12,9 @@ from lifealign.life.settings import DEFAULT_METHOD, method_from
 from lifealign.model.adapter import attach_lora
 from lifealign.model.base_model import Base
 from lifealign.model.completeness import ordinary_tokens
+from lifealign.model.device import current_device
 from lifealign.model.generate import generate_answers
-from lifealign.model.runtime import Runtime, current_device
+from lifealign.model.runtime import Runtime
 from lifealign.model.settings import AdapterConfig
 from lifealign.model.tokens import TokenizedPair
 from lifealign.training.objectives import Objective, PreferenceObjective, SupervisedObjective

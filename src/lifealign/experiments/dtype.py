@@ -11,7 +11,7 @@ from lifealign.life.disk.names import MANIFEST
 from lifealign.life.life import Life
 from lifealign.life.settings import STORED_AUTO, LifeConfig
 from lifealign.model.auto_dtype import auto_dtype
-from lifealign.model.runtime import current_device
+from lifealign.model.device import current_device
 
 
 def with_one_dtype(cells: Sequence[Cell], say: Say) -> list[Cell]:

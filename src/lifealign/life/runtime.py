@@ -13,9 +13,10 @@ from lifealign.life.settings import LifeConfig
 from lifealign.model.adapter import attach_lora
 from lifealign.model.base_model import Base, load_base
 from lifealign.model.channel import Channel, take_own_device
+from lifealign.model.device import current_device
 from lifealign.model.follower import follow
 from lifealign.model.ranks import Ranks
-from lifealign.model.runtime import Runtime, current_device
+from lifealign.model.runtime import Runtime
 from lifealign.model.template_check import require_usable_template
 
 _channel: Channel | None = None

@@ -35,10 +35,10 @@ from lifealign.model.completeness import (
     require_whole_tokenizer,
     require_whole_weights,
 )
+from lifealign.model.device import current_device
 from lifealign.model.embedded import EMBEDDED_HUB_ID, EmbeddedCopy, embedded_file
 from lifealign.model.identity import Identity, identity_of
 from lifealign.model.proof import Proof, prove
-from lifealign.model.runtime import current_device
 from lifealign.model.settings import EMBEDDED, Dtype
 from lifealign.model.template_check import TemplateFacts, require_usable_template
 from lifealign.storage.home import with_home

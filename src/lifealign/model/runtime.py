@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from peft import PeftModel
@@ -16,15 +16,14 @@ from transformers import PreTrainedTokenizerBase
 
 from lifealign.errors import ModelError
 from lifealign.model.batch import Batch, Layout, collate, positions
+from lifealign.model.device import current_device
 from lifealign.model.logps import CompletionLogps
 from lifealign.model.packing import install_packed_attention
 from lifealign.model.prompt_pool import active_pool, without_prompts
 from lifealign.model.proof import Proof
+from lifealign.model.ranks import Ranks, Shares
 from lifealign.model.reasoning import Reasoning
 from lifealign.model.tokens import TokenizedPair
-
-if TYPE_CHECKING:  # which needs this module
-    from lifealign.model.ranks import Ranks, Shares
 
 
 @dataclass(frozen=True)
@@ -216,9 +215,3 @@ class Runtime:
                 found += zip(chosen.tolist(), rejected.tolist(), strict=True)
         in_order = dict(zip(by_length, found, strict=True))
         return [in_order[index] for index in range(len(pairs))]
-
-
-def current_device() -> torch.device:
-    """The accelerator that torch uses now, such as ``cuda:0``, or the CPU if there is none."""
-    kind = torch.accelerator.current_accelerator(check_available=True)
-    return torch.device("cpu") if kind is None else torch.device(kind.type, torch.accelerator.current_device_index())
