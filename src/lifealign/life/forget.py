@@ -13,7 +13,7 @@ from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.gate_files import retention_of
 from lifealign.life.disk.learnt import read_taught
 from lifealign.life.disk.manifest import Manifest, Version
-from lifealign.life.disk.measurements import write_scores
+from lifealign.life.disk.measurements import update_scores
 from lifealign.life.learn import learn_step
 from lifealign.life.workspace import Workspace
 from lifealign.settings.faults import nearest
@@ -149,5 +149,5 @@ def _clear(directory: LifeDirectory, there: LifeDirectory) -> None:
         remove_tree(directory.path, directory.path / folder)
     for view in (names.RESULT, names.PAGE):
         remove(directory.path, directory.path / view)
-    write_scores(directory)
+    update_scores(directory)
     remove_tree(directory.path, there.path)

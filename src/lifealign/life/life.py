@@ -14,7 +14,7 @@ from lifealign.evaluation.matrix import ScoreMatrix
 from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.manifest import Manifest, Version
-from lifealign.life.disk.measurements import Record, read_records, score_matrices, write_scores
+from lifealign.life.disk.measurements import Record, read_records, score_matrices, update_scores
 from lifealign.life.disk.progress_files import remove_checkpoint
 from lifealign.life.free_place import require_free
 from lifealign.life.settings import STORED_AUTO, LifeConfig, ShownConfig
@@ -366,7 +366,7 @@ class Life:
                 self.workspace.forget_loaded()
             for view in (names.RESULT, names.PAGE):  # they describe steps that are gone
                 self._tried(partial(remove, self.directory.path, self.directory.path / view))
-            self._tried(partial(write_scores, self.directory))
+            update_scores(self.directory)
 
     def _tried(self, work: Callable[[], None]) -> None:
         """Runs follow-up work whose failure must not undo what is done: it becomes a warning."""
