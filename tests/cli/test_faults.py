@@ -33,6 +33,7 @@ from lifealign.life.repair import damage_of
 from lifealign.model import base_model
 from lifealign.model.base_model import load_base
 from lifealign.storage.files import file_record
+from lifealign.storage.temporary import is_temporary
 from lifealign.storage.user_cache import CACHE_VARIABLE
 
 SETTINGS = """\
@@ -141,11 +142,11 @@ def done(ran: Ran) -> Ran:
 
 
 def files(folder: Path) -> dict[str, str]:
-    """Everything that there is, locks aside, by its hash if what is in it matters."""
+    """Everything that there is, by its hash if what is in it matters; locks and what the user's cache keeps aside."""
     return {
         path.relative_to(folder).as_posix(): "" if is_view(path) else file_record(path)["sha256"]
         for path in sorted(folder.rglob("*"))
-        if not path.name.startswith(".lock")
+        if not path.name.startswith(".lock") and (is_temporary(path) or folder / "cache" not in (path, *path.parents))
     }
 
 

@@ -14,10 +14,11 @@ from lifealign.evaluation.matrix import ScoreMatrix
 from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.manifest import Manifest, Version
-from lifealign.life.disk.measurements import Record, read_records, score_matrices, update_scores
+from lifealign.life.disk.measurements import Record, read_records, score_matrices, write_scores
 from lifealign.life.disk.progress_files import remove_checkpoint
 from lifealign.life.free_place import require_free
 from lifealign.life.settings import STORED_AUTO, LifeConfig, ShownConfig
+from lifealign.life.unfinished import locked
 from lifealign.settings.section import build_config
 from lifealign.storage.home import with_home
 from lifealign.storage.inside import remove
@@ -359,14 +360,14 @@ class Life:
         Raises:
             LifeError: If there is no such version, it or one before it is damaged, or another process holds the life.
         """
-        with self.directory.lock():
+        with locked(self.directory):
             self.directory.rollback(to)
             remove_checkpoint(self.directory)
             if "workspace" in self.__dict__:
                 self.workspace.forget_loaded()
             for view in (names.RESULT, names.PAGE):  # they describe steps that are gone
                 self._tried(partial(remove, self.directory.path, self.directory.path / view))
-            update_scores(self.directory)
+            self._tried(partial(write_scores, self.directory))
 
     def _tried(self, work: Callable[[], None]) -> None:
         """Runs follow-up work whose failure must not undo what is done: it becomes a warning."""

@@ -23,8 +23,8 @@ from lifealign.life.disk.learnt import adapter_files, read_adapter_of, read_meth
 from lifealign.life.disk.manifest import FORMAT_VERSION, BaseRecord, Manifest, Version
 from lifealign.life.disk.measurements import write_scores
 from lifealign.life.disk.memory import read_memory
-from lifealign.life.disk.progress_files import remove_finished_checkpoint
 from lifealign.life.settings import LifeConfig
+from lifealign.life.unfinished import locked
 from lifealign.memory.long_term import LongTermMemory
 from lifealign.memory.update import Adapter
 from lifealign.methods.base import Method
@@ -124,8 +124,7 @@ class Workspace:
         Raises:
             LifeError: If another process holds the life, or has changed it since it was opened.
         """
-        with self.directory.lock():
-            remove_finished_checkpoint(self.directory)
+        with locked(self.directory):
             if self.steps:
                 write_scores(self.directory)
             yield
