@@ -12,11 +12,12 @@ import io
 import os
 import signal
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 LASTING = {errno.ENOSPC}
 """What does not pass: a disk that is full stays full. Names can still be taken away from it, and changed."""
@@ -137,28 +138,33 @@ def run(folder: Path, command: Callable[[], int], at: int = 0, code: int = errno
         at: Number of the change that is refused, from 1; 0 for none.
         code: The error, or ``KILL``.
     """
-    said = [folder.with_name(f"{folder.name}.{stream}") for stream in ("out", "err", "disk")]
-    child = os.fork()
-    if child == 0:
-        ended = 99
+    with tempfile.TemporaryDirectory() as elsewhere:  # what is said must not need the disk that fails
+        said = [Path(elsewhere, name) for name in ("out", "err", "disk")]
+        child = os.fork()
+        if child == 0:
+            _become(folder, command, Faulty(str(folder), at, code), said)
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        out, err, told = (path.read_text() if path.exists() else "" for path in said)
+    count, _, refused = told.partition("\n")
+    return Ran(ended, out, err, int(count or 0), refused)
+
+
+def _become(folder: Path, command: Callable[[], int], disk: Faulty, said: Sequence[Path]) -> Never:
+    """Runs a command in this process, which ends with it."""
+    ended = 99
+    try:
+        for stream, path in zip((1, 2), said, strict=False):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+        os.chdir(folder)
+        disk.install()
         try:
-            for stream, path in zip((1, 2), said, strict=False):
-                os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-            sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-            os.chdir(folder)
-            disk = Faulty(str(folder), at, code)
-            disk.install()
-            try:
-                ended = command()
-            finally:
-                said[2].write_text(f"{disk.count}\n{disk.refused}")
-        except BaseException:
-            traceback.print_exc()
+            ended = command()
         finally:
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
-            os._exit(ended)
-    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    out, err, disk_said = (path.read_text() if path.exists() else "0\n" for path in said)
-    count, refused = disk_said.split("\n", 1)
-    return Ran(ended, out, err, int(count), refused)
+            said[2].write_text(f"{disk.count}\n{disk.refused}")
+        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(ended)

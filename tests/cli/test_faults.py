@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -247,3 +248,47 @@ def between(name: str, before: Committed, after: Committed, now: Committed) -> l
         return []
     grown = [one.items() <= two.items() <= three.items() for one, two, three in zip(before, now, after, strict=True)]
     return [now] if all(grown) else []
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """``disk(2**20)``: a disk of so many bytes of its own, or the same one with another size."""
+    place = tmp_path / "disk"
+
+    def of_size(size: int) -> Path:
+        again = "remount," if place.exists() else ""
+        place.mkdir(exist_ok=True)
+        made = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"{again}size={size}", "tmpfs", place], capture_output=True
+        )
+        if made.returncode:
+            pytest.skip(f"a disk cannot be mounted here: {made.stderr.decode().strip()}")
+        return place
+
+    try:
+        yield of_size
+    finally:
+        if place.is_mount():
+            subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.skipif(shutil.which("mount") is None, reason="there is no mount(8)")
+@pytest.mark.parametrize("room", [0.2, 0.6, 0.9])
+def test_a_disk_that_fills_up_while_learning_costs_nothing_that_was_learnt(
+    beginnings: Beginnings, disk: Callable[[int], Path], room: float
+) -> None:
+    """A real one, which refuses whoever writes; with more room, the same command learns what it would have learnt."""
+    top = disk(2**26)
+    folder = shutil.copytree(beginnings["one"], top / "here", symlinks=True)
+    before, began = committed(folder), shutil.disk_usage(top).used
+    done(run(folder, partial(lifealign, *learn("two"))))
+    whole, needed = committed(folder), shutil.disk_usage(top).used - began
+    shutil.rmtree(folder)
+    shutil.copytree(beginnings["one"], folder, symlinks=True)
+    disk(began + int(room * needed))
+    full = run(folder, partial(lifealign, *learn("two")))
+    assert full.code in (1, 2) and "No space left on device" in full.err.splitlines()[-1], full
+    assert committed(folder) == before and not damage_of(Life.open(folder / "bot").directory).wrong
+    disk(2**26)
+    done(run(folder, partial(lifealign, *learn("two"))))
+    assert committed(folder) == whole and not [path for path in folder.rglob("*") if is_temporary(path)]
