@@ -131,7 +131,7 @@ def test_whatever_interrupts_it_the_life_is_whole_and_the_same_call_ends_it(
         elif moment == "before the change":
             patch.setattr("lifealign.life.disk.directory.LifeDirectory.replace", interrupted)
         elif moment == "after the change":
-            patch.setattr(forget, "_clear", interrupted)
+            patch.setattr(forget, "finish_forgetting", interrupted)
         patch.setattr(forget, "learn_step", once)
         with pytest.raises(KeyboardInterrupt):
             life.forget("two")
@@ -139,6 +139,9 @@ def test_whatever_interrupts_it_the_life_is_whole_and_the_same_call_ends_it(
     if moment == "after the change":
         assert [version.name for version in again.versions] == [version.name for version in never.versions]
         again.directory.verify(again.versions)
+        with again.workspace.writing():  # whatever comes next deletes what still quotes the task
+            pass
+        assert same(again, never) and not again.directory.inside(names.REBUILDING).exists()
         return
     committed = {name for version in again.versions for name in version.files}
     now = everything(life.directory.path)

@@ -607,17 +607,21 @@ def test_a_manifest_that_cannot_be_replaced_commits_nothing(
 
 
 def test_scores_that_could_not_be_written_after_the_commit_are_written_by_the_next_learn(
-    copied: Path, learnt: Path, monkeypatch: pytest.MonkeyPatch
+    copied: Path, learnt: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The step stands, so it is no error; before a step, when nothing can be lost, it is one."""
     life = after_one(copied)
 
     def refused(*_: Any) -> Never:
-        raise OSError("disk full")
+        raise LifeError("scores.json: disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("lifealign.life.commit.write_scores", refused)
-        with pytest.raises(OSError, match="disk full"):
-            life.learn(TWO)
+        patch.setattr("lifealign.life.disk.measurements.write_scores", refused)
+        life.learn(TWO)
+        assert "scores.json: disk full; the life itself is as it should be" in caplog.text
+        patch.setattr("lifealign.life.workspace.write_scores", refused)
+        with pytest.raises(LifeError, match="disk full"):
+            life.learn(letter_task("three", "e", "f"))
     Life.open(copied).learn(TWO)
     assert everything(copied) == everything(learnt)
 

@@ -118,20 +118,6 @@ def test_a_refused_write_leaves_the_old_content_and_no_litter(
     assert files(tmp_path) == ["life.json"]
 
 
-def test_what_a_kill_leaves_is_removed_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "memory").mkdir()
-    kept = tmp_path / "memory" / "01-a.tmp-3.safetensors"
-    kept.write_bytes(b"a task may be called a.tmp-3")
-    with monkeypatch.context() as patch:  # a kill right before the rename: nobody unlinks
-        patch.setattr(os, "replace", refuse(errno.EIO))
-        patch.setattr(Path, "unlink", refuse(errno.EIO))
-        with pytest.raises(LifeError):
-            storage.write_json(tmp_path / "memory" / "x.json", 1)
-    assert len(files(tmp_path)) == 2
-    assert len(storage.remove_leftovers(tmp_path)) == 1
-    assert files(tmp_path) == [kept.name]
-
-
 def test_every_write_is_synced_before_and_after_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 

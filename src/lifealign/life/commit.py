@@ -16,7 +16,7 @@ from lifealign.life.card.model_card import CardFacts, model_card
 from lifealign.life.disk import names
 from lifealign.life.disk.learnt import adapter_files, replay_rows, taught_rows
 from lifealign.life.disk.manifest import TaskRecord, Version
-from lifealign.life.disk.measurements import GENERAL_TEXT, own_scores_of, score_matrices, write_scores
+from lifealign.life.disk.measurements import GENERAL_TEXT, own_scores_of, score_matrices, update_scores
 from lifealign.life.disk.memory import keep_sketch
 from lifealign.life.disk.recall_files import Recalling
 from lifealign.life.disk.step_files import Adopted, Consolidated, SavedMethod, Time, Training, as_json
@@ -133,7 +133,7 @@ def commit(
     version = work.directory.commit(step.name, tasks, files)
     work.replay.tasks.update(drawn)
     keep_sketch(work.directory, work.memory, work.method.segments)
-    write_scores(work.directory)
+    update_scores(work.directory)
     return version
 
 

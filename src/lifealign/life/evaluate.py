@@ -25,7 +25,7 @@ from lifealign.life.disk.measurements import (
     later_scores_of,
     own_settings,
     read_records,
-    write_scores,
+    update_scores,
 )
 from lifealign.life.disk.step_files import as_json, own_scores
 from lifealign.life.workspace import Workspace
@@ -147,7 +147,7 @@ def evaluate_life(
                         done.append(name)
         finally:
             work.forget_loaded()  # the model is the last version again
-            write_scores(work.directory)
+            update_scores(work.directory)
     if measuring.failures:
         raise Unscored(work.directory.path, measuring.failures)
     return done

@@ -13,12 +13,12 @@ from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.gate_files import retention_of
 from lifealign.life.disk.learnt import read_taught
 from lifealign.life.disk.manifest import Manifest, Version
-from lifealign.life.disk.measurements import write_scores
 from lifealign.life.learn import learn_step
+from lifealign.life.unfinished import finish_forgetting
 from lifealign.life.workspace import Workspace
 from lifealign.settings.faults import nearest
 from lifealign.storage.files import write_sealed_json, write_text
-from lifealign.storage.inside import below, remove, remove_tree
+from lifealign.storage.inside import remove_tree
 from lifealign.training.listeners import Listener
 
 
@@ -51,8 +51,14 @@ def forget_task(
         versions = there.directory.versions
         there.directory.copy_files(versions[len(kept) :], directory)
         directory.replace(versions)  # from here on the life is the new one
-        _clear(directory, there.directory)
         work.forget_loaded()
+        try:
+            finish_forgetting(directory)
+        except LifeError as error:
+            raise LifeError(
+                f"{error}. {name} is forgotten, but not all that quotes it could be deleted; the next command that "
+                "writes to this life does that first"
+            ) from error
         return versions
 
 
@@ -132,22 +138,3 @@ def _progress(there: Workspace, kept: Sequence[Version], groups: Sequence[tuple[
         [(task.name, task.data_hash) for task in version.tasks] for version in there.directory.versions[len(kept) :]
     ]
     return len(have) if have == wanted[: len(have)] else None
-
-
-def _clear(directory: LifeDirectory, there: LifeDirectory) -> None:
-    """Removes what else holds or quotes the texts of the task: caches, refusals, views, and the life inside."""
-    number = len(decisions_of(there))
-    if number:
-        write_sealed_json(directory.inside(names.DECISIONS), {"candidates": decisions_of(there)})
-    else:
-        remove(directory.path, directory.inside(names.DECISIONS))
-    for path in below(directory.path / names.RETENTION):
-        if path.name != names.DECISIONS.rsplit("/", 1)[-1]:
-            remove(directory.path, path)
-    remove(directory.path, directory.path / names.RETENTION)  # unless decisions are left in it
-    for folder in (names.CACHE, names.LEARNING):
-        remove_tree(directory.path, directory.path / folder)
-    for view in (names.RESULT, names.PAGE):
-        remove(directory.path, directory.path / view)
-    write_scores(directory)
-    remove_tree(directory.path, there.path)

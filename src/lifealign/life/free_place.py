@@ -12,8 +12,8 @@ from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.manifest import Manifest
 from lifealign.life.settings import STORED_AUTO, LifeConfig
 from lifealign.settings.section import build_config
-from lifealign.storage.files import TEMPORARY
 from lifealign.storage.lock import LOCK, LOCK_HOLDER
+from lifealign.storage.temporary import TEMPORARY
 
 
 def require_free(path: Path, config: LifeConfig) -> bool:

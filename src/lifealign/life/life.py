@@ -18,6 +18,7 @@ from lifealign.life.disk.measurements import Record, read_records, score_matrice
 from lifealign.life.disk.progress_files import remove_checkpoint
 from lifealign.life.free_place import require_free
 from lifealign.life.settings import STORED_AUTO, LifeConfig, ShownConfig
+from lifealign.life.unfinished import locked
 from lifealign.settings.section import build_config
 from lifealign.storage.home import with_home
 from lifealign.storage.inside import remove
@@ -359,7 +360,7 @@ class Life:
         Raises:
             LifeError: If there is no such version, it or one before it is damaged, or another process holds the life.
         """
-        with self.directory.lock():
+        with locked(self.directory):
             self.directory.rollback(to)
             remove_checkpoint(self.directory)
             if "workspace" in self.__dict__:

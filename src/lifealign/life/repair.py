@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lifealign.errors import LifeError
 from lifealign.life.disk.directory import LifeDirectory
+from lifealign.life.unfinished import locked
 from lifealign.storage.files import file_record, write_bytes
 from lifealign.storage.regular_file import read_bytes
 
@@ -60,7 +61,7 @@ def restore(directory: LifeDirectory, copy: Path) -> list[str]:
     Raises:
         LifeError: If another process holds the life, or a file cannot be written.
     """
-    with directory.lock():
+    with locked(directory):
         wrong, restored = set(damage_of(directory).wrong), []
         records = {name: record for version in directory.versions for name, record in version.files.items()}
         for name in sorted(wrong):

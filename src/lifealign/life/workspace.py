@@ -25,6 +25,7 @@ from lifealign.life.disk.measurements import write_scores
 from lifealign.life.disk.memory import read_memory
 from lifealign.life.runtime import led, untrained_runtime
 from lifealign.life.settings import LifeConfig
+from lifealign.life.unfinished import locked
 from lifealign.memory.long_term import LongTermMemory
 from lifealign.memory.update import Adapter
 from lifealign.methods.base import Method
@@ -123,7 +124,7 @@ class Workspace:
         Raises:
             LifeError: If another process holds the life, or has changed it since it was opened.
         """
-        with self.directory.lock():
+        with locked(self.directory):
             if self.steps:
                 write_scores(self.directory)
             yield

@@ -90,9 +90,13 @@ class ReferenceCache:
         self._logps |= other._logps
 
     def save(self) -> None:
-        """Writes the file, if the cache has one and is not empty."""
-        if self.path is not None and self._logps:
+        """Writes the file, if the cache has one and is not empty; a failure is only a warning."""
+        if self.path is None or not self._logps:
+            return
+        try:
             _write(self.path, self._logps)
+        except LifeError as error:
+            logger.warning("%s; these log-probabilities are computed again when they are needed later", error)
 
     def _share(self, computed: Mapping[str, tuple[float, float]]) -> None:
         """Adds log-probabilities of the base to the shared file; left out if it is in use or cannot be written."""

@@ -15,21 +15,18 @@ import hashlib
 import io
 import json
 import os
-import re
-import secrets
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lifealign.errors import LifeError, Unsynced, describe
-from lifealign.storage.inside import below, remove
 from lifealign.storage.regular_file import limited, named, open_regular, read_bytes, require_regular
 from lifealign.storage.strict_json import parse_json
+from lifealign.storage.temporary import hold, remove_abandoned, temporary_name
 
-TEMPORARY = re.compile(r"\.tmp-\d+-[0-9a-f]{8}$")  # suffix added by write_bytes: the process id and a random number
 SEAL = "sha256"
 """Key under which a sealed JSON file stores the SHA-256 of the rest of its content."""
 
@@ -51,20 +48,40 @@ def write_bytes(path: str | Path, content: bytes, *, private: bool = False) -> N
             survive a power loss.
     """
     path = Path(path)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
     with named(path, "written", "What was there before is unchanged"):
         _make_folder(path.parent)
-        try:
-            with open(temporary, "xb", opener=partial(os.open, mode=0o600) if private else None) as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):  # report the first error; remove_leftovers deletes the file later
-                temporary.unlink()
-            raise
+        remove_abandoned(path)
+        _replace(path, content, private)
     sync_folder(path.parent, f"{path}: the new content is in place")
+
+
+def _replace(path: Path, content: bytes, private: bool) -> None:
+    """Writes and syncs a file under a temporary name, then gives it its own."""
+    temporary, file, held = _opened(path, private)
+    try:
+        with file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):  # report the first error; whoever writes this file next deletes it
+            temporary.unlink()
+        raise
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def _opened(path: Path, private: bool) -> tuple[Path, IO[bytes], int | None]:
+    """A new file with a temporary name, and what holds it."""
+    while True:
+        temporary = temporary_name(path)
+        file = open(temporary, "xb", opener=partial(os.open, mode=0o600) if private else None)  # noqa: SIM115
+        try:
+            return temporary, file, hold(temporary, file.fileno())
+        except FileNotFoundError:  # somebody took it for abandoned, before it was held
+            file.close()
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -255,26 +272,6 @@ def verify_file(path: str | Path, record: Mapping[str, Any]) -> None:
             f"{path}: found {told[0]}, expected {told[1]}. The file was changed or damaged after it was written; "
             "restore it from a copy, or roll back to a version before it"
         )
-
-
-def remove_leftovers(directory: str | Path) -> list[Path]:
-    """Deletes temporary files that a killed process left anywhere in a directory, and returns their paths.
-
-    Only the holder of the lock may call this: another process may be about to rename its own temporary file.
-
-    Raises:
-        LifeError: If the system refuses.
-    """
-    directory = Path(directory)
-    found = [path for path in below(directory) if is_temporary(path)]
-    for path in found:
-        remove(directory, path)
-    return found
-
-
-def is_temporary(path: Path) -> bool:
-    """Whether a path is a temporary file of :func:`write_bytes`."""
-    return bool(TEMPORARY.search(path.name)) and (path.is_symlink() or not path.is_dir())
 
 
 def sync_folder(folder: Path, what: str) -> None:

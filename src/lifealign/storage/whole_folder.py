@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +12,7 @@ from lifealign.errors import LifeError
 from lifealign.storage.files import sync_folder
 from lifealign.storage.inside import below
 from lifealign.storage.regular_file import named
+from lifealign.storage.temporary import hold, remove_abandoned, temporary_name
 
 
 @contextmanager
@@ -20,7 +20,8 @@ def whole_folder(out: Path) -> Iterator[Path]:
     """Gives a temporary folder beside ``out``, which takes the place of ``out`` when the context ends without an error.
 
     Every file is synced before the one rename. After an error nothing is left, neither the temporary folder nor parents
-    of ``out`` that were made for it. A process that is killed leaves the temporary folder, ``NAME.tmp-...``.
+    of ``out`` that were made for it. A process that is killed leaves the temporary folder, ``NAME.tmp-...``, which the
+    next one that writes ``out`` deletes.
 
     Args:
         out: A folder that does not exist or is empty.
@@ -30,11 +31,13 @@ def whole_folder(out: Path) -> Iterator[Path]:
         Unsynced: If the folder is in place but may not survive a power loss.
     """
     place = out.resolve()
-    temporary = place.with_name(f"{place.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    temporary, held = temporary_name(place), None
     missing = [parent for parent in place.parents if not parent.exists()]
     try:
         with named(out, "written", "Nothing of it was kept"):
+            remove_abandoned(place)
             temporary.mkdir(parents=True)
+            held = _held(temporary)
             yield temporary
             for path in below(temporary):
                 _sync(path)
@@ -49,7 +52,21 @@ def whole_folder(out: Path) -> Iterator[Path]:
         if isinstance(error, LifeError):  # of a file inside, under a name that nobody knows
             raise LifeError(str(error).replace(str(temporary), str(out))) from error
         raise
+    finally:
+        if held is not None:
+            os.close(held)
     sync_folder(place.parent, f"{out}: the folder is in place")
+
+
+def _held(temporary: Path) -> int | None:
+    """What keeps others from taking a temporary folder away; None where the system has no locks."""
+    if os.name == "nt":
+        return None
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        return hold(temporary, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def require_room(out: Path, needed: int) -> None:

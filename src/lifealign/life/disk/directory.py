@@ -15,7 +15,6 @@ from lifealign.life.disk.manifest import FileRecord, Manifest, TaskRecord, Versi
 from lifealign.life.disk.names import CACHE, LEARNING, LOGS, MANIFEST, OWNED, RETENTION
 from lifealign.storage.files import (
     file_record,
-    is_temporary,
     read_json,
     read_packed_rows,
     read_rows,
@@ -30,6 +29,7 @@ from lifealign.storage.files import (
 from lifealign.storage.inside import below, inside, remove
 from lifealign.storage.lock import exclusive_lock
 from lifealign.storage.regular_file import read_bytes
+from lifealign.storage.temporary import is_temporary, remove_unheld
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -234,7 +234,7 @@ class LifeDirectory:
             sync_folder(self.path, f"{self.path}: {MANIFEST} is in place")
             for path in self._leftovers():
                 try:
-                    remove(self.path, path)
+                    remove_unheld(self.path, path) if is_temporary(path) else remove(self.path, path)
                 except LifeError as error:
                     failed.append(str(error))
         except LifeError as error:

@@ -26,7 +26,6 @@ from lifealign.memory.update import Adapter
 from lifealign.model.peft_config import LoraKind
 from lifealign.storage.files import (
     file_record,
-    is_temporary,
     read_json,
     read_sealed_json,
     sync_folder,
@@ -36,6 +35,7 @@ from lifealign.storage.files import (
 )
 from lifealign.storage.inside import below, inside, remove
 from lifealign.storage.lock import LOCK, LOCK_HOLDER, exclusive_lock
+from lifealign.storage.temporary import is_temporary, remove_unheld
 from lifealign.storage.tensors import read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
@@ -205,7 +205,9 @@ class ForeignMemory:
             sync_folder(self.path, f"{self.path}: {MANIFEST} is in place")
             for path in reversed(below(self.path)):
                 name = PurePosixPath(path.relative_to(self.path).as_posix())
-                if is_temporary(path) or (len(name.parts) > 1 and name.parts[0] == UPDATES and name not in named):
+                if is_temporary(path):
+                    remove_unheld(self.path, path)
+                elif len(name.parts) > 1 and name.parts[0] == UPDATES and name not in named:
                     remove(self.path, path)
         except LifeError as error:
             logger.warning("%s; what is in the memory is not affected, and the next call tries again", error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any
 
 from lifealign.data.answer_check import AnswerCheck
 from lifealign.data.pair import Pair
+from lifealign.errors import LifeError
 from lifealign.evaluation.matrix import ScoreMatrix, matrices
 from lifealign.evaluation.metrics import METRICS, PERPLEXITY
 from lifealign.evaluation.scores import HeldOut, Scores
@@ -28,6 +30,8 @@ from lifealign.life.disk.step_files import (
     read_record,
 )
 from lifealign.storage.files import write_json
+
+logger = logging.getLogger(__name__)
 
 Rows = list[dict[str, Any]]
 
@@ -221,6 +225,19 @@ def write_scores(directory: LifeDirectory) -> None:
     """Writes ``scores.json``, a view of the versions' scores for people and scripts."""
     view = {metric: matrix.as_dict() for metric, matrix in score_matrices(directory).items()}
     write_json(directory.path / names.SCORES, view)
+
+
+def update_scores(directory: LifeDirectory) -> None:
+    """Writes ``scores.json`` after something was committed, which stands whether or not that succeeds.
+
+    A failure is only a warning: the next command that writes to the life writes it before anything else.
+    """
+    try:
+        write_scores(directory)
+    except LifeError as error:
+        logger.warning(
+            "%s; the life itself is as it should be, and the next command that writes to it tries again", error
+        )
 
 
 def held_out_of(directory: LifeDirectory, version: Version) -> list[HeldOut]:

@@ -168,6 +168,17 @@ def interrupted(directory: LifeDirectory) -> tuple[str, int] | None:
     return None
 
 
+def remove_finished_checkpoint(directory: LifeDirectory) -> None:
+    """Removes the checkpoint of a step that was committed after all, or one that was never whole."""
+    state = directory.inside(f"{names.LEARNING}/{STATE}")
+    with suppress(LifeError):  # what is damaged is named by whoever would go on from it
+        if state.exists() and validated(state, read_sealed_json(state), _Stored).step not in {
+            version.name for version in directory.versions
+        }:
+            return
+        remove_checkpoint(directory)
+
+
 def remove_checkpoint(directory: LifeDirectory) -> None:
     """Removes the checkpoint, whatever is in its folder; a failure is only a warning."""
     try:
