@@ -768,8 +768,10 @@ def test_a_consolidation_that_fails_never_falls_back_to_the_raw_update(
 # -- inside ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["cache", "cache/reference.safetensors", "cache/answers.json"])
+@pytest.mark.parametrize("name", ["cache", "cache/reference.jsonl", "cache/answers.jsonl", "cache/answers.json"])
 def test_a_cache_is_neither_read_nor_written_through_a_link(copied: Path, tmp_path: Path, name: str) -> None:
+    if not (copied / name).exists():  # an earlier version has left one
+        (copied / name).write_text("{}")
     outside = Path(shutil.move(copied / name, tmp_path / "outside"))
     (copied / name).symlink_to(outside)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -245,6 +246,15 @@ def write_scores(directory: LifeDirectory) -> None:
     write_json(directory.path / names.SCORES, view)
 
 
+def update_scores(directory: LifeDirectory) -> None:
+    """Writes ``scores.json`` if it is missing or older than the manifest: a run was interrupted before it wrote it."""
+    manifest, view = ((directory.path / name) for name in (names.MANIFEST, names.SCORES))
+    with suppress(OSError):
+        if view.lstat().st_mtime_ns >= manifest.lstat().st_mtime_ns and view.is_file() and not view.is_symlink():
+            return
+    write_scores(directory)
+
+
 def held_out_of(directory: LifeDirectory, version: Version, only: Container[str] | None = None) -> list[HeldOut]:
     """Held-out pairs and checks of the tasks of a version.
 
@@ -290,9 +300,10 @@ def _read(
         general=None if PERPLEXITY in superseded or own.general is None else own.general.model_dump(),
         read_answers=lambda: _answers(directory, version, later),
     )
-    for other in directory.manifest.versions:
-        if (file := names.preferences(version.name, other.name)) in version.files:
-            record.against[other.name] = read_record(directory, file, Against).model_dump()
+    if any("/against-" in file for file in version.files):
+        for other in directory.manifest.versions:
+            if (file := names.preferences(version.name, other.name)) in version.files:
+                record.against[other.name] = read_record(directory, file, Against).model_dump()
     for metric, found in later.items():
         if metric == PERPLEXITY:
             record.general = found["general"]
