@@ -21,7 +21,7 @@ from benchmarks.alternate import alternate, per_second, ratio, run_side
 from benchmarks.rows import SETS, SUITE, rows_of
 from benchmarks.sides import MAX_LENGTH, Spec
 
-from benchmarks import answers, consolidation, layouts, peak, recalled, stream
+from benchmarks import answers, consolidation, layouts, life, peak, recalled, stream
 from lifealign.model.auto_dtype import settled
 from lifealign.model.base_model import load_base, load_tokenizer
 from lifealign.model.machine import this_processor
@@ -185,6 +185,11 @@ def long_stream(options: argparse.Namespace) -> list[dict[str, Any]]:
         return stream.measure(small_model(Path(folder)))
 
 
+def thousand_tasks(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds, memory, file handles and disk of a life of a thousand tasks; only if it is named."""
+    return life.measure(options.methods, options.tasks, options.gated, options.threads)
+
+
 LEGS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "layouts": layouts_of,
     "preference": preference,
@@ -193,9 +198,14 @@ LEGS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "consolidation": lambda options: consolidation.measure(),
     "peak": of_peak,
     "stream": long_stream,
+    "life": thousand_tasks,
     "answers": lambda options: answers.measure(options.model, options.dtype, options.rounds),
     "recall": lambda options: recalled.measure(options.model, options.dtype),
 }
+
+
+ON_REQUEST = ("life",)
+"""Legs that are not run unless they are named: they take as long as all others together."""
 
 
 def machine(options: argparse.Namespace) -> dict[str, Any]:
@@ -226,7 +236,7 @@ def _without_places(arguments: list[str]) -> list[str]:
 def main() -> None:
     """Runs the legs that are named, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("legs", nargs="*", metavar="LEG", help=f"some of {', '.join(LEGS)}; all by default")
+    parser.add_argument("legs", nargs="*", metavar="LEG", help=f"some of {', '.join(LEGS)}; all but life by default")
     parser.add_argument("--model", default=ModelConfig().model_name_or_path)
     parser.add_argument("--dtype", default="auto", choices=("auto", "bfloat16", "float32"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with the real data sets")
@@ -234,6 +244,9 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--tasks", type=int, default=1000, help="tasks of the leg life")
+    parser.add_argument("--methods", type=lambda text: text.split(","), default=["lifealign"], help="of the leg life")
+    parser.add_argument("--gated", type=int, default=100, help="tasks of its life with a gate; 0 for none")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
     if unknown := set(options.legs) - set(LEGS):
@@ -242,7 +255,7 @@ def main() -> None:
         options.cases = [f"{SUITE}:{case.split(':', 1)[1]}" for case in options.cases]
     options.dtype = settled(ModelConfig(dtype=options.dtype), torch.device("cpu")).dtype
     options.out.mkdir(parents=True, exist_ok=True)
-    for leg in options.legs or LEGS:
+    for leg in options.legs or [name for name in LEGS if name not in ON_REQUEST]:
         print(f"== {leg}: {(LEGS[leg].__doc__ or leg).strip()}", flush=True)
         found = {"machine": machine(options), "pairs": options.pairs, "rounds": options.rounds, leg: LEGS[leg](options)}
         (options.out / f"{leg}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -1,8 +1,10 @@
 """The numbers that continual learning reads from a score matrix, each derived by hand."""
 
+from typing import Any
+
 import pytest
 
-from lifealign.evaluation.matrix import ScoreMatrix, matrices
+from lifealign.evaluation.matrix import ScoreMatrix, matrices, part_text
 from lifealign.life.disk.measurements import Record
 
 # Three tasks, one a step. Rows are time:
@@ -123,3 +125,79 @@ def test_matrices_are_built_of_what_each_step_recorded() -> None:
 def test_a_stream_that_scored_nothing_has_no_matrices() -> None:
     assert matrices([], {}) == {}
     assert matrices([Record()], {"a": 0}) == {}
+
+
+# Four tasks, one a step, and after each step its own and the latest one before it were to be scored:
+#            a     b     c     d
+# after a   0.9
+# after b   0.7   0.8
+# after c    .    0.4   0.6
+# after d    .     .    0.5   1.0
+IN_PART = [{"a": 0.9}, {"a": 0.7, "b": 0.8}, {"b": 0.4, "c": 0.6}, {"c": 0.5, "d": 1.0}]
+FROM = [0, 0, 1, 2]
+
+
+def in_part(rows: list[dict[str, float]] = IN_PART, **more: Any) -> ScoreMatrix:
+    return ScoreMatrix(
+        "margin", True, list("abcd"), dict(zip("abcd", range(4), strict=True)), rows, asked_from=FROM, **more
+    )
+
+
+def test_what_was_never_asked_for_is_no_hole_and_no_mean_is_taken_without_it() -> None:
+    scores = in_part()
+    assert scores.holes == []
+    assert (scores.last, scores.average, scores.backward_transfer, scores.forgetting) == (None, None, None, None)
+    assert scores.learned == pytest.approx((0.9 + 0.8 + 0.6 + 1.0) / 4)  # every task was scored when it was learnt
+    assert scores.row_mean(1) == pytest.approx(0.75) and scores.row_mean(2) is None
+
+
+def test_a_row_in_part_says_over_how_many_tasks_its_mean_is() -> None:
+    scores = in_part()
+    last = scores.part()
+    assert last is not None and (last.tasks, last.of) == (2, 4)
+    assert last.mean == pytest.approx((0.5 + 1.0) / 2)
+    assert last.change == pytest.approx(0.5 - 0.6)  # of c, the only earlier task in it
+    assert scores.part(1) is None  # a and b were all there were
+    after_c = scores.part(2)
+    assert after_c is not None and (after_c.tasks, after_c.of, after_c.change) == (2, 3, pytest.approx(-0.4))
+    assert part_text(scores) == (
+        "2 of 4 tasks were scored after the last step: mean 0.75, change since each was learnt -0.10"
+    )
+
+
+def test_a_row_that_was_scored_later_is_whole_again() -> None:
+    scores = in_part([*IN_PART[:3], {"a": 0.5, "b": 0.5, "c": 0.5, "d": 1.0}])
+    assert scores.part() is None and part_text(scores) == ""
+    assert scores.last == pytest.approx(2.5 / 4)
+    assert scores.backward_transfer == pytest.approx((-0.4 - 0.3 - 0.1) / 3)
+    assert scores.average is None and scores.forgetting is None  # the row before it is still in part
+
+
+def test_what_was_asked_for_and_failed_is_a_hole_also_in_part() -> None:
+    failed = {(3, "c"): "out of memory", (3, "a"): "asked later, and failed"}
+    scores = in_part([*IN_PART[:3], {"d": 1.0}], reasons=failed)
+    assert scores.holes == [(3, "a"), (3, "c")]
+    last = scores.part()
+    assert last is not None and (last.tasks, last.of, last.mean, last.change) == (1, 4, None, None)
+    assert [hole["reason"] for hole in scores.as_dict()["holes"]] == ["asked later, and failed", "out of memory"]
+
+
+def test_a_matrix_in_part_is_written_down_as_one_and_a_whole_one_as_ever() -> None:
+    written = in_part().as_dict()
+    assert (written["asked_from"], written["part"]["tasks"], written["part"]["of"]) == (FROM, 2, 4)
+    assert {"asked_from", "part"}.isdisjoint(matrix(ROWS, LEARNT_AT).as_dict())
+
+
+def test_the_columns_of_a_metric_count_from_its_own_tasks() -> None:
+    """Only b and d have the metric; after d, tasks from c on were asked, so b was not."""
+    steps = [Record({}, {}), Record({"adherence": {"b": 1.0}}, {}), Record({"adherence": {"b": 0.5}}, {})]
+    steps.append(Record({"adherence": {"d": 1.0}}, {}))
+    found = matrices(steps, {"a": 0, "b": 1, "c": 2, "d": 3}, [0, 0, 1, 2])["adherence"]
+    assert list(found.tasks) == ["b", "d"] and list(found.asked_from) == [0, 0, 0, 1]
+    assert found.holes == [] and found.part() is not None
+
+
+def test_the_latest_tasks_and_steps_are_those_learnt_last() -> None:
+    tasks, rows = in_part().latest(3)
+    assert (tasks, list(rows)) == (["b", "c", "d"], [1, 2, 3])
+    assert in_part().latest(9) == (list("abcd"), range(4))

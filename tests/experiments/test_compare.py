@@ -717,7 +717,7 @@ def test_a_cache_that_is_gone_or_damaged_costs_time_and_nothing_else(
     cells = cells_of(experiment(compare=SEVERAL))[:2]
     assert run(cells[:1])[1] == {}
     shutil.rmtree(user_cache / "bases")
-    for name in ("reference.safetensors", "answers.json"):
+    for name in ("reference.jsonl", "answers.jsonl"):
         assert (tmp_path / "out" / "cache" / name).is_file()
         (tmp_path / "out" / "cache" / name).write_bytes(b"{")
     assert run(cells)[1] == {}

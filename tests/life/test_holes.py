@@ -263,7 +263,7 @@ def test_an_evaluation_that_breaks_keeps_what_was_known_and_says_what_is_missing
             measure(life.workspace, ["bleu"])
     assert caught.value.exit_code == 1
     with broken(BROKEN["all answers"][0]), pytest.raises(Unscored):
-        life.workspace.answers._answers.clear()
+        life.workspace.answers._own.values.clear()
         measure(life.workspace, ["bleu"])
     assert life.scores["bleu"].as_dict() == known and life.scores["bleu"].rows[1].keys() == {"one"}
     measure(life.workspace, ["bleu"])
@@ -296,7 +296,8 @@ def test_an_evaluation_without_any_number_settles_no_settings(life: Life, broken
     life.learn(ONE)
     before = life.scores["margin"].as_dict()
     with broken(BROKEN["margins"][0]), broken(BROKEN["all answers"][0]), pytest.raises(Unscored):
-        life.workspace.answers._answers.clear()
+        life.workspace.answers._own.values.clear()
+        life.workspace.answers._of_base.values.clear()
         shutil.rmtree(user_cache / "bases")  # not even what the base says is known
         measure(life.workspace, ["paper_bleu"])
     measure(life.workspace, ["paper_bleu"], overrides=["max_new_tokens=6"])  # other settings than what broke

@@ -18,8 +18,10 @@ from lifealign.data.task import Task
 from lifealign.errors import ConfigError, DataError, LifeError, ModelError
 from lifealign.life import keys
 from lifealign.life.disk import names
+from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.gate_files import retention_of
-from lifealign.life.disk.recall_files import overlap_of
+from lifealign.life.disk.recall_files import Recalling, overlap_of
+from lifealign.life.disk.step_files import read_record
 from lifealign.life.keys import keys_of
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
@@ -333,3 +335,30 @@ def test_overlap_that_cannot_be_measured_costs_no_step(make_life: MakeLife, monk
     life.learn(QZ)
     assert names.keys("02-qz") in life.steps[1].files and names.told_apart("02-qz") not in life.steps[1].files
     assert any("could not be measured (ZeroDivisionError" in line for line in said)
+
+
+def test_a_new_task_is_told_from_the_latest_ones_and_no_other_key_is_read(
+    make_life: MakeLife, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "MOST_OTHERS", 2)
+    life = make_life(sft={"num_train_epochs": 0}, preference={"num_train_epochs": 0})
+    for name, letters in (("xy", "xyxyxy"), ("qz", "qzqzqz"), ("mn", "mnmnmn"), ("ab", "ababab")):
+        life.learn(about(name, letters))
+    told = [read_record(life.directory, names.told_apart(step.name), Recalling).tasks for step in life.steps]
+    assert [sorted(tasks[name].others) for tasks, name in zip(told, ("xy", "qz", "mn", "ab"), strict=True)] == [
+        [],
+        ["xy"],
+        ["qz", "xy"],
+        ["mn", "qz"],
+    ]
+    overlap = overlap_of(life.directory)
+    assert ("ab", "xy") not in overlap.overlaps and overlap.scopes["xy"] is not None
+    read: list[str] = []
+    tensors = LifeDirectory.tensors
+    monkeypatch.setattr(LifeDirectory, "tensors", lambda self, name: (read.append(name), tensors(self, name))[1])
+    life.learn(about("cd", "cdcdcd"))
+    assert [name for name in read if name.endswith(".keys.safetensors")] == [
+        "memory/03-mn.keys.safetensors",
+        "memory/04-ab.keys.safetensors",
+    ]
+    assert len(life.recall("xyxyxy").tasks) == 5  # recall itself knows all of them

@@ -1,6 +1,5 @@
 """Generated answers: greedy, the same whatever they are batched with, and none generated twice."""
 
-import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,6 +18,7 @@ from lifealign.model.runtime import Runtime
 from lifealign.model.sampling import GumbelNoise, Sampling, filters_of
 from lifealign.model.tokens import prompt_ids
 from lifealign.storage import files as storage
+from lifealign.storage.kept_rows import KeptRows
 
 MakeRuntime = Callable[..., Runtime]
 
@@ -182,7 +182,11 @@ def generated(monkeypatch: pytest.MonkeyPatch) -> list[Prompt]:
 def test_each_distinct_prompt_is_generated_once_and_found_again_on_disk(
     make_runtime: MakeRuntime, generated: list[Prompt], tmp_path: Path
 ) -> None:
-    runtime, path, options = make_runtime(), tmp_path / "cache" / "answers.json", {"max_new_tokens": 4, "batch_size": 2}
+    runtime, path, options = (
+        make_runtime(),
+        tmp_path / "cache" / "answers.jsonl",
+        {"max_new_tokens": 4, "batch_size": 2},
+    )
     cache = AnswerCache(path)
     first = cache.answers(runtime, [*PROMPTS, *PROMPTS[:2]], "policy", **options)
     assert sorted(generated) == sorted(PROMPTS)
@@ -198,7 +202,7 @@ def test_the_answers_of_the_base_are_shared_by_lives_and_no_others(
     make_runtime: MakeRuntime, generated: list[Prompt], tmp_path: Path
 ) -> None:
     runtime, options = make_runtime(), {"max_new_tokens": 4, "batch_size": 2}
-    shared = tmp_path / "bases" / "answers.json"
+    shared = tmp_path / "bases" / "answers.jsonl"
     first = AnswerCache(tmp_path / "one", base="base", shared=shared).answers(runtime, PROMPTS, "base", **options)
     generated.clear()
     second = AnswerCache(tmp_path / "two", base="base", shared=shared)
@@ -207,7 +211,7 @@ def test_the_answers_of_the_base_are_shared_by_lives_and_no_others(
     assert AnswerCache(tmp_path / "two").answers(runtime, PROMPTS, "base", **options) == first  # its own file has them
     second.answers(runtime, PROMPTS[:1], "policy", **options)
     assert generated == [asked("new"), PROMPTS[0]]
-    assert len(json.loads(shared.read_text())["answers"]) == len(set(PROMPTS)) + 1
+    assert len(storage.read_rows(shared)) == len(set(PROMPTS)) + 1
 
 
 def test_another_policy_or_length_or_prompt_is_another_answer(
@@ -223,44 +227,66 @@ def test_another_policy_or_length_or_prompt_is_another_answer(
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe", b"null", b'{"0": "unknown key"}'])
+@pytest.mark.parametrize("name", ["answers.jsonl", "answers.json"])
 def test_a_damaged_cache_only_costs_time(
-    make_runtime: MakeRuntime, generated: list[Prompt], tmp_path: Path, content: bytes
+    make_runtime: MakeRuntime, generated: list[Prompt], tmp_path: Path, content: bytes, name: str
 ) -> None:
-    path = tmp_path / "answers.json"
-    path.write_bytes(content)
+    (tmp_path / name).write_bytes(content)
+    path = tmp_path / "answers.jsonl"
     runtime, options = make_runtime(), {"max_new_tokens": 4, "batch_size": 2}
     found = AnswerCache(path).answers(runtime, PROMPTS, "policy", **options)
     assert found == AnswerCache().answers(runtime, PROMPTS, "policy", **options)
-    assert set(json.loads(path.read_text())["answers"].values()) >= set(found.values())
+    generated.clear()
+    assert AnswerCache(path).answers(runtime, PROMPTS, "policy", **options) == found and generated == []
 
 
-def test_one_letter_changed_in_the_cache_is_seen_and_the_answers_generated_again(
+def test_one_letter_changed_in_the_cache_is_seen_and_the_answer_generated_again(
     make_runtime: MakeRuntime, generated: list[Prompt], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "answers.json"
+    path = tmp_path / "answers.jsonl"
     runtime, options = make_runtime(), {"max_new_tokens": 4, "batch_size": 2}
     first = AnswerCache(path).answers(runtime, PROMPTS, "policy", **options)
-    whole = path.read_bytes()
-    answers = json.loads(whole)["answers"]
-    key, answer = next((key, answer) for key, answer in answers.items() if answer)
-    for changed in ({key: answer[:-1] + chr(ord(answer[-1]) ^ 1)}, {key: ""}, {"another": answer}, {key: 7}):
-        storage.write_json(path, json.loads(whole) | {"answers": answers | changed})  # with the hash of before
+    rows = storage.read_rows(path)
+    place, row = next((place, row) for place, row in enumerate(rows) if row["value"])
+    letter = chr(ord(row["value"][-1]) ^ 1)
+    for changed in ({"value": row["value"][:-1] + letter}, {"value": ""}, {"key": "another"}, {"value": 7}):
+        storage.write_rows(path, [*rows[:place], row | changed, *rows[place + 1 :]])  # with the checksum of before
         generated.clear(), caplog.clear()
         assert AnswerCache(path).answers(runtime, PROMPTS, "policy", **options) == first
-        assert sorted(generated) == sorted(PROMPTS)
-        assert f"{path}: damaged, so it is ignored and its answers are generated again" in caplog.text
-        assert path.read_bytes() == whole
-    storage.write_sealed_json(path, {"answers": {key: 7}})  # as written by somebody else
+        assert len(generated) == 1
+        assert f"{path}: 1 row is damaged, so it is ignored, and its answers are generated again" in caplog.text
+        assert sorted(map(repr, storage.read_rows(path))) == sorted(map(repr, rows))
+    KeptRows(path, lambda value: value, "").add({"another": 7})  # as written by somebody else
     assert AnswerCache(path).answers(runtime, PROMPTS, "policy", **options) == first
+
+
+def test_answers_that_an_earlier_version_has_kept_are_read_and_not_written_again(
+    make_runtime: MakeRuntime, generated: list[Prompt], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, older = tmp_path / "answers.jsonl", tmp_path / "answers.json"
+    runtime, options = make_runtime(), {"max_new_tokens": 4, "batch_size": 2}
+    first = AnswerCache(path).answers(runtime, PROMPTS, "policy", **options)
+    answers = {row["key"]: row["value"] for row in storage.read_rows(path)}
+    path.unlink()
+    storage.write_sealed_json(older, {"answers": answers}, private=True)
+    generated.clear()
+    assert AnswerCache(path).answers(runtime, PROMPTS, "policy", **options) == first
+    assert generated == [] and not path.exists()
+    AnswerCache(path).answers(runtime, [PROMPTS[0], asked("new")], "policy", **options)
+    assert generated == [asked("new")] and len(storage.read_rows(path)) == 1
+    older.write_bytes(older.read_bytes().replace(b'": "', b'": "a', 1))
+    AnswerCache(path).answers(runtime, PROMPTS, "policy", **options)
+    assert f"{older}: damaged, so it is ignored, and its answers are generated again" in caplog.text
 
 
 def test_a_cache_that_cannot_be_kept_costs_no_answer(
     make_runtime: MakeRuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(storage, "LARGEST_JSON", 10)
-    cache = AnswerCache(tmp_path / "answers.json")
+    monkeypatch.setattr(storage, "LARGEST_ROWS", 10)
+    cache = AnswerCache(tmp_path / "answers.jsonl")
     assert len(cache.answers(make_runtime(), PROMPTS, "policy", max_new_tokens=4, batch_size=2)) == len(PROMPTS)
-    assert "answers.json: found more than 10 bytes" in caplog.text and not (tmp_path / "answers.json").exists()
+    assert "answers.jsonl: found no room for more, expected at most 10 bytes" in caplog.text
+    assert not (tmp_path / "answers.jsonl").read_bytes()
 
 
 # -- drawn answers -----------------------------------------------------------------------------------------------------
@@ -316,7 +342,7 @@ def test_answers_from_before_they_were_by_logits_alone_do_not_count(
     runtime, cache = make_runtime(), AnswerCache()
     ids = prompt_ids(runtime.tokenizer, PROMPTS[0], runtime.reasoning)
     read = f"{generate.stop_token_ids(runtime)} {runtime.reasoning}"
-    cache._answers[xxhash.xxh3_128(f"a 4 {ids} {read}".encode()).hexdigest()] = "an answer with a penalty"
+    cache._own.values[xxhash.xxh3_128(f"a 4 {ids} {read}".encode()).hexdigest()] = "an answer with a penalty"
     cache.answers(runtime, PROMPTS[:1], "a", max_new_tokens=4, batch_size=1)
     assert generated == PROMPTS[:1]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+import xxhash
 from tests.tiny import LAYOUTS, letter_task, pair
 
 from lifealign.errors import TrainingError
@@ -18,7 +18,8 @@ from lifealign.model.batch import Batch, Layout
 from lifealign.model.reference import ReferenceCache
 from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import TokenizedPair, tokenize_pair
-from lifealign.storage.tensors import read_tensors
+from lifealign.storage.files import read_rows
+from lifealign.storage.tensors import write_tensors
 
 
 @pytest.fixture
@@ -43,15 +44,15 @@ def test_a_life_computes_every_pair_once(make_life) -> None:
 def test_reference_is_the_base_whatever_the_adapter(make_life) -> None:
     life = make_life()
     life.learn(letter_task("a", "x", "y"))
-    kept = dict(life.workspace.reference._logps)
+    kept = dict(life.workspace.reference._own.values)
     fresh = make_life()
     fresh.learn(letter_task("a", "x", "y"))
-    assert fresh.workspace.reference._logps == kept  # the learnt adapter is not in them: both are the base's
+    assert fresh.workspace.reference._own.values == kept  # the learnt adapter is not in them: both are the base's
     life.learn(letter_task("b", "y", "x"))
     untrained = make_life()
     untrained.learn(letter_task("b", "y", "x"))
-    for key, logps in untrained.workspace.reference._logps.items():
-        assert life.workspace.reference._logps[key] == pytest.approx(logps, rel=1e-5)
+    for key, logps in untrained.workspace.reference._own.values.items():
+        assert life.workspace.reference._own.values[key] == pytest.approx(logps, rel=1e-5)
 
 
 def test_the_task_start_reference_is_the_policy_before_the_task(make_life, tokenizer) -> None:
@@ -71,7 +72,7 @@ def test_the_task_start_reference_is_the_policy_before_the_task(make_life, token
 
 
 def test_logps_survive_reopening(make_runtime, pairs: list[TokenizedPair], tmp_path: Path) -> None:
-    runtime, path = make_runtime(), tmp_path / "cache" / "reference.safetensors"
+    runtime, path = make_runtime(), tmp_path / "cache" / "reference.jsonl"
     cache = ReferenceCache(path)
     found = cache.logps(runtime, pairs, "policy", 2)
     assert cache.computed == 3
@@ -83,25 +84,51 @@ def test_logps_survive_reopening(make_runtime, pairs: list[TokenizedPair], tmp_p
     assert again.logps(runtime, [], "policy", 2) == {}
 
 
-@pytest.mark.parametrize("offset", [-1, -9, 0])  # a number, another one, the header
-def test_a_damaged_file_is_ignored_with_a_warning_and_written_anew(
-    make_runtime, pairs: list[TokenizedPair], tmp_path: Path, caplog: pytest.LogCaptureFixture, offset: int
+def test_a_damaged_row_is_ignored_with_a_warning_and_its_pair_computed_again(
+    make_runtime, pairs: list[TokenizedPair], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    runtime, path = make_runtime(), tmp_path / "reference.safetensors"
+    runtime, path = make_runtime(), tmp_path / "reference.jsonl"
     found = ReferenceCache(path).logps(runtime, pairs, "policy", 2)
     whole = path.read_bytes()
-    damaged = bytearray(whole)
-    damaged[offset] ^= 255
-    for broken in (bytes(damaged), whole[:-4], b"", b"not tensors"):
+    first, rest = whole.split(b"\n", 1)
+    digit = first.index(b"-")  # of a log-probability
+    changed = first[:digit] + b"-7" + first[digit + 1 :]
+    for broken, computed in ((changed + b"\n" + rest, 1), (b"\n" + rest, 1), (b"not rows\n", 3), (b"[1]\n{}\n", 3)):
         path.write_bytes(broken)
         caplog.clear()
-        with caplog.at_level(logging.WARNING):
-            cache = ReferenceCache(path)
-        assert "damaged, so it is ignored" in caplog.text
+        cache = ReferenceCache(path)
+        assert "damaged, so it is ignored, and its log-probabilities are computed again" in caplog.text
         assert str(path) in caplog.text
         assert cache.logps(runtime, pairs, "policy", 2) == found
-        assert cache.computed == 3
-        assert path.read_bytes() == whole
+        assert cache.computed == computed
+        caplog.clear()
+        assert ReferenceCache(path).logps(runtime, pairs, "policy", 2) == found and not caplog.text
+        assert sorted(path.read_bytes().splitlines()) == sorted(whole.splitlines())
+
+
+def test_what_an_earlier_version_has_computed_is_read_and_not_written_again(
+    make_runtime, pairs: list[TokenizedPair], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file of before: hashes sorted, sums as float32, and a checksum of both."""
+    runtime, path = make_runtime(), tmp_path / "reference.jsonl"
+    found = ReferenceCache(path).logps(runtime, pairs[:2], "policy", 2)
+    rows = sorted((row["key"], row["value"]) for row in read_rows(path))
+    path.unlink()
+    keys = torch.tensor([list(bytes.fromhex(key)) for key, _ in rows], dtype=torch.uint8)
+    logps = torch.tensor([value for _, value in rows], dtype=torch.float32)
+    digest = xxhash.xxh3_128(keys.numpy().tobytes() + logps.numpy().tobytes()).digest()
+    checksum = torch.frombuffer(bytearray(digest), dtype=torch.uint8)
+    older = tmp_path / "reference.safetensors"
+    write_tensors(older, {"keys": keys, "logps": logps, "checksum": checksum})
+    before = older.read_bytes()
+    cache = ReferenceCache(path)
+    assert cache.logps(runtime, pairs[:2], "policy", 2) == found and cache.computed == 0 and not path.exists()
+    assert cache.logps(runtime, pairs, "policy", 2).items() >= found.items() and cache.computed == 1
+    assert len(read_rows(path)) == 1 and older.read_bytes() == before
+    write_tensors(older, {"keys": keys, "logps": logps + 1, "checksum": checksum})
+    again = ReferenceCache(path)
+    assert f"{older}: damaged, so it is ignored" in caplog.text
+    assert again.logps(runtime, pairs, "policy", 2).items() >= found.items() and again.computed == 2
 
 
 def test_another_policy_or_other_tokens_miss(make_runtime, pairs: list[TokenizedPair]) -> None:
@@ -131,7 +158,7 @@ def test_the_same_pair_twice_is_computed_once(make_runtime, pairs: list[Tokenize
 def test_the_base_scores_every_pair_alone_and_lives_share_it(
     make_runtime, pairs: list[TokenizedPair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime, shared = make_runtime(), tmp_path / "bases" / "reference.safetensors"
+    runtime, shared = make_runtime(), tmp_path / "bases" / "reference.jsonl"
 
     def cache(name: str) -> ReferenceCache:
         return ReferenceCache(tmp_path / name, base="base", shared=shared)
@@ -158,20 +185,20 @@ def test_the_base_scores_every_pair_alone_and_lives_share_it(
     third = cache("three")
     third.logps(runtime, pairs, "policy", 16)
     assert third.computed == 3  # only what the base computes is shared
-    assert len(read_tensors(shared)["keys"]) == 3
+    assert len(read_rows(shared)) == 3
 
 
 def test_a_shared_file_that_is_damaged_or_cannot_be_written_costs_only_time(
     make_runtime, pairs: list[TokenizedPair], tmp_path: Path
 ) -> None:
-    runtime, shared = make_runtime(), tmp_path / "bases" / "reference.safetensors"
+    runtime, shared = make_runtime(), tmp_path / "bases" / "reference.jsonl"
     found = ReferenceCache(base="base", shared=shared).logps(runtime, pairs, "base", 16)
-    shared.write_bytes(b"not tensors")
+    shared.write_bytes(b"not rows\n")
     cache = ReferenceCache(base="base", shared=shared)
     assert cache.logps(runtime, pairs, "base", 16) == found and cache.computed == 3
-    assert len(read_tensors(shared)["keys"]) == 3  # written anew
+    assert len(read_rows(shared)) == 3  # written anew
     (tmp_path / "file").write_text("")
-    cache = ReferenceCache(base="base", shared=tmp_path / "file" / "below" / "reference.safetensors")
+    cache = ReferenceCache(base="base", shared=tmp_path / "file" / "below" / "reference.jsonl")
     assert cache.logps(runtime, pairs, "base", 16) == found
 
 
@@ -189,7 +216,7 @@ def test_scores_come_in_the_order_of_the_pairs(make_runtime, pairs: list[Tokeniz
 def test_a_reference_that_is_not_finite_is_refused_and_not_kept(
     make_runtime, pairs: list[TokenizedPair], tmp_path: Path
 ) -> None:
-    runtime, path = make_runtime(), tmp_path / "reference.safetensors"
+    runtime, path = make_runtime(), tmp_path / "reference.jsonl"
     factor = next(p for name, p in runtime.model.named_parameters() if "lora_B" in name)
     with torch.no_grad():
         factor.fill_(float("nan"))

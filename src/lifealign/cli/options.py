@@ -45,12 +45,14 @@ def show_life(life: Life) -> None:
     """Prints the current and earlier scores of a life's tasks, what is missing, and where the adapter is."""
     from lifealign.evaluation.metrics import METRICS, PERPLEXITY, general_line
     from lifealign.life.disk import names
-    from lifealign.report.terminal import holes_text, matrix_table, summary_line
+    from lifealign.report.terminal import holes_text, matrix_table, not_scored_text, shown_text, summary_line
 
     for matrix in life.scores.values():
         say(console, "", plain(METRICS[matrix.metric].label, "bold"))
         show(console, matrix_table(matrix, [version.name for version in life.steps]))
-        say_lines(f"  {summary_line(matrix)}")
+        say_lines(
+            *(f"  {text}" for text in (shown_text(matrix), summary_line(matrix), not_scored_text(matrix)) if text)
+        )
         if missing := holes_text(matrix, [version.name for version in life.steps]):
             say_lines(f"  missing: {missing}; `lifealign evaluate` measures what can be measured")
     general = life.records[-1].general if life.steps else None

@@ -219,6 +219,10 @@ CHANGES = frozenset({"backward_transfer"})
 of a metric where lower is better."""
 
 
+MOST_NAMED = 24
+"""Most tasks whose numbers of examples are told one by one."""
+
+
 class Measured(Protocol):
     """Scores of a metric: a score matrix, or a table."""
 
@@ -259,6 +263,10 @@ def examples_text(examples: Mapping[str, tuple[int, int]]) -> str:
         ('n = 24 per task', 'n = 24 (a), 22 to 24 (b)')
     """
     numbers = {task: f"{few}" if few == most else f"{few} to {most}" for task, (few, most) in examples.items()}
+    if len(set(numbers.values())) > 1 and len(numbers) > MOST_NAMED:
+        return (
+            f"n = {min(few for few, _ in examples.values())} to {max(most for _, most in examples.values())} per task"
+        )
     if len(set(numbers.values())) == 1:
         return f"n = {next(iter(numbers.values()))} per task"
     return "n = " + ", ".join(f"{number} ({task})" for task, number in numbers.items()) if numbers else ""

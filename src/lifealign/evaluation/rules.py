@@ -74,6 +74,9 @@ def kept_together(steps: Sequence[Sequence[HeldOut]]) -> list[HeldOut]:
 def kept_when_learnt(steps: Sequence[Sequence[HeldOut]]) -> list[HeldOut]:
     """Every task of some steps, in order, with the rules that count after its own step: what the base is asked for."""
     found: list[HeldOut] = []
-    for number, step in enumerate(steps, start=1):
-        found += kept_together(steps[:number])[-len(step) :] if step else []
+    learnt: list[HeldOut] = []
+    for step in steps:
+        learnt += step
+        rules = tuple(task.check for task in counting(learnt) if task.check is not None)
+        found += [replace(task, rules=rules) for task in step]
     return found

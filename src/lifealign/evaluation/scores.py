@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -97,17 +97,25 @@ class Scores:
         else:
             self.holes.setdefault(metric, {})[task] = f"{missing} of {len(marks)} marks are missing"
 
-    def carry(self, earlier: Mapping[str, Any]) -> None:
+    def carry(self, earlier: Mapping[str, Any], only: Collection[str] | None = None) -> None:
         """Merges in the scores of an earlier record; those of this object win.
 
         A hole here that has a score there becomes that score.
+
+        Args:
+            earlier: The record: ``scores``, ``outcomes``, ``counts`` and ``holes``, each by metric, then task.
+            only: Names of the tasks that are taken over; None for all.
         """
+
+        def wanted(by_task: Mapping[str, Any]) -> dict[str, Any]:
+            return {task: found for task, found in by_task.items() if only is None or task in only}
+
         mine: dict[str, Any] = {"scores": self.values, "outcomes": self.outcomes, "counts": self.counts}
         for key, found in mine.items():
             for metric, by_task in (earlier.get(key) or {}).items():
-                found[metric] = {**by_task, **found.get(metric, {})}
+                found[metric] = {**wanted(by_task), **found.get(metric, {})}
         for metric, reasons in earlier.get("holes", {}).items():
-            self.holes[metric] = {**reasons, **self.holes.get(metric, {})}
+            self.holes[metric] = {**wanted(reasons), **self.holes.get(metric, {})}
         for metric in list(self.holes):
             there = self.values.get(metric, {})
             self.holes[metric] = {task: why for task, why in self.holes[metric].items() if task not in there}

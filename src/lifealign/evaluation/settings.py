@@ -27,6 +27,8 @@ class EvaluationConfig(Settings):
         top_k: Tokens are sampled from at most this many likeliest ones; 0 is no limit.
         draws: How many answers are sampled for each prompt. What a prompt counts in a score is the mean over them; a
             judge sees the first one only.
+        evaluate_last: How many of the earlier tasks, the latest ones, are scored after a step beside its own; None for
+            all. What was not scored is not guessed: a mean that needs it is missing. ``lifealign evaluate`` scores all.
         prompts: How many held-out prompts of a task get a generated answer; None for all.
         pairs: How many held-out pairs of a task are scored for preference; None for all.
         general_text: File of general text for the perplexity, ``.jsonl`` with a field ``text`` or ``.txt`` with a blank
@@ -42,6 +44,7 @@ class EvaluationConfig(Settings):
     top_p: float = Field(0.7, gt=0, le=1)  # released code
     top_k: int = Field(50, ge=0)  # released code
     draws: int = Field(1, ge=1)  # paper and released code: one sample
+    evaluate_last: int | None = Field(None, ge=0)  # paper: all
     prompts: int | None = Field(None, ge=1)
     pairs: int | None = Field(None, ge=1)
     general_text: Annotated[str | None, RelativeToFile()] = None

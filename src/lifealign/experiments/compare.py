@@ -76,9 +76,13 @@ def run_comparison(
 
 
 def _take_over_evaluations(cell: Cell) -> None:
-    """Rewrites the result of a finished cell with holes if its life has been evaluated since."""
+    """Rewrites the result of a finished cell that lacks scores if its life has been evaluated since."""
     result = finished(cell)
-    if result is None or not _missing(result) or not (cell.experiment.output_dir / MANIFEST).exists():
+    if (
+        result is None
+        or not (_missing(result) or _in_part(result))
+        or not (cell.experiment.output_dir / MANIFEST).exists()
+    ):
         return
     now = result_of(Life.open(cell.experiment.output_dir), label=result.label, order=result.order)
     if [step.name for step in now.steps] == [step.name for step in result.steps] and now != result:
@@ -89,6 +93,11 @@ def _missing(result: RunResult) -> list[str]:
     """The scores that a result lacks, as text."""
     missing = [f"{metric} of {hole}" for metric in result.scores for hole in holes_of(result, metric)]
     return missing + [f"{PERPLEXITY} after {step} ({why})" for step, why in result.general_text_holes.items()]
+
+
+def _in_part(result: RunResult) -> bool:
+    """Whether some steps were not to score all tasks."""
+    return any(matrix.asked_from for matrix in result.scores.values())
 
 
 def results_of(cells: Sequence[Cell]) -> list[RunResult]:

@@ -47,6 +47,15 @@ class Hole(Record):
     reason: str
 
 
+class Part(Record):
+    """What the last row says if only some tasks were to be scored; see :class:`~lifealign.evaluation.matrix.Part`."""
+
+    tasks: Count
+    of: Count
+    mean: Number | None
+    change: Number | None
+
+
 class Matrix(Record):
     """A metric on every task after every step.
 
@@ -59,6 +68,9 @@ class Matrix(Record):
         counts: For each row, the number of held-out examples behind a score; empty if they were not counted.
         holes: Scores that are missing although their task had been learnt.
         summary: Numbers read from the matrix.
+        asked_from: For each step, how many of the tasks, the oldest ones, were not to be scored (``evaluate_last``);
+            empty if all were.
+        part: What the last row says, if some of its tasks were not to be scored; None if all were.
     """
 
     higher_is_better: bool
@@ -69,6 +81,13 @@ class Matrix(Record):
     counts: list[dict[str, Count]]
     holes: list[Hole]
     summary: Summary
+    asked_from: list[Count] = Field(default_factory=list)
+    part: Part | None = None
+
+    @model_serializer(mode="wrap")
+    def _only_if_all_was_not_asked(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out the last two if everything was scored."""
+        return {name: value for name, value in plain(self).items() if name not in ("asked_from", "part") or value}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Matrix:
@@ -80,6 +99,11 @@ class Matrix(Record):
         for place, tasks in (("tasks", self.tasks), ("learnt_at", self.learnt_at)):
             if sorted(tasks) != sorted(set(self.tasks)):
                 yield (place,), f"found {_names(tasks)}, expected each of {_names(set(self.tasks))} once"
+        if self.asked_from and len(self.asked_from) != len(self.rows):
+            yield (
+                ("asked_from",),
+                f"found {describe(self.asked_from)}, expected one of each of the {len(self.rows)} steps",
+            )
         for task, step in self.learnt_at.items():
             if step >= len(self.rows):
                 yield ("learnt_at", task), f"found {shown(step)}, expected one of the {len(self.rows)} steps, from 0"

@@ -111,7 +111,11 @@ def _metric_table(cells: Mapping[str, Sequence[RunResult]], metric: str, against
                 differences,
             )
         )
-    holes = tuple(f"{_place(one)}: {', '.join(found)}" for one in everything if (found := holes_of(one, metric)))
+    holes = tuple(
+        f"{_place(one)}: {', '.join(found)}"
+        for one in everything
+        if (found := [*holes_of(one, metric), *_not_asked(one, metric)])
+    )
     return MetricTable(metric, first.higher_is_better, tasks, tuple(rows), _examples(everything, metric, tasks), holes)
 
 
@@ -125,9 +129,16 @@ def holes_of(result: RunResult, metric: str) -> list[str]:
     return [
         f"{task} after {names[step]}{reasons.get((step, task), '')}"
         for step, row in enumerate(matrix.rows)
-        for task in matrix.tasks
+        for place, task in enumerate(matrix.tasks)
         if step >= matrix.learnt_at[task] and task not in row
+        if not matrix.asked_from or place >= matrix.asked_from[step] or (step, task) in reasons
     ]
+
+
+def _not_asked(result: RunResult, metric: str) -> list[str]:
+    """That the last step of a result was not to score all tasks, as text; empty if it was."""
+    part = result.scores[metric].part if metric in result.scores else None
+    return [f"{part.tasks} of {part.of} tasks scored after the last step (evaluation.evaluate_last)"] if part else []
 
 
 def _last_score(result: RunResult, metric: str, task: str) -> float | None:

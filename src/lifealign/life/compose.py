@@ -130,6 +130,7 @@ def score_composition(work: Workspace, composition: Composition) -> Measurement:
             rows=[matrix.rows[-1], row],
             counts=[matrix.counts[-1], scores.counts[metric]],
             reasons={},
+            asked_from=(),
         )
     alpha = 1 - work.config.retention.confidence
     losses = {one.task: loss_since(one, seen, alpha) for one in gates if one.task in seen.values}

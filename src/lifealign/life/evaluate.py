@@ -19,6 +19,7 @@ from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.disk.measurements import (
     comparable,
     evaluations,
+    first_asked,
     has_numbers,
     held_out_of,
     known_under,
@@ -35,7 +36,7 @@ from lifealign.settings.yaml_file import load_overrides
 
 if TYPE_CHECKING:
     from lifealign.data.pair import Pair
-    from lifealign.life.disk.manifest import Version
+    from lifealign.life.disk.manifest import Manifest, TaskRecord, Version
 
 
 class Marker(Protocol):
@@ -57,7 +58,7 @@ class Evaluation:
 
     Attributes:
         metrics: Names of ``METRICS``, and ``perplexity``.
-        settings: Batch size, answers, number of prompts; its own ``metrics`` are ignored.
+        settings: Batch size, answers, number of prompts, which tasks; its own ``metrics`` are ignored.
         judge: The judge that gives marks; needed for the metric ``judge``, not allowed otherwise.
         replace: Whether numbers measured under other settings are forgotten; otherwise they are an error.
     """
@@ -92,6 +93,7 @@ def settings_for(work: Workspace, metrics: Sequence[str], overrides: Sequence[st
     """
     _require_known(metrics)
     given = work.config.evaluation.model_dump() | {"metrics": [name for name in metrics if name != "judge"]}
+    given["evaluate_last"] = None  # this is where all tasks are scored, however few a step scores
     if PERPLEXITY not in metrics:
         given["general_text"] = None
     return load_overrides(EvaluationConfig, None, overrides, given)
@@ -161,6 +163,7 @@ class _Measuring:
         self.settings = {metric: self._comparable(metric) for metric in evaluation.metrics}
         self.failures: list[str] = []
         """Scores that failed and are now missing, in words."""
+        self._looked_up: tuple[Manifest | None, dict[str, dict[str, Any] | None]] = None, {}
 
     def require_comparable(self) -> None:
         """Refuses a metric that was measured under other settings, or with ``replace`` forgets those numbers."""
@@ -183,7 +186,11 @@ class _Measuring:
             metric
             for metric, settings in self.settings.items()
             if self._applies(version, metric)
-            and (self._found_under(version, metric) != settings or self._has_hole(version, metric))
+            and (
+                self._found_under(version, metric) != settings
+                or self._has_hole(version, metric)
+                or self._was_not_asked(version, metric)
+            )
         ]
 
     def _has_hole(self, version: Version, metric: str) -> bool:
@@ -194,15 +201,34 @@ class _Measuring:
         own = own_scores(directory, version.name)
         return any(holes.get(metric) for holes in (own.holes, own.base_holes))
 
+    def _was_not_asked(self, version: Version, metric: str) -> bool:
+        """Whether a task is to be scored now that the step itself was not to score (``evaluate_last``)."""
+        if metric == PERPLEXITY or self.work.config.evaluation.evaluate_last is None:
+            return False
+        later = evaluations(self.work.directory, version).get(metric)
+        own = own_scores(self.work.directory, version.name).scores.get(metric, {})
+        known = own if later is None or not has_numbers(later) else later["scores"]
+        asked = set(self._asked(self.work.directory.index(version.name) - 1))
+        return any(task.name in asked and task.name not in known for task in self._scorable(version, metric))
+
     def _applies(self, version: Version, metric: str) -> bool:
         """Whether any task learnt by a version can be scored on a metric."""
-        if metric == PERPLEXITY:
-            return True
-        tasks = [task for step in self.work.steps[: self.work.steps.index(version) + 1] for task in step.tasks]
+        return metric == PERPLEXITY or bool(self._scorable(version, metric))
+
+    def _scorable(self, version: Version, metric: str) -> list[TaskRecord]:
+        """The tasks learnt by a version that can be scored on a metric."""
+        last = self.work.directory.index(version.name)
+        tasks = [task for step in self.work.steps[:last] for task in step.tasks]
         if metric == JOINT and not (self.work.method.one_model and counting(tasks)):
-            return False
+            return []
         checked = METRICS[metric].measured_on in ("check", "rules")
-        return any(task.test_pairs and (task.check is not None or not checked) for task in tasks)
+        return [task for task in tasks if task.test_pairs and (task.check is not None or not checked)]
+
+    def _asked(self, step: int) -> list[str]:
+        """Names of the tasks that a step's version is to be scored on."""
+        tasks = [[task.name for task in version.tasks] for version in self.work.steps[: step + 1]]
+        first = first_asked(list(map(len, tasks)), self.evaluation.settings.evaluate_last)[-1]
+        return [name for names in tasks for name in names][first:]
 
     def measure(self, step: int, metrics: Sequence[str]) -> dict[str, Any]:
         """Measures the version of a step; returns its new files by path."""
@@ -210,11 +236,13 @@ class _Measuring:
         install_adapter(work.runtime.model, read_adapter_of(work.directory, version.name))
         policy = adapter_fingerprint(read_adapter_of(work.directory, version.name))
         evaluator = self._evaluator([metric for metric in metrics if metric != PERPLEXITY])
+        asked = set(self._asked(step))
         if work.method.one_model:
-            steps = [held_out_of(work.directory, one) for one in work.steps[: step + 1]]
+            steps = [held_out_of(work.directory, one, asked) for one in work.steps[: step + 1]]
             seen, seen_by_base = kept_together(steps), kept_when_learnt(steps)
         else:
             seen = seen_by_base = held_out_of(work.directory, version)
+        seen, seen_by_base = ([task for task in tasks if task.name in asked] for tasks in (seen, seen_by_base))
         scores = evaluator.score(seen, policy)
         files: dict[str, Any] = {}
         for metric in metrics:
@@ -226,7 +254,7 @@ class _Measuring:
                 continue
             base = self._base(evaluator, metric, seen_by_base)
             if not work.method.one_model and step:
-                scores.carry(self._earlier(step - 1, metric))
+                scores.carry(self._earlier(step - 1, metric), asked)
             known, known_base = known_under(work.directory, version, metric, self.settings[metric])
             scores.carry(known)
             base.carry(known_base)
@@ -280,16 +308,23 @@ class _Measuring:
 
     def _found_under(self, version: Version, metric: str) -> dict[str, Any] | None:
         """Settings under which a version's valid numbers of a metric were measured; None if it has none."""
-        directory = self.work.directory
-        later = [evaluations(directory, step).get(metric) for step in self.work.steps]
-        valid: dict[str, Any] | None = next(
-            (found["settings"] for found in later if found is not None and has_numbers(found)), None
-        )
+        directory, valid = self.work.directory, self._valid(metric)
         found = evaluations(directory, version).get(metric)
         if found is not None and has_numbers(found):
             return valid
         own = own_settings(directory, version, metric)
         return own if valid is None or own == valid else None  # as read_records does
+
+    def _valid(self, metric: str) -> dict[str, Any] | None:
+        """Settings of the later measurements of a metric; None if there is none. Looked up once for each manifest."""
+        directory = self.work.directory
+        if self._looked_up[0] is not directory.manifest:
+            self._looked_up = directory.manifest, {}
+        known = self._looked_up[1]
+        if metric not in known:
+            later = (evaluations(directory, step).get(metric) for step in self.work.steps)
+            known[metric] = next((one["settings"] for one in later if one is not None and has_numbers(one)), None)
+        return known[metric]
 
     def _comparable(self, metric: str) -> dict[str, Any]:
         """Settings that must match for two numbers of a metric to be comparable."""

@@ -17,7 +17,7 @@ from lifealign.evaluation.scores import reason_of
 from lifealign.life.disk import names
 from lifealign.life.disk.gate_files import gate_sets_of
 from lifealign.life.disk.manifest import Version
-from lifealign.life.disk.recall_files import Other, Recalling, ToldApart
+from lifealign.life.disk.recall_files import MOST_OTHERS, Other, Recalling, ToldApart
 from lifealign.life.mix import Examples
 from lifealign.life.workspace import Workspace
 from lifealign.memory.recall import Key, Whitening, learn_key, learn_whitening, separation
@@ -100,7 +100,7 @@ def keys_of(work: Workspace) -> dict[str, tuple[Key, Float[Tensor, "examples whi
 
 
 def tell_apart(work: Workspace, step: Step, tensors: Mapping[str, Tensor], say: Callable[[str], None]) -> Recalling:
-    """How well prompts of a step's tasks can be told from those of the tasks before them, which have their keys.
+    """How well prompts of a step's tasks can be told from those of the latest tasks before them, which have keys.
 
     Args:
         work: The life, without the step.
@@ -113,16 +113,27 @@ def tell_apart(work: Workspace, step: Step, tensors: Mapping[str, Tensor], say: 
     told, known = dict[str, ToldApart](), dict[str, tuple[Key, Tensor]]()
     try:
         whitening = whitening_of(work)
-        for version in work.steps:
-            if (file := names.keys(version.name)) in version.files:
-                known |= _keys(whitening, work.directory.tensors(file))
+        for file in _latest_keys(work.steps):
+            known |= _keys(whitening, work.directory.tensors(file))
         for name, own in _keys(whitening, tensors).items():
-            told[name] = _told_apart(own, {other: key for other, key in known.items() if len(key[1])})
+            others = [(other, key) for other, key in known.items() if len(key[1])]
+            told[name] = _told_apart(own, dict(others[-MOST_OTHERS:]))
             known[name] = own
     except Exception as error:  # whatever the model, a library or a damaged file raises
         say(f"{step.name}: how well its prompts are told from others could not be measured ({reason_of(error)})")
         return Recalling(tasks={})
     return Recalling(tasks=told)
+
+
+def _latest_keys(steps: Sequence[Version]) -> list[str]:
+    """Files with the keys of the latest tasks, oldest first; so many tasks as a new one is told from."""
+    found: list[str] = []
+    tasks = 0
+    for version in reversed(steps):
+        if tasks < MOST_OTHERS and (file := names.keys(version.name)) in version.files:
+            found.append(file)
+            tasks += len(version.tasks)
+    return found[::-1]
 
 
 def _keys(whitening: Whitening, tensors: Mapping[str, Tensor]) -> dict[str, tuple[Key, Tensor]]:

@@ -39,7 +39,7 @@ class ToScore:
 
     Attributes:
         new: Held-out pairs of the step's own tasks that can be scored.
-        earlier: Held-out pairs of all earlier tasks.
+        earlier: Held-out pairs of the earlier tasks that are scored again.
         left_out: Places of the new tasks' pairs that cannot be scored, by task.
         passages: General text; empty if perplexity is not measured.
     """
@@ -121,20 +121,24 @@ def hold_out(work: Workspace, step: Step, say: Callable[[str], None]) -> ToScore
 
 
 def _asked(work: Workspace, step: Step, say: Callable[[str], None]) -> tuple[list[HeldOut], list[HeldOut]]:
-    """Earlier tasks and those of a step, with the rules that one model is asked to keep together after the step."""
-    steps = [held_out_of(work.directory, version) for version in work.steps]
+    """The earlier tasks that are scored after a step, and its own, with the rules that one model is to keep."""
+    learnt = [task.name for version in work.steps for task in version.tasks]
+    last = work.config.evaluation.evaluate_last
+    scored = set(learnt if last is None else learnt[max(0, len(learnt) - last) :])
+    steps = [held_out_of(work.directory, version, scored) for version in work.steps]
     steps.append([HeldOut(task.name, task.test, task.check, task.supersedes) for task in step.tasks])
     if work.method.one_model:
         tasks = kept_together(steps)
     else:
-        tasks = [task for learnt in steps for task in learnt]
+        tasks = [task for found in steps for task in found]
         if JOINT in work.config.evaluation.metrics and not work.steps:
             say(apart_text(work.method.title))
-    return tasks[: -len(step.tasks)], tasks[-len(step.tasks) :]
+    own = len(step.tasks)
+    return [task for task in tasks[:-own] if task.name in scored], tasks[-own:]
 
 
 def score(work: Workspace, step: Step, held_out: ToScore, learnt: Learnt, say: Callable[[str], None]) -> Measured:
-    """Scores every task seen so far and the base model on the new ones, and measures general ability.
+    """Scores the tasks seen so far and the base model on the new ones, and measures general ability.
 
     No failure here loses the step: what could not be measured becomes a hole with a reason, and ``lifealign evaluate``
     fills it.
@@ -152,9 +156,10 @@ def score(work: Workspace, step: Step, held_out: ToScore, learnt: Learnt, say: C
     interruption: KeyboardInterrupt | None = None
     try:
         if not one_model and work.steps:  # each earlier task still has the model of its own step
+            carried = [task.name for task in held_out.earlier]
             for metric in METRICS:
                 settings = comparable(metric, work.config.evaluation)
-                scores.carry(known_under(work.directory, work.steps[-1], metric, settings)[0])
+                scores.carry(known_under(work.directory, work.steps[-1], metric, settings)[0], carried)
         evaluator.score(held_out.new, None, base)
         policy = adapter_fingerprint(learnt.adapter)
         evaluator.score((*held_out.earlier, *held_out.new) if one_model else held_out.new, policy, scores)

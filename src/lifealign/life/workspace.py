@@ -21,7 +21,7 @@ from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.learnt import adapter_files, read_adapter_of, read_method_state, read_replay
 from lifealign.life.disk.manifest import FORMAT_VERSION, BaseRecord, Manifest, Version
-from lifealign.life.disk.measurements import write_scores
+from lifealign.life.disk.measurements import refresh_scores
 from lifealign.life.disk.memory import read_memory
 from lifealign.life.runtime import led, untrained_runtime
 from lifealign.life.settings import LifeConfig
@@ -126,7 +126,7 @@ class Workspace:
         """
         with locked(self.directory):
             if self.steps:
-                write_scores(self.directory)
+                refresh_scores(self.directory)
             yield
 
     # -- the model ----------------------------------------------------------------------------------------------------
@@ -215,14 +215,19 @@ class Workspace:
     @cached_property
     def reference(self) -> ReferenceCache:
         """Reference log-probabilities, cached in the life."""
-        own = self.directory.inside(names.REFERENCE_CACHE)
+        own = self._cache(names.REFERENCE_CACHE, names.OLDER_REFERENCE_CACHE)
         return ReferenceCache(own, base=self.base_fingerprint, shared=self.of_base / own.name)
 
     @cached_property
     def answers(self) -> AnswerCache:
         """Generated answers, cached in the life."""
-        own = self.directory.inside(names.ANSWER_CACHE)
+        own = self._cache(names.ANSWER_CACHE, names.OLDER_ANSWER_CACHE)
         return AnswerCache(own, base=self.base_fingerprint, shared=self.of_base / own.name)
+
+    def _cache(self, name: str, older: str) -> Path:
+        """The path of a cache; refuses it, or the one in the form of earlier versions beside it, if it is a link."""
+        self.directory.inside(older)
+        return self.directory.inside(name)
 
     @property
     def of_base(self) -> Path:
@@ -268,8 +273,6 @@ class Workspace:
             reference, answers = _caches(folder)
             reference.update(self.reference)
             answers.update(self.answers)
-            reference.save()
-            answers.save()
 
 
 def _caches(folder: Path) -> tuple[ReferenceCache, AnswerCache]:

@@ -17,11 +17,13 @@ from lifealign.model.generate import Prompt, answer_batches, generate_answers, s
 from lifealign.model.runtime import Runtime
 from lifealign.model.sampling import Sampling
 from lifealign.model.tokens import prompt_ids
-from lifealign.storage.files import read_sealed_json, write_sealed_json
+from lifealign.storage.files import read_sealed_json
+from lifealign.storage.kept_rows import KeptRows
 from lifealign.storage.lock import exclusive_lock
 
 logger = logging.getLogger(__name__)
 
+LOST = "its answers are generated again"
 SAVE_EVERY = 20.0
 """Seconds after which answers are on disk although others are still being generated."""
 
@@ -29,7 +31,8 @@ SAVE_EVERY = 20.0
 class AnswerCache:
     """Generated answers by content hash of policy, prompt, length limit and sampling; the file is safe to delete.
 
-    The file contains its own checksum. A damaged file is ignored with a warning and rewritten.
+    The file grows by what is generated. A row that does not match its checksum is ignored with a warning. A file of the
+    same name that ends in ``.json``, which earlier versions wrote, is read as well.
 
     Args:
         path: File of the cache, or None to keep it in memory.
@@ -39,7 +42,7 @@ class AnswerCache:
 
     def __init__(self, path: Path | None = None, *, base: str | None = None, shared: Path | None = None) -> None:
         self.path, self.base, self.shared = path, base, shared
-        self._answers: dict[str, str] = {} if path is None else _read(path)
+        self._own, self._of_base = _open(path), _open(None)
 
     def answers(
         self,
@@ -63,60 +66,75 @@ class AnswerCache:
         """
         keys = {prompt: _key(runtime, prompt, policy, max_new_tokens, sampling) for prompt in prompts}
         shared = self.shared if policy == self.base else None
-        missing = [prompt for prompt, key in keys.items() if key not in self._answers]
+        known, shared = self._own.values, self.shared if policy == self.base else None
+        missing = [prompt for prompt, key in keys.items() if key not in known]
         if missing and shared is not None:
-            known = _read(shared)
-            self._answers |= {keys[prompt]: known[keys[prompt]] for prompt in missing if keys[prompt] in known}
+            self._look_at_shared()
+            found = self._of_base.values
+            self._keep({keys[prompt]: found[keys[prompt]] for prompt in missing if keys[prompt] in found})
             missing = [prompt for prompt in missing if keys[prompt] not in known]
-            self.save()
         if missing:
             new: dict[str, str] = {}
+            unsaved: dict[str, str] = {}
             saved = time.monotonic()
             for batch in answer_batches(runtime, missing, batch_size):  # in order: what is left has the same batches
-                found = generate_answers(
+                generated = generate_answers(
                     runtime, batch, max_new_tokens=max_new_tokens, batch_size=batch_size, sampling=sampling
                 )
-                new |= {keys[prompt]: answer for prompt, answer in zip(batch, found, strict=True)}
-                self._answers |= new
+                unsaved |= {keys[prompt]: answer for prompt, answer in zip(batch, generated, strict=True)}
                 if time.monotonic() - saved >= SAVE_EVERY:
-                    self.save()
-                    saved = time.monotonic()
-            self.save()
+                    self._keep(unsaved)
+                    new, unsaved, saved = new | unsaved, {}, time.monotonic()
+            self._keep(unsaved)
             if shared is not None:
                 with suppress(LifeError), exclusive_lock(shared.parent):  # left out if it cannot be written now
-                    write_sealed_json(shared, {"answers": _read(shared) | new}, private=True)
-        return {prompt: self._answers[key] for prompt, key in keys.items()}
+                    self._look_at_shared()
+                    self._of_base.add(new | unsaved)
+        return {prompt: known[key] for prompt, key in keys.items()}
 
     def update(self, other: AnswerCache) -> None:
-        """Adds the entries of another cache."""
-        self._answers |= other._answers
+        """Adds the entries of another cache, in memory and on disk."""
+        self._keep(other._own.values)
 
-    def save(self) -> None:
-        """Writes the file, if the cache has one; a failure is only a warning, because the cache only saves time."""
-        if self.path is None:
-            return
+    def _keep(self, new: Mapping[str, str]) -> None:
+        """Adds answers; that they cannot be written is only a warning, because the cache only saves time."""
         try:
-            write_sealed_json(self.path, {"answers": self._answers}, private=True)
+            self._own.add(new)
         except LifeError as error:
             logger.warning("%s; these answers are generated again when they are needed later", error)
 
+    def _look_at_shared(self) -> None:
+        """Reads what the shared file has, or has got since the last time."""
+        if self._of_base.path is None:
+            self._of_base = _open(self.shared)
+        else:
+            self._of_base.refresh()
 
-def _read(path: Path) -> dict[str, str]:
-    """The answers of a cache file; none if there is no such file, or it is damaged, which is logged."""
-    if not path.exists():
-        return {}
+
+def _open(path: Path | None) -> KeptRows[str]:
+    """The answers of a file, by key; those of a file in the form of earlier versions as well."""
+    kept = KeptRows(path, _accepted, LOST)
+    if path is not None and (older := path.with_suffix(".json")) != path and older.exists():
+        kept.values = _read_older(older) | kept.values
+    return kept
+
+
+def _accepted(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("found something else, expected a text")
+    return value
+
+
+def _read_older(path: Path) -> dict[str, str]:
+    """The answers of a file in the form of earlier versions; none if it is damaged, which is logged."""
     try:
-        return _checked(read_sealed_json(path).get("answers"))
+        answers = read_sealed_json(path).get("answers")
+        if not isinstance(answers, dict):
+            raise TypeError("found something else, expected answers by key")
+        return {key: _accepted(answer) for key, answer in answers.items()}
     except (LifeError, TypeError) as error:
-        logger.warning("%s: damaged, so it is ignored and its answers are generated again (%s)", path, error)
+        logger.warning("%s: damaged, so it is ignored, and %s (%s)", path, LOST, error)
         return {}
-
-
-def _checked(answers: Any) -> dict[str, str]:
-    """The answers of a cache file, once checked to be texts by key."""
-    if not isinstance(answers, dict) or not all(isinstance(text, str) for text in answers.values()):
-        raise TypeError("found something else, expected answers by key")
-    return answers
 
 
 def _key(runtime: Runtime, prompt: Prompt, policy: str, max_new_tokens: int, sampling: Sampling | None) -> str:

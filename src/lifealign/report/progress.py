@@ -14,6 +14,8 @@ from lifealign.report.printing import one_line, say
 
 SHOWN = {"adherence": "keeps", "preference_accuracy": "prefers"}
 """Metrics of which a finished step shows one, and what a model does that scores on it."""
+MOST_SCORES = 16
+"""Most tasks whose scores it shows, the latest ones."""
 
 
 class Progress:
@@ -77,5 +79,7 @@ class Progress:
         """Prints a finished step's scores on every task so far, under the first metric that it has of :data:`SHOWN`."""
         metric = next((name for name in SHOWN if values.get(name)), None)
         if metric is not None:
-            each = "  ".join(f"{task} {METRICS[metric].text(value)}" for task, value in values[metric].items())
-            self.say(f"  {f'{self.title} {SHOWN[metric]}':<26} {one_line(each)}")
+            found = list(values[metric].items())
+            each = [f"{task} {METRICS[metric].text(value)}" for task, value in found[-MOST_SCORES:]]
+            more = [f"({len(found) - MOST_SCORES} earlier ones)"] if len(found) > MOST_SCORES else []
+            self.say(f"  {f'{self.title} {SHOWN[metric]}':<26} {one_line('  '.join([*more, *each]))}")

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from lifealign.evaluation.matrix import ScoreMatrix
+from lifealign.evaluation.matrix import ScoreMatrix, part_text
 from lifealign.evaluation.metrics import CHANGES, examples_text, metric_of
 from lifealign.life.disk.gate_files import Loss
 from lifealign.report.printing import one_line, plain
@@ -27,13 +27,18 @@ SUMMARY = {
 
 COMPARED = {"last": "last", "learned": "learned", "backward_transfer": "backward"}
 """Statistics by which methods are compared, with labels narrow enough for a terminal of 80 columns."""
+MOST_TASKS = 16
+"""Most tasks and steps in the table of a life, the latest ones: a life may have hundreds."""
+NEEDS_ALL = "last, average, backward transfer and forgetting need all of them"
 MOST_HOLES = 6
 """Maximum number of missing scores that a line names."""
 LEGEND = "last: mean of the row; learned: mean right after each task was learnt; backward: mean change since then"
 
 
 def matrix_table(matrix: ScoreMatrix, steps: Sequence[str]) -> Table:
-    """A score matrix: one row per step, one column per task, the base model first; ``-`` where a score is missing.
+    """A score matrix: one row per step, one column per task, the base model first; ``-`` where there is no score.
+
+    Of a long life the latest tasks and steps; a mean is over all tasks all the same, or says over how many it is.
 
     Args:
         matrix: The matrix.
@@ -41,19 +46,41 @@ def matrix_table(matrix: ScoreMatrix, steps: Sequence[str]) -> Table:
     """
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("after")
-    for task in matrix.tasks:
+    tasks, rows = matrix.latest(MOST_TASKS)
+    for task in tasks:
         table.add_column(plain(task), justify="right")
     table.add_column("mean", justify="right", style="bold")
     metric = metric_of(matrix)
-    base = [metric.text(matrix.base.get(task)) for task in matrix.tasks]
+    base = [metric.text(matrix.base.get(task)) for task in tasks]
     table.add_row("base model", *base, metric.text(matrix.summary()["base"]))
-    for step, (name, row) in enumerate(zip(steps, matrix.rows, strict=True)):
+    for step in rows:
         cells = []
-        for task in matrix.tasks:
-            text = metric.text(row.get(task)) if step >= matrix.learnt_at[task] else ""
+        for task in tasks:
+            text = metric.text(matrix.rows[step].get(task)) if step >= matrix.learnt_at[task] else ""
             cells.append(plain(text, "bold" if step == matrix.learnt_at[task] else ""))
-        table.add_row(plain(name), *cells, metric.text(matrix.row_mean(step)))
+        table.add_row(plain(steps[step]), *cells, _mean_of_row(matrix, step))
     return table
+
+
+def _mean_of_row(matrix: ScoreMatrix, step: int) -> str:
+    """The mean of a row; of a row that was not to be whole, over how many tasks."""
+    metric, part = metric_of(matrix), matrix.part(step)
+    if part is None:
+        return metric.text(matrix.row_mean(step))
+    return f"{metric.text(part.mean)} ({part.tasks} of {part.of})"
+
+
+def shown_text(matrix: ScoreMatrix) -> str:
+    """How much of a matrix its table shows; empty if all of it."""
+    if max(len(matrix.tasks), len(matrix.rows)) <= MOST_TASKS:
+        return ""
+    return f"the latest {MOST_TASKS} of {len(matrix.tasks)} tasks and {len(matrix.rows)} steps; scores.json has all"
+
+
+def not_scored_text(matrix: ScoreMatrix) -> str:
+    """What is known where the last step was not to score all tasks, and how to score them; empty if it was."""
+    text = part_text(matrix)
+    return f"{text}; {NEEDS_ALL}: `lifealign evaluate --as-of VERSION` scores them" if text else ""
 
 
 def summary_line(matrix: ScoreMatrix) -> str:

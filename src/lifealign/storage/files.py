@@ -123,7 +123,7 @@ def write_sealed_json(path: str | Path, value: Mapping[str, Any], *, private: bo
     Raises:
         LifeError: For the reasons given in :func:`write_json`.
     """
-    write_bytes(path, limited(path, _document(path, _sealed(path, value)), LARGEST_JSON), private=private)
+    write_bytes(path, limited(path, _sealed(path, value), LARGEST_JSON), private=private)
 
 
 def read_sealed_json(path: str | Path, check_first: Callable[[Any], None] = lambda value: None) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def read_sealed_json(path: str | Path, check_first: Callable[[Any], None] = lamb
     check_first(value)
     if not isinstance(value, dict):
         raise LifeError(f"{path}: found {describe(value)}, expected an object")
-    if content != _document(path, _sealed(path, value)):  # compares whitespace and key order too
+    if content != _sealed(path, value):  # compares whitespace and key order too
         raise LifeError(
             f"{path}: found content that does not match its own {SEAL}, expected the file as lifealign wrote it. The "
             "file was changed or damaged; restore it from a copy"
@@ -155,7 +155,7 @@ def write_rows(path: str | Path, rows: Iterable[Any]) -> None:
     Raises:
         LifeError: For the reasons given in :func:`write_json`, with the limit ``LARGEST_ROWS``.
     """
-    content = limited(path, b"".join(_json(path, row) + b"\n" for row in rows), LARGEST_ROWS)
+    content = limited(path, b"".join(json_line(path, row) for row in rows), LARGEST_ROWS)
     write_bytes(path, content, private=True)
 
 
@@ -170,22 +170,30 @@ def read_rows(path: str | Path) -> list[Any]:
 
 
 def append_row(path: str | Path, row: Any) -> None:
-    """Adds one line to a JSONL file, in a single write, creating it for its owner alone if needed.
+    """Adds one line to a JSONL file; see :func:`append_rows`."""
+    append_rows(path, [row])
 
-    The one kind of file that grows in place: a log. The line is not synced, so a power loss may cost the last ones. A
-    line that was cut off by one is closed first, so that it does not swallow the next.
+
+def append_rows(path: str | Path, rows: Iterable[Any]) -> None:
+    """Adds lines to a JSONL file, in a single write, creating it for its owner alone if needed.
+
+    The one kind of file that grows in place: logs and caches. Lines are not synced, so a power loss may cost the last
+    ones. A line that was cut off by one is closed first, so that it does not swallow the next.
 
     Raises:
-        LifeError: If the system refuses, or for the reasons given in :func:`write_json`.
+        LifeError: If the system refuses, the file would become larger than ``LARGEST_ROWS``, or for the reasons given
+            in :func:`write_json`.
     """
     path = Path(path)
-    line = _json(path, row) + b"\n"
+    line = b"".join(json_line(path, row) for row in rows)
     with named(path, "written"):
         _make_folder(path.parent)
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             require_regular(path, os.fstat(handle))
             size = os.fstat(handle).st_size
+            if size + len(line) > LARGEST_ROWS:
+                raise LifeError(f"{path}: found no room for more, expected at most {LARGEST_ROWS} bytes in such a file")
             if size and os.pread(handle, 1, size - 1) != b"\n":
                 line = b"\n" + line
             written = os.write(handle, line)
@@ -202,7 +210,7 @@ def write_packed_rows(path: str | Path, rows: Iterable[Any]) -> None:
     Raises:
         LifeError: For the reasons given in :func:`write_rows`.
     """
-    content = limited(path, b"".join(_json(path, row) + b"\n" for row in rows), LARGEST_ROWS)
+    content = limited(path, b"".join(json_line(path, row) for row in rows), LARGEST_ROWS)
     write_bytes(path, gzip.compress(content, mtime=0), private=True)
 
 
@@ -292,27 +300,52 @@ def sync_folder(folder: Path, what: str) -> None:
         ) from error
 
 
-def _json(path: str | Path, value: Any, indent: int | None = None) -> bytes:
-    def encode(ascii_only: bool) -> bytes:
-        return json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=ascii_only, allow_nan=False).encode()
+def json_line(path: str | Path, value: Any) -> bytes:
+    """A value as a line of a JSONL file; the path is for messages."""
+    return _in_utf8(path, partial(_dumped, value)) + b"\n"
 
+
+def _document(path: str | Path, value: Any) -> bytes:
+    return _in_utf8(path, partial(_dumped, value, indent=2)) + b"\n"
+
+
+def _sealed(path: str | Path, value: Mapping[str, Any]) -> bytes:
+    """The document of a value and its seal, whose line goes between the keys before it and those after it.
+
+    So a large value is written out once, although its seal is of the document without that line.
+    """
+    before = {key: part for key, part in value.items() if key < SEAL}
+    after = {key: part for key, part in value.items() if key > SEAL}
+    inner = len("{\n"), -len("\n}")
+
+    def encode(ascii_only: bool) -> bytes:
+        parts = [_dumped(part, ascii_only, indent=2)[slice(*inner)] for part in (before, after) if part]
+        rest = b"{\n" + b",\n".join(parts) + b"\n}\n" if parts else b"{}\n"
+        seal = f'  "{SEAL}": "{hashlib.sha256(rest).hexdigest()}"'.encode()
+        parts.insert(bool(before), seal)
+        return b"{\n" + b",\n".join(parts) + b"\n}\n"
+
+    return _in_utf8(path, encode)
+
+
+def _dumped(value: Any, ascii_only: bool, indent: int | None = None) -> bytes:
+    return json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=ascii_only, allow_nan=False).encode()
+
+
+def _in_utf8(path: str | Path, encode: Callable[[bool], bytes]) -> bytes:
+    """What ``encode`` gives; with everything but ASCII escaped where it has to be.
+
+    Raises:
+        LifeError: If a number is not finite.
+    """
     try:
-        return encode(ascii_only=False)
+        return encode(False)
     except UnicodeEncodeError:  # a lone surrogate in someone's data cannot be encoded in UTF-8, but can be escaped
-        return encode(ascii_only=True)
+        return encode(True)
     except ValueError as error:
         raise LifeError(
             f"{path}: found a number that is NaN or infinite, expected finite numbers only; nothing was written"
         ) from error
-
-
-def _document(path: str | Path, value: Any) -> bytes:
-    return _json(path, value, indent=2) + b"\n"
-
-
-def _sealed(path: str | Path, value: Mapping[str, Any]) -> dict[str, Any]:
-    rest = {key: part for key, part in value.items() if key != SEAL}
-    return rest | {SEAL: hashlib.sha256(_document(path, rest)).hexdigest()}
 
 
 def _parsed(path: str | Path, content: bytes) -> Any:

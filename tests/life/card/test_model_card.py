@@ -433,3 +433,30 @@ def test_every_version_has_a_card_of_the_scores_it_was_committed_with(make_life:
     assert row(cards[1].split("**preference accuracy")[1].split("**mean margin")[0], "after 02-two")[0] == shown
     assert str(tiny_folder.parent) not in cards[1] and str(life.directory.path.parent) not in cards[1]
     assert front(cards[1])["library_name"] == "peft"
+
+
+def test_the_card_of_a_long_life_shows_its_latest_tasks_and_is_no_longer_for_it() -> None:
+    def card(number: int) -> str:
+        names = [f"task{place:03}" for place in range(number)]
+        rows = [{name: 0.5 for name in names[: step + 1]} for step in range(number)]
+        matrix = ScoreMatrix("adherence", True, names, {name: step for step, name in enumerate(names)}, rows)
+        steps = [f"{step + 1:02}-{name}" for step, name in enumerate(names)]
+        tasks = [dict(FACTS.tasks[0], name=name, step=step) for name, step in zip(names, steps, strict=True)]
+        return model_card(
+            replace(FACTS, version=steps[-1], steps=steps, tasks=tasks, matrices={"adherence": matrix}, adopted=None)
+        )
+
+    sixteen, hundred, more = card(16), card(100), card(300)
+    assert "The latest tasks" not in sixteen and "in the table" not in sixteen
+    assert "The latest tasks; 84 more were learnt before them." in hundred
+    assert "of the latest 16 of 100 tasks and 100 steps in the table, every mean is over all" in hundred
+    assert "task083" not in hundred and "**50 %**" in hundred and "| task084 | 85-task084 |" in hundred
+    assert abs(len(more) - len(hundred)) < 100  # numbers of three digits in place of two
+
+
+def test_a_card_names_the_first_of_many_missing_scores() -> None:
+    names = [f"task{place:03}" for place in range(40)]
+    rows: list[dict[str, float]] = [{}] * 40
+    matrix = ScoreMatrix("adherence", True, names, {name: step for step, name in enumerate(names)}, rows)
+    text = model_card(replace(FACTS, steps=[f"{step}-x" for step in range(40)], matrices={"adherence": matrix}))
+    assert "task000 after 0-x, " in text and f"and {40 * 41 // 2 - 16} more. No mean is taken" in text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from lifealign.evaluation.matrix import ScoreMatrix
+from lifealign.evaluation.matrix import ScoreMatrix, part_text
 from lifealign.evaluation.metrics import METRICS, PERPLEXITY, examples_text, general_line, metric_of
 from lifealign.life.card.loading_code import life_code, peft_code
 from lifealign.life.card.markdown import fenced, grid, listed, plain, portable
@@ -21,6 +21,9 @@ from lifealign.model.embedded import EMBEDDED_HUB_ID
 
 HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w([\w.-]{0,94}\w)?/\w([\w.-]{0,94}\w)?", re.ASCII)
 """An id on the hub, with its owner."""
+MOST_TASKS = 16
+"""Most tasks and steps that a card shows, the latest ones: with all of them, the cards of a long life would be most of
+it. Also the most missing scores that it names."""
 HUB_LICENSES = """
     afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0 bigscience-openrail-m bsd
     bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0
@@ -94,13 +97,16 @@ def model_card(facts: CardFacts) -> str:
         place, dtype = EMBEDDED_HUB_ID if facts.embedded else facts.base, facts.settings["model"]["dtype"]
         revision = None if facts.embedded else facts.revision
         code = peft_code(place, facts.version, dtype=dtype, revision=revision, elsewhere=True)
-    tasks = [[_named(task), task["step"], task["train_pairs"], task["test_pairs"]] for task in facts.tasks]
+    tasks = [
+        [_named(task), task["step"], task["train_pairs"], task["test_pairs"]] for task in facts.tasks[-MOST_TASKS:]
+    ]
     card: str = _template().render(
         front=_front_matter(facts),
         facts=facts,
         base=base,
         taught=_taught(facts),
         code=fenced("python", code),
+        tasks_left_out=max(0, len(facts.tasks) - MOST_TASKS),
         tasks=grid(["task", "learnt in", "training pairs", "held-out pairs"], tasks, numbers_from=2),
         tables=[_scores(matrix, facts) for matrix in facts.matrices.values()],
         can_forget=_can_forget(facts),
@@ -164,6 +170,9 @@ def _taught(facts: CardFacts) -> str:
         what, moment, which = f"{number} preference tasks together", "afterwards", "all of them"
     else:
         what, moment, which = f"{number} preference tasks, one after the other", "after each of them", "all so far"
+    latest = facts.settings["evaluation"].get("evaluate_last")
+    if latest is not None and not joint:
+        which = f"that task and of the latest {latest} before it" if latest else "that task"
     scored = f"; {moment} it was scored on held-out pairs of {which}" if facts.matrices else ""
     return f"It was taught {what}{scored}."
 
@@ -171,10 +180,11 @@ def _taught(facts: CardFacts) -> str:
 def _scores(matrix: ScoreMatrix, facts: CardFacts) -> dict[str, str]:
     """A score matrix as a table, with what was just learnt in bold, and its summary."""
     metric = metric_of(matrix)
-    rows = [["base model", *(metric.text(matrix.base.get(task)) for task in matrix.tasks)]]
-    for step, (name, row) in enumerate(zip(facts.steps, matrix.rows, strict=True)):
-        cells = []
-        for task in matrix.tasks:
+    tasks, steps = matrix.latest(MOST_TASKS)
+    rows = [["base model", *(metric.text(matrix.base.get(task)) for task in tasks)]]
+    for step in steps:
+        name, row, cells = facts.steps[step], matrix.rows[step], []
+        for task in tasks:
             shown = metric.text(row.get(task)) if step >= matrix.learnt_at[task] else ""
             cells.append(f"**{shown}**" if step == matrix.learnt_at[task] and task in row else shown)
         rows.append([f"after {plain(name)}", *cells])
@@ -183,12 +193,17 @@ def _scores(matrix: ScoreMatrix, facts: CardFacts) -> dict[str, str]:
     if _can_forget(facts):
         summary += f", backward transfer {metric.text(numbers['backward_transfer'], signed=True)}"
         summary += f", forgetting {metric.text(numbers['forgetting'])}"
+    if text := part_text(matrix):
+        summary += f"; {text}"
+    if len(tasks) < len(matrix.tasks) or len(steps) < len(matrix.rows):
+        shown = f"the latest {MOST_TASKS} of {len(matrix.tasks)} tasks and {len(matrix.rows)} steps"
+        summary += f"; of {shown} in the table, every mean is over all"
     if examples := examples_text(matrix.examples):
         summary += f"; {plain(examples)}"
     return {
         "label": metric.label,
         "direction": metric.direction,
-        "grid": grid(["", *matrix.tasks], rows, escaped=True),
+        "grid": grid(["", *tasks], rows, escaped=True),
         "summary": summary,
     }
 
@@ -248,20 +263,21 @@ def _limits(facts: CardFacts) -> Iterator[str]:
     if not facts.method.one_model and len(facts.steps) > 1:
         yield f"Only {listed(facts.learnt_here)} was learnt by this model; the other scores are of other versions."
     if unseen := [task["name"] for task in facts.tasks if not task["test_pairs"]]:
-        yield f"Without held-out pairs, and so without any score: {listed(unseen)}."
+        names = _first(map(plain, unseen)) if len(unseen) > MOST_TASKS else listed(unseen)
+        yield f"Without held-out pairs, and so without any score: {names}."
     wanted = [metric for metric in facts.settings["evaluation"]["metrics"] if metric != PERPLEXITY]
     if without := [METRICS[metric].short for metric in wanted if metric not in facts.matrices]:
         yield f"Asked for, but no task could be scored on it: {listed(without)}."
     for metric, matrix in facts.matrices.items():
         if matrix.holes:
-            holes = ", ".join(
+            holes = _first(
                 f"{plain(task)} after {plain(facts.steps[step])}"
                 + (f" ({plain(why)})" if (why := matrix.reasons.get((step, task))) else "")
                 for step, task in matrix.holes
             )
             yield f"Missing for {METRICS[metric].short}: {holes}. No mean is taken over what is missing."
         if matrix.base_reasons:
-            lacking = ", ".join(f"{plain(task)} ({plain(why)})" for task, why in matrix.base_reasons.items())
+            lacking = _first(f"{plain(task)} ({plain(why)})" for task, why in matrix.base_reasons.items())
             yield f"Missing for {METRICS[metric].short} of the base model: {lacking}."
     for key, what in (("pairs", "held-out pairs"), ("prompts", "held-out prompts")):
         if (most := facts.settings["evaluation"][key]) is not None and facts.matrices:
@@ -275,6 +291,13 @@ def _limits(facts: CardFacts) -> Iterator[str]:
         yield "General ability was not measured, so what these tasks cost elsewhere is not known."
     if facts.license is None:
         yield "Nobody has said under which licence this may be used; that of the base model applies to it as well."
+
+
+def _first(texts: Iterable[str]) -> str:
+    """The first texts, and how many there are beyond them."""
+    found = list(texts)
+    more = f", and {len(found) - MOST_TASKS} more" if len(found) > MOST_TASKS else ""
+    return ", ".join(found[:MOST_TASKS]) + more
 
 
 def _citation(key: str, paper: Paper | None) -> str:

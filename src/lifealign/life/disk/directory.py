@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifealign.errors import LifeError, Unsynced, describe
 from lifealign.life.disk import names
@@ -26,7 +26,7 @@ from lifealign.storage.files import (
     write_rows,
     write_text,
 )
-from lifealign.storage.inside import below, inside, remove
+from lifealign.storage.inside import below, inside, names_below, remove
 from lifealign.storage.lock import exclusive_lock
 from lifealign.storage.regular_file import read_bytes
 from lifealign.storage.temporary import is_temporary, remove_unheld
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Parsed = TypeVar("Parsed")
+MOST_PARSED = 32 * 2**20
+"""Bytes of committed files whose content a life keeps in memory: those of a thousand steps that score sixteen tasks."""
 Content = Mapping[str, Any] | Sequence[Any] | str
 
 
@@ -51,6 +54,12 @@ class LifeDirectory:
         self.path = path
         self.manifest = manifest
         self._locked = False
+        self._seen: tuple[Manifest, dict[str, Any]] | None = None
+        """A manifest, and the record of ``life.json`` as this process last read or wrote it with that content."""
+        self._named: tuple[Manifest, dict[str, FileRecord]] | None = None
+        """A manifest, and every file that it names."""
+        self._parsed: dict[str, tuple[FileRecord, Any]] = {}
+        self._parsed_bytes = 0
 
     @property
     def versions(self) -> list[Version]:
@@ -92,17 +101,23 @@ class LifeDirectory:
         for path in below(self.path / CACHE):  # found now, not when a trained step needs the cache
             self.inside(path.relative_to(self.path).as_posix())
         with exclusive_lock(self.path):
-            there = os.path.lexists(self.path / MANIFEST) or self.manifest.versions
-            if there and Manifest.read(self.path) != self.manifest:
-                raise LifeError(
-                    f"{self.path}: another process has changed this life since it was opened; open it again"
-                )
+            if os.path.lexists(self.path / MANIFEST) or self.manifest.versions:
+                self._require_unchanged()
             self.clear_leftovers()
             self._locked = True
             try:
                 yield
             finally:
                 self._locked = False
+
+    def _require_unchanged(self) -> None:
+        """Refuses a life whose manifest is not the one that is known here; of one that is, only the hash is taken."""
+        path = self.inside(MANIFEST)
+        if self._seen is not None and self._seen[0] is self.manifest and file_record(path) == self._seen[1]:
+            return
+        if Manifest.read(self.path) != self.manifest:
+            raise LifeError(f"{self.path}: another process has changed this life since it was opened; open it again")
+        self._seen = self.manifest, file_record(path)
 
     def commit(self, name: str, tasks: Sequence[TaskRecord], files: Mapping[str, Content]) -> Version:
         """Makes a version part of the life: all of it, or nothing.
@@ -193,12 +208,41 @@ class LifeDirectory:
         Raises:
             LifeError: If the manifest does not name the file, or it is missing or differs.
         """
-        for version in self.manifest.versions:
-            if name in version.files:
-                path = self.inside(name)
-                verify_file(path, version.files[name].model_dump())
-                return path
-        raise LifeError(f"{self.path}: found no {name} in the manifest, expected one; the life is damaged")
+        record = self._record(name)
+        path = self.inside(name)
+        verify_file(path, {"size": record.size, "sha256": record.sha256})
+        return path
+
+    def _record(self, name: str) -> FileRecord:
+        if self._named is None or self._named[0] is not self.manifest:
+            self._named = (
+                self.manifest,
+                {file: record for version in self.manifest.versions for file, record in version.files.items()},
+            )
+        if name not in self._named[1]:
+            raise LifeError(f"{self.path}: found no {name} in the manifest, expected one; the life is damaged")
+        return self._named[1][name]
+
+    def parsed(self, name: str, read: Callable[[], Parsed]) -> Parsed:
+        """What a committed file says, read once: a life reads the scores of all its steps after each of them.
+
+        What does not fit into ``MOST_PARSED`` bytes of files is read again every time.
+
+        Args:
+            name: Path of the file inside the life.
+            read: Reads and checks it; what it returns must not be changed.
+        """
+        record = self._record(name)
+        if name in self._parsed and self._parsed[name][0] == record:
+            found: Parsed = self._parsed[name][1]
+            return found
+        found = read()
+        if name in self._parsed:
+            self._parsed_bytes -= self._parsed.pop(name)[0].size
+        if self._parsed_bytes + record.size <= MOST_PARSED:
+            self._parsed[name] = record, found
+            self._parsed_bytes += record.size
+        return found
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Reads a committed ``.safetensors`` file."""
@@ -252,21 +296,19 @@ class LifeDirectory:
     def _leftovers(self) -> list[Path]:
         """Paths that :meth:`clear_leftovers` deletes, the contents of a folder before the folder itself."""
         steps = {version.name for version in self.manifest.versions}
-        kept = {PurePosixPath(name) for version in self.manifest.versions for name in version.files}
-        kept |= {folder for name in kept for folder in name.parents}  # a link in their place is damage, not a leftover
+        kept = {name for version in self.manifest.versions for name in version.files}
+        kept |= _folders_of(kept)  # a link in their place is damage, not a leftover
 
-        def is_left_over(path: Path) -> bool:
-            name = PurePosixPath(path.relative_to(self.path).as_posix())
-            if is_temporary(path):
+        def is_left_over(name: str) -> bool:
+            first, *inner = name.split("/")
+            if is_temporary(self.path / name):
                 return True
-            if len(name.parts) == 1:
-                return False
-            if name.parts[0] == LOGS:
-                run = self.path / LOGS / name.parts[1]
-                return name.parts[1] not in steps and (run.is_symlink() or run.is_dir())
-            return name.parts[0] in OWNED and name not in kept
+            if first == LOGS and inner:
+                run = self.path / LOGS / inner[0]
+                return inner[0] not in steps and (run.is_symlink() or run.is_dir())
+            return bool(inner) and first in OWNED and name not in kept
 
-        return [path for path in reversed(below(self.path)) if is_left_over(path)]
+        return [self.path / name for name in reversed(names_below(self.path)) if is_left_over(name)]
 
     def _write(self, files: Mapping[str, Content]) -> dict[str, FileRecord]:
         """Writes files, each in the format of its suffix, and returns their records for the manifest."""
@@ -296,6 +338,23 @@ class LifeDirectory:
         except Unsynced as error:
             logger.warning("%s", error)
         self.manifest = manifest
+        self._seen = manifest, file_record(self.path / MANIFEST)
+
+
+def _folders_of(names: Iterable[str]) -> set[str]:
+    """Every folder on the way to some files.
+
+    Example:
+        >>> sorted(_folders_of(["tasks/01-a/b.json", "memory/01-a.json"]))
+        ['memory', 'tasks', 'tasks/01-a']
+    """
+    found: set[str] = set()
+    for name in names:
+        folder = name.rpartition("/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return found
 
 
 def _write_by_suffix(path: Path, content: Content) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 from lifealign.data.answer_check import AnswerCheck
@@ -188,7 +190,11 @@ def own_settings(directory: LifeDirectory, version: Version, metric: str) -> dic
         return None if own.general is None else {"text": own.general.text}
     if metric not in own.scores:
         return None
-    return comparable(metric, EvaluationConfig.model_validate(directory.manifest.config["evaluation"]))
+    return comparable(metric, _evaluation_settings(directory))
+
+
+def _evaluation_settings(directory: LifeDirectory) -> EvaluationConfig:
+    return EvaluationConfig.model_validate(directory.manifest.config["evaluation"])
 
 
 def read_records(directory: LifeDirectory) -> list[Record]:
@@ -218,7 +224,24 @@ def score_matrices(
     records = read_records(directory)
     if also is not None:
         steps, records = [*steps, list(also[0])], [*records, also[1]]
-    return matrices(records, {task.name: step for step, tasks in enumerate(steps) for task in tasks})
+    learnt_at = {task.name: step for step, tasks in enumerate(steps) for task in tasks}
+    last = _evaluation_settings(directory).evaluate_last
+    return matrices(records, learnt_at, [] if last is None else first_asked([len(tasks) for tasks in steps], last))
+
+
+def first_asked(tasks: Sequence[int], last: int | None) -> list[int]:
+    """For each step the place of the oldest task that it is to score, in the order in which they were learnt.
+
+    Args:
+        tasks: How many tasks each step learns.
+        last: How many of the earlier ones are scored beside its own; None for all.
+
+    Example:
+        >>> first_asked([1, 1, 2, 1], 2), first_asked([1, 1, 2], 0), first_asked([1, 1, 2], None)
+        ([0, 0, 0, 2], [0, 1, 2], [0, 0, 0])
+    """
+    earlier = accumulate(tasks, initial=0)
+    return [0 if last is None else max(0, before - last) for before, _ in zip(earlier, tasks, strict=False)]
 
 
 def write_scores(directory: LifeDirectory) -> None:
@@ -240,12 +263,29 @@ def update_scores(directory: LifeDirectory) -> None:
         )
 
 
-def held_out_of(directory: LifeDirectory, version: Version) -> list[HeldOut]:
-    """Held-out pairs and checks of the tasks of a version."""
+def refresh_scores(directory: LifeDirectory) -> None:
+    """Writes ``scores.json`` if it is missing or older than the manifest: a run was interrupted before it wrote it."""
+    manifest, view = ((directory.path / name) for name in (names.MANIFEST, names.SCORES))
+    with suppress(OSError):
+        if view.lstat().st_mtime_ns >= manifest.lstat().st_mtime_ns and view.is_file() and not view.is_symlink():
+            return
+    write_scores(directory)
+
+
+def held_out_of(directory: LifeDirectory, version: Version, only: Container[str] | None = None) -> list[HeldOut]:
+    """Held-out pairs and checks of the tasks of a version.
+
+    Args:
+        directory: The life's files.
+        version: The version.
+        only: Names of the tasks whose pairs are read; the others have none. None for all.
+    """
     return [
         HeldOut(
             task.name,
-            tuple(Pair.from_row(row) for row in directory.rows(names.held_out_pairs(version.name, task.name))),
+            tuple(Pair.from_row(row) for row in directory.rows(names.held_out_pairs(version.name, task.name)))
+            if only is None or task.name in only
+            else (),
             AnswerCheck(**task.check) if task.check else None,
             tuple(task.supersedes),
         )
@@ -277,9 +317,10 @@ def _read(
         general=None if PERPLEXITY in superseded or own.general is None else own.general.model_dump(),
         read_answers=lambda: _answers(directory, version, later),
     )
-    for other in directory.manifest.versions:
-        if (file := names.preferences(version.name, other.name)) in version.files:
-            record.against[other.name] = read_record(directory, file, Against).model_dump()
+    if any("/against-" in file for file in version.files):
+        for other in directory.manifest.versions:
+            if (file := names.preferences(version.name, other.name)) in version.files:
+                record.against[other.name] = read_record(directory, file, Against).model_dump()
     for metric, found in later.items():
         if metric == PERPLEXITY:
             record.general = found["general"]

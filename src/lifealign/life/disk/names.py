@@ -11,8 +11,9 @@ OWNED = ("versions", "memory", "replay", "tasks")
 LOGS, CACHE = "logs", "cache"
 """Folder that trackers write to, with one folder per step; folder of what is computed again if it is missing."""
 
-REFERENCE_CACHE = f"{CACHE}/reference.safetensors"
-ANSWER_CACHE = f"{CACHE}/answers.json"
+REFERENCE_CACHE, OLDER_REFERENCE_CACHE = f"{CACHE}/reference.jsonl", f"{CACHE}/reference.safetensors"
+ANSWER_CACHE, OLDER_ANSWER_CACHE = f"{CACHE}/answers.jsonl", f"{CACHE}/answers.json"
+"""Each also in the form of earlier versions, which is read where it is there."""
 JUDGE_CACHE = f"{CACHE}/judge.sqlite"
 MEMORY_SKETCH = f"{CACHE}/memory.safetensors"
 

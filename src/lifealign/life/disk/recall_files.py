@@ -13,6 +13,10 @@ from lifealign.life.disk.step_files import read_record
 from lifealign.life.disk.typed_json import Count, Number, Record
 from lifealign.memory.scope import scope, scope_by
 
+MOST_OTHERS = 64
+"""Most tasks that a new one is told from when it is learnt, the latest ones before it: with all of them, this file
+would grow by a task with every task, and so would the time that it takes. Recall itself knows all of them."""
+
 
 class Other(Record):
     """Two tasks, told apart by the key of either: areas under the curve, 0.5 for prompts that are all alike.
@@ -33,7 +37,7 @@ class ToldApart(Record):
 
     Attributes:
         prompts: Number of its prompts that its key is not made of.
-        others: By the name of each earlier task.
+        others: By the name of each of the latest tasks before it, at most ``MOST_OTHERS``.
     """
 
     prompts: Count
@@ -54,7 +58,8 @@ class Overlap:
         tasks: Their names, oldest first.
         overlaps: For a task and another, how badly the first one's prompts are told from the other's by its own key:
             0 if always, 1 if not at all; left out if it was not measured.
-        scopes: For each task, the same for all others together; 1 if chance explains that they were told apart.
+        scopes: For each task, the same for all others together that it was measured with; 1 if chance explains that
+            they were told apart.
         prompts: For each task, how many of its prompts this was measured on.
     """
 

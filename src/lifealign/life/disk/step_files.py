@@ -314,4 +314,5 @@ def time_taken(directory: LifeDirectory, step: str) -> Time:
 
 def own_scores(directory: LifeDirectory, step: str) -> OwnScores:
     """The scores that a step itself has measured."""
-    return read_record(directory, names.own_scores(step), OwnScores)
+    file = names.own_scores(step)
+    return directory.parsed(file, lambda: read_record(directory, file, OwnScores))

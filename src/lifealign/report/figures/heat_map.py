@@ -71,7 +71,8 @@ def heat_map(matrix: ScoreMatrix, steps: Sequence[str]) -> Figure:
     axis.set_yticks(range(len(rows)), names)
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
-    missing = ", hatched: missing" if None in cells.values() else ""
+    absent = "missing or not scored" if matrix.asked_from else "missing"
+    missing = f", hatched: {absent}" if None in cells.values() else ""
     axis.set_xlabel(f"{axis_label(metric)}{missing}")
     return settled(figure)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lifealign.life.disk.recall_files import overlap_of
+from lifealign.life.disk.recall_files import MOST_OTHERS, overlap_of
 from lifealign.life.life import Life
 from lifealign.memory.scope import HOUSE_RULE
 
@@ -38,6 +38,7 @@ def recall_panel(life: Life) -> dict[str, Any] | None:
         "rows": rows,
         "fewest": min(overlap.prompts[task] for task in tasks),
         "left_out": len(overlap.tasks) - len(tasks),
+        "compared": MOST_OTHERS if len(overlap.tasks) > MOST_OTHERS + 1 else 0,
         "house": [row["task"] for row in rows if row["house"]],
         "domains": [row["task"] for row in rows if not row["house"]],
     }

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lifealign.evaluation.matrix import ScoreMatrix
+from lifealign.evaluation.matrix import ScoreMatrix, part_text
 from lifealign.evaluation.metrics import CHANGES, PERPLEXITY_CHANGE, PERPLEXITY_METRIC, examples_text, metric_of
 from lifealign.life.disk.measurements import Record
 from lifealign.report.page.charts.bars import bar_charts
 from lifealign.report.page.charts.lines import line_charts
 from lifealign.report.page.charts.scales import level
+
+MOST_TASKS = 64
+"""Most tasks and steps that are drawn, the latest ones; a life may have hundreds."""
 
 
 def key_figures(matrices: Mapping[str, ScoreMatrix], records: Sequence[Record]) -> list[dict[str, str]]:
@@ -27,6 +30,13 @@ def key_figures(matrices: Mapping[str, ScoreMatrix], records: Sequence[Record]) 
             "backward_transfer": ("backward transfer", f"mean change of earlier tasks since each was learnt{points}"),
             "forgetting": ("forgetting", f"mean fall of earlier tasks from their best{points}"),
         }
+        part = matrix.part()
+        if part is not None:
+            those = f"of the {part.tasks} of {part.of} tasks that were scored after the last step"
+            wanted["last"] = (f"{metric.short} now", f"mean {those}")
+            wanted["backward_transfer"] = ("change since learnt", f"mean change {those}{points}")
+            missing = f"{part.of - part.tasks} of {part.of} tasks were not scored after the last step"
+            numbers |= {"last": part.mean, "backward_transfer": part.change}
         for key, (label, note) in wanted.items():
             value = numbers[key]
             text = metric.typeset(value, signed=key in CHANGES)
@@ -47,14 +57,20 @@ def _card(label: str, value: str, note: str) -> dict[str, str]:
 def metric_panel(matrix: ScoreMatrix, steps: Sequence[str], records: Sequence[Record]) -> dict[str, Any]:
     """One tab: heat map, lines over time, and change and fall of every task."""
     metric = metric_of(matrix)
+    tasks, shown = matrix.latest(MOST_TASKS)
     series = {
         task: [
-            None if step < matrix.learnt_at[task] or row.get(task) is None else metric.scaled(row[task])
-            for step, row in enumerate(matrix.rows)
+            None
+            if step < matrix.learnt_at[task] or task not in matrix.rows[step]
+            else metric.scaled(matrix.rows[step][task])
+            for step in shown
         ]
-        for task in matrix.tasks
+        for task in tasks
     }
-    earlier = [task for task in matrix.tasks if matrix.learnt_at[task] < len(matrix.rows) - 1]
+    last = len(matrix.rows) - 1
+    scored = {*(matrix.rows[-1] if matrix.rows else ()), *(task for step, task in matrix.holes if step == last)}
+    earlier = [task for task in tasks if matrix.learnt_at[task] < last and task in scored]
+    left_out = max(len(matrix.tasks) - len(tasks), len(matrix.rows) - len(shown))
 
     def text(value: float | None, signed: bool) -> str:
         return "missing" if value is None else metric.typeset(value, signed=signed)
@@ -64,12 +80,16 @@ def metric_panel(matrix: ScoreMatrix, steps: Sequence[str], records: Sequence[Re
         "label": metric.label,
         "short": metric.short,
         "direction": metric.direction,
-        "tasks": list(matrix.tasks),
+        "tasks": tasks,
+        "drawn": f"the latest {MOST_TASKS} of {len(matrix.tasks)} tasks and {len(matrix.rows)} steps"
+        if left_out
+        else "",
+        "part": part_text(matrix),
         "rows": _heat_map(matrix, steps, records),
         "holes": len(matrix.holes) + len(matrix.base_reasons),
         "examples": examples_text(matrix.examples),
         "summary": {key: metric.typeset(value, signed=key in CHANGES) for key, value in matrix.summary().items()},
-        "lines": line_charts(series, steps, limits=metric.axis_limits),
+        "lines": line_charts(series, [steps[step] for step in shown], limits=metric.axis_limits),
         "unit": metric.unit.word,
         "unit_of_change": metric.unit.of_change,
         "bars": bar_charts({task: (matrix.change(task), matrix.fall(task)) for task in earlier}, text),
@@ -78,7 +98,8 @@ def metric_panel(matrix: ScoreMatrix, steps: Sequence[str], records: Sequence[Re
 
 def _heat_map(matrix: ScoreMatrix, steps: Sequence[str], records: Sequence[Record]) -> list[dict[str, Any]]:
     """Rows of the heat map, the base model's first; each cell has a kind, a text, a colour level and a tooltip."""
-    metric, tasks = metric_of(matrix), matrix.tasks
+    metric, (tasks, shown) = metric_of(matrix), matrix.latest(MOST_TASKS)
+    holes = set(matrix.holes)
     values = [*matrix.base.values(), *(score for row in matrix.rows for score in row.values())]
     scale = metric.ends(values)
 
@@ -94,8 +115,8 @@ def _heat_map(matrix: ScoreMatrix, steps: Sequence[str], records: Sequence[Recor
         for task in tasks
     ]
     rows = [{"label": "base model", "cells": base, "mean": metric.typeset(matrix.summary()["base"])}]
-    for step, (label, row) in enumerate(zip(steps, matrix.rows, strict=True)):
-        cells = []
+    for step in shown:
+        label, row, cells = steps[step], matrix.rows[step], list[dict[str, Any]]()
         for task in tasks:
             score, learnt = row.get(task), matrix.learnt_at[task]
             then, where = matrix.rows[learnt].get(task), f"{task} after {label}"
@@ -104,10 +125,22 @@ def _heat_map(matrix: ScoreMatrix, steps: Sequence[str], records: Sequence[Recor
                 cells.append({"kind": "future", "text": ""})
             elif step == learnt:
                 cells.append(cell("new", score, where, "just learnt", reason))
+            elif score is None and (step, task) not in holes:
+                cells.append(
+                    {"kind": "unasked", "text": "not scored", "tip": f"{where}: not to be scored (evaluate_last)"}
+                )
             elif score is None or then is None:
                 cells.append(cell("score", score, where, "", reason))
             else:
                 since = "as when learnt" if score == then else f"{metric.exact(score - then, signed=True)} since learnt"
                 cells.append(cell("score", score, where, since))
-        rows.append({"label": label, "cells": cells, "mean": metric.typeset(matrix.row_mean(step))})
+        rows.append({"label": label, "cells": cells, "mean": _mean_of_row(matrix, step)})
     return rows
+
+
+def _mean_of_row(matrix: ScoreMatrix, step: int) -> str:
+    """The mean of a row; of a row that was not to be whole, over how many tasks."""
+    metric, part = metric_of(matrix), matrix.part(step)
+    if part is None:
+        return metric.typeset(matrix.row_mean(step))
+    return f"{metric.typeset(part.mean)} ({part.tasks} of {part.of})"
