@@ -24,6 +24,7 @@ from tests.tiny import save_tiny
 from lifealign.life import learn
 from lifealign.life.life import Life
 from lifealign.life.settings import LifeConfig
+from lifealign.report.page.life_page import life_page
 from lifealign.settings.section import build_config
 from lifealign.storage.user_cache import CACHE_VARIABLE
 
@@ -166,14 +167,22 @@ def _kind(path: Path) -> str:
 
 
 def _opening(life: Path) -> dict[str, float]:
-    """Processor seconds of what a new process has to read: the manifest, and memory and replay for the next task."""
-    start = time.process_time()
+    """Processor seconds of what a new process does with the life: open it, learn on, or show it."""
     again = Life.open(life)
-    opened = time.process_time()
-    _ = again.workspace.memory, again.workspace.replay
-    read = time.process_time()
-    _ = again.scores
-    return {"open": opened - start, "memory_and_replay": read - opened, "scores": time.process_time() - read}
+    work, pages = again.workspace, list[str]()
+    asked: dict[str, Callable[[], Any]] = {
+        "open": lambda: Life.open(life),
+        "memory, replay and caches": lambda: (work.memory, work.replay, work.reference),
+        "scores": lambda: again.scores,
+        "verify every file": lambda: again.directory.verify(again.versions),
+        "report": lambda: pages.append(life_page(again)),
+    }
+    found = {}
+    for name, one in asked.items():
+        start = time.process_time()
+        one()
+        found[name] = round(time.process_time() - start, 3)
+    return found | {"report_megabytes": round(len(pages[0].encode()) / 1e6, 3)}
 
 
 def window_of(tasks: int) -> int:

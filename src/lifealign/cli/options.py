@@ -47,13 +47,13 @@ def show_life(life: Life) -> None:
     from lifealign.life.disk import names
     from lifealign.report.terminal import holes_text, matrix_table, not_scored_text, shown_text, summary_line
 
+    steps = [version.name for version in life.steps]
     for matrix in life.scores.values():
         say(console, "", plain(METRICS[matrix.metric].label, "bold"))
-        show(console, matrix_table(matrix, [version.name for version in life.steps]))
-        say_lines(
-            *(f"  {text}" for text in (shown_text(matrix), summary_line(matrix), not_scored_text(matrix)) if text)
-        )
-        if missing := holes_text(matrix, [version.name for version in life.steps]):
+        show(console, matrix_table(matrix, steps))
+        told = shown_text(matrix), summary_line(matrix), not_scored_text(matrix, steps)
+        say_lines(*(f"  {text}" for text in told if text))
+        if missing := holes_text(matrix, steps):
             say_lines(f"  missing: {missing}; `lifealign evaluate` measures what can be measured")
     general = life.records[-1].general if life.steps else None
     if general is not None:

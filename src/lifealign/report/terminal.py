@@ -77,10 +77,10 @@ def shown_text(matrix: ScoreMatrix) -> str:
     return f"the latest {MOST_TASKS} of {len(matrix.tasks)} tasks and {len(matrix.rows)} steps; scores.json has all"
 
 
-def not_scored_text(matrix: ScoreMatrix) -> str:
+def not_scored_text(matrix: ScoreMatrix, steps: Sequence[str]) -> str:
     """What is known where the last step was not to score all tasks, and how to score them; empty if it was."""
     text = part_text(matrix)
-    return f"{text}; {NEEDS_ALL}: `lifealign evaluate --as-of VERSION` scores them" if text else ""
+    return f"{text}; {NEEDS_ALL}: `lifealign evaluate LIFE --as-of {steps[-1]}` scores them" if text else ""
 
 
 def summary_line(matrix: ScoreMatrix) -> str:

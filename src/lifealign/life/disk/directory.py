@@ -14,6 +14,7 @@ from lifealign.life.disk import names
 from lifealign.life.disk.manifest import FileRecord, Manifest, TaskRecord, Version
 from lifealign.life.disk.names import CACHE, LEARNING, LOGS, MANIFEST, OWNED, RETENTION
 from lifealign.storage.files import (
+    TEMPORARY,
     file_record,
     read_json,
     read_packed_rows,
@@ -301,7 +302,7 @@ class LifeDirectory:
 
         def is_left_over(name: str) -> bool:
             first, *inner = name.split("/")
-            if is_temporary(self.path / name):
+            if TEMPORARY.search(name) and is_temporary(self.path / name):
                 return True
             if first == LOGS and inner:
                 run = self.path / LOGS / inner[0]
