@@ -115,7 +115,7 @@ def main(folder: Path, model: Path) -> None:
     life = lived(make(folder, model, "bfloat16-led", "lifealign", dtype="bfloat16"))
     (folder / "lifealign-alone").rename(folder / "float32-alone")
     found["bfloat16"] = differences(alone(folder, model, "lifealign", dtype="bfloat16"), life)
-    found["resumed"] = resumed(folder, model)
+    found["resumed"] = resumed(folder, model, lora={"lora_dropout": 0.0})
     (folder / "whole").rename(folder / "whole-before")
     (folder / "dies").rename(folder / "dies-before")
     found["resumed with dropout"] = resumed(folder, model, lora={"lora_dropout": 0.3})

@@ -14,7 +14,6 @@ from lifealign.life.disk import names
 from lifealign.life.disk.manifest import FileRecord, Manifest, TaskRecord, Version
 from lifealign.life.disk.names import CACHE, LEARNING, LOGS, MANIFEST, OWNED, RETENTION
 from lifealign.storage.files import (
-    TEMPORARY,
     file_record,
     read_json,
     read_packed_rows,
@@ -30,7 +29,7 @@ from lifealign.storage.files import (
 from lifealign.storage.inside import below, inside, names_below, remove
 from lifealign.storage.lock import exclusive_lock
 from lifealign.storage.regular_file import read_bytes
-from lifealign.storage.temporary import is_temporary, remove_unheld
+from lifealign.storage.temporary import TEMPORARY, is_temporary, remove_unheld
 
 if TYPE_CHECKING:
     from torch import Tensor
