@@ -142,12 +142,13 @@ def history_of(row: Row, fault: Fault) -> tuple[Message, ...]:
         content = content_of(list(value), "history", fault)
         turns = content if isinstance(content, tuple) else ()
     else:
-        turns = ()
+        said: list[Message] = []
         for index, pair in enumerate(value):
             if not isinstance(pair, list | tuple) or len(pair) != 2:
                 raise fault(field=f"history[{index}]", found=describe(pair), expected="a pair [user, assistant]")
             for place, role in enumerate(("user", "assistant")):
-                turns += (Message(role, _text(pair[place], f"history[{index}][{place}]", fault)),)
+                said.append(Message(role, _text(pair[place], f"history[{index}][{place}]", fault)))
+        turns = tuple(said)
     roles = [turn.role for turn in turns]
     begin = 1 if roles[0] == "system" else 0
     if len(roles) == begin or roles[begin:] != ["user", "assistant"] * (len(roles[begin:]) // 2):

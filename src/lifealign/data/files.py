@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from io import BufferedReader
@@ -10,12 +9,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from lifealign.data.delimited import DELIMITERS, csv_rows, header_delimiter, most_common
+from lifealign.data.delimited import DELIMITERS, csv_rows, header_delimiter
+from lifealign.data.json_rows import array_rows, not_utf8, parse_line
+from lifealign.data.parquet_rows import parquet_rows
 from lifealign.data.streams import HEAD, open_stream
 from lifealign.errors import DataError
 
-LONGEST_LINE = 64 * 2**20  # bytes; a longer line is a damaged file or an attack on memory, not a preference
-LARGEST_ARRAY = 2**31  # bytes; an array is parsed in one piece, which takes several times as much memory
+LONGEST_LINE = 16 * 2**20  # bytes; a longer row is a damaged file or an attack on memory, not a preference
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 HUB_ADDRESS = re.compile(r"hub:([\w.-]+/[\w.-]+)(?::([\w.-]+))?")
 
@@ -36,8 +36,8 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, Any]]:
 
     Raises:
         DataError: If the file does not exist, cannot be read, is not UTF-8, is damaged or cut short, unpacks to far
-            more than its size, holds an object with a repeated key, a line above 64 MB, an array above 2 GB or nesting
-            too deep to parse, or has no rows.
+            more than its size, holds an object with a repeated key, a row above 16 MiB or nesting too deep to parse,
+            or has no rows.
     """
     yield from _hub_rows(str(path)) if str(path).startswith("hub:") else _some(path, _file_rows(path))
 
@@ -97,7 +97,7 @@ def _file_rows(path: str | Path) -> Iterator[tuple[int, Any]]:
             if not again:
                 expected = "a plain Parquet file, which can be read from its end"
                 raise DataError(path, found="Parquet in gzip or through a pipe", expected=expected)
-            yield from _parquet_rows(path)
+            yield from parquet_rows(path)
             return
         if head and _ending(path) == ".parquet":
             raise DataError(
@@ -111,11 +111,11 @@ def _file_rows(path: str | Path) -> Iterator[tuple[int, Any]]:
             lines = (text for _, text in _lines(path, stream, start))
             yield from csv_rows(path, lines, delimiter, LONGEST_LINE)
         elif head.lstrip()[:1] == b"[":
-            yield from enumerate(_parse_json(_decode(_whole(path, stream), start, path, None), path, None), 1)
+            yield from array_rows(path, stream, start, LONGEST_LINE)
         else:
             for number, text in _lines(path, stream, start):
                 if text.strip():
-                    yield number, _parse_json(text, path, number)
+                    yield number, parse_line(text, path, number)
 
 
 def _ending(path: str | Path) -> str:
@@ -137,77 +137,11 @@ def _lines(path: str | Path, stream: BufferedReader, offset: int) -> Iterator[tu
         offset += len(raw)
 
 
-def _whole(path: str | Path, stream: BufferedReader) -> bytes:
-    parts, size = [], 0
-    while part := stream.read(2**20):
-        parts.append(part)
-        if (size := size + len(part)) > LARGEST_ARRAY:
-            found = f"a JSON array of more than {LARGEST_ARRAY} bytes"
-            raise DataError(path, found=found, expected="JSON Lines, which are read row by row")
-    return b"".join(parts)
-
-
-def _decode(raw: bytes, offset: int, path: str | Path, line: int | None) -> str:
+def _decode(raw: bytes, offset: int, path: str | Path, line: int) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        found = f"byte 0x{raw[error.start]:02x} at offset {offset + error.start}, which is not UTF-8"
-        raise DataError(path, line=line, found=found, expected="UTF-8; save the file in that encoding") from None
-
-
-def _parse_json(text: str, path: str | Path, line: int | None) -> Any:
-    """Parses one line (``line`` is given) or a whole array; whatever goes wrong becomes a :class:`DataError`."""
-    body = text.rstrip()
-    try:
-        return json.loads(body, object_pairs_hook=unique_keys)
-    except json.JSONDecodeError as error:
-        place = f"{line or error.lineno}:{error.colno}"
-        line = line or error.lineno
-        if error.pos >= len(body) or error.msg.startswith("Unterminated string"):
-            cut = " (the last line: the file seems cut short)" if not text.endswith("\n") else ""
-            found = f"JSON that breaks off at {place}{cut}"
-            expected = "a complete object on one line, or a complete array"
-        else:
-            found, expected = f"broken JSON at {place} ({error.msg})", "one object per line, or one array of objects"
-        raise DataError(path, line=line, found=found, expected=expected) from None
-    except _RepeatedKey as error:
-        raise DataError(path, line=line, field=error.key, found="the key twice", expected="each key once") from None
-    except RecursionError:
-        raise DataError(path, line=line, found="JSON nested too deep to parse", expected="flat rows") from None
-    except ValueError as error:  # a number of thousands of digits
-        raise DataError(path, line=line, found=f"JSON that does not parse ({error})", expected="flat rows") from None
-
-
-class _RepeatedKey(ValueError):
-    def __init__(self, key: str) -> None:
-        self.key = key
-
-
-def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Builds an object from a JSON parser's keys and values.
-
-    Raises:
-        ValueError: If a key is repeated.
-    """
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        raise _RepeatedKey(most_common(name for name, _ in pairs))
-    return row
-
-
-def _parquet_rows(path: str | Path) -> Iterator[tuple[int, Any]]:
-    import pyarrow  # type: ignore[import-untyped]
-    import pyarrow.parquet  # type: ignore[import-untyped]
-
-    number = count(1)
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
-                    yield next(number), row
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise DataError(path, found=f"broken Parquet ({reason})", expected="a complete file; write it again") from None
+        raise not_utf8(raw, error, offset, path, line) from None
 
 
 def _hub_rows(address: str) -> Iterator[tuple[int, Any]]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from lifealign.data.files import unique_keys
+from lifealign.data.json_rows import unique_keys
 from lifealign.data.pair import Message
 from lifealign.errors import DataError, describe
 
@@ -23,9 +23,10 @@ DEEPEST_WRITTEN = 20  # nested brackets; messages with parts need three
 MOST_TOKENS = 200_000  # brackets, commas, texts; a message with role and content has ten
 
 # How a list of messages written as text starts: in JSON or Python notation, possibly as a numpy array or quoted once
-# more; or a single message without a list. The text must also contain a role of a conversation.
+# more; or a single message without a list. The text must also contain a role of a conversation. Nothing is tried twice
+# (``*+``), because a text may begin with any number of blanks.
 _STARTS = re.compile(
-    r"""\s*(?:array\()?\s*["']?\s*\[?\s*\{[^{}\[\]]{0,200}?["'](?:role|content|from|value)\\*["']\s*:"""
+    r"""\s*+(?:array\()?\s*+["']?\s*+\[?\s*+\{[^{}\[\]]{0,200}?["'](?:role|content|from|value)\\*["']\s*:"""
 )
 _ROLE = re.compile(
     r"""["'](?:role|from)\\*["']\s*:\s*\\*["']"""

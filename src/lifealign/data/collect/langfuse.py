@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from lifealign.data.collect.answered import NOT_PLAIN, Answer, Opinion, Reading, Source, answer, moment, optional
-from lifealign.data.files import unique_keys
+from lifealign.data.json_rows import unique_keys
 from lifealign.data.messages import Fault, is_nothing
 from lifealign.errors import DataError, describe
 
