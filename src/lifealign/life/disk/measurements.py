@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Container, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -261,15 +260,6 @@ def update_scores(directory: LifeDirectory) -> None:
         logger.warning(
             "%s; the life itself is as it should be, and the next command that writes to it tries again", error
         )
-
-
-def refresh_scores(directory: LifeDirectory) -> None:
-    """Writes ``scores.json`` if it is missing or older than the manifest: a run was interrupted before it wrote it."""
-    manifest, view = ((directory.path / name) for name in (names.MANIFEST, names.SCORES))
-    with suppress(OSError):
-        if view.lstat().st_mtime_ns >= manifest.lstat().st_mtime_ns and view.is_file() and not view.is_symlink():
-            return
-    write_scores(directory)
 
 
 def held_out_of(directory: LifeDirectory, version: Version, only: Container[str] | None = None) -> list[HeldOut]:
