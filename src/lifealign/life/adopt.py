@@ -70,9 +70,11 @@ def adopt_life(
         raise ConfigError(f"method: found {config.method.key}, expected one whose versions are sums of updates: {why}")
     there = life_with(path, config)
     if there is not None and _has_adopted(there, adapter, tasks):
-        return Workspace(
+        work = Workspace(
             there, build_config(LifeConfig, there.manifest.config), None if base is None else base.copied()
         )
+        with work.writing():  # an interrupted call may have left something to finish
+            return work
     start = _start(adapter.factors) if before is None else before.factors
     base = load_base(config.model) if base is None else base.copied()
     if there is not None and not there.steps:  # what an interrupted call has left
