@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 # Tests use what is installed and nothing from the hub; one thread each, so that two runs add up floats in the same order.
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
-.PHONY: help setup venv demo test test-fast test-families soak coverage test-package test-lowest models package bench docs check clean
+.PHONY: help setup venv demo test test-fast test-families soak coverage test-package test-lowest models package bench long-life docs check clean
 .DEFAULT_GOAL := help
 
 help:        ## list the targets
@@ -63,6 +63,9 @@ package: $(STAMP)  ## dist/: the wheel, built from the sdist
 
 bench: $(STAMP)  ## all timings, against TRL where it does the same work; an hour or two (docs/performance.md)
 	$(BIN)/python -W ignore -m benchmarks
+
+long-life: $(STAMP)  ## a life of 1,000 tasks: seconds, memory, file handles and disk for each; about an hour (docs/performance.md)
+	$(OFFLINE) $(BIN)/python -W ignore -m benchmarks life --methods lifealign,er --threads 1
 
 docs: $(DOCS)  ## the documentation as a site, build/site/index.html
 	$(BIN)/python -m docs.site

@@ -362,3 +362,13 @@ def test_a_new_task_is_told_from_the_latest_ones_and_no_other_key_is_read(
         "memory/04-ab.keys.safetensors",
     ]
     assert len(life.recall("xyxyxy").tasks) == 5  # recall itself knows all of them
+
+
+def test_tasks_learnt_together_are_told_from_the_latest_ones_too(
+    make_life: MakeLife, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "MOST_OTHERS", 1)
+    life = make_life(method="mtl", sft={"num_train_epochs": 0}, preference={"num_train_epochs": 0})
+    run_stream(life.workspace, [about(name, name * 3, 8) for name in ("xy", "qz", "mn")])
+    told = read_record(life.directory, names.told_apart(life.steps[0].name), Recalling).tasks
+    assert {name: list(apart.others) for name, apart in told.items()} == {"xy": [], "qz": ["xy"], "mn": ["qz"]}
