@@ -619,7 +619,7 @@ def test_scores_that_could_not_be_written_after_the_commit_are_written_by_the_ne
         patch.setattr("lifealign.life.disk.measurements.write_scores", refused)
         life.learn(TWO)
         assert "scores.json: disk full; the life itself is as it should be" in caplog.text
-        patch.setattr("lifealign.life.workspace.write_scores", refused)
+        patch.setattr("lifealign.life.workspace.refresh_scores", refused)
         with pytest.raises(LifeError, match="disk full"):
             life.learn(letter_task("three", "e", "f"))
     Life.open(copied).learn(TWO)

@@ -21,7 +21,7 @@ from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.learnt import adapter_files, read_adapter_of, read_method_state, read_replay
 from lifealign.life.disk.manifest import FORMAT_VERSION, BaseRecord, Manifest, Version
-from lifealign.life.disk.measurements import write_scores
+from lifealign.life.disk.measurements import refresh_scores
 from lifealign.life.disk.memory import read_memory
 from lifealign.life.runtime import led, untrained_runtime
 from lifealign.life.settings import LifeConfig
@@ -126,7 +126,7 @@ class Workspace:
         """
         with locked(self.directory):
             if self.steps:
-                write_scores(self.directory)
+                refresh_scores(self.directory)
             yield
 
     # -- the model ----------------------------------------------------------------------------------------------------

@@ -445,3 +445,39 @@ def test_how_deep_folders_go_is_no_matter(tmp_path: Path) -> None:
         while deep != str(tmp_path):  # what clears the folders of tests goes down by recursion
             os.rmdir(deep)
             deep = os.path.dirname(deep)
+
+
+def test_what_another_process_has_changed_between_two_holds_is_noticed(life: LifeDirectory) -> None:
+    """Between holds of one process its own manifest is only hashed; it is read again whenever the hash is another."""
+    for change in (
+        lambda other: other.commit("03-three", [record("three")], files_of("03-three", "three")),
+        lambda other: other.rollback("01-one"),
+    ):
+        with life.lock():
+            pass
+        other = LifeDirectory(life.path, Manifest.read(life.path))
+        with other.lock():
+            change(other)
+        with pytest.raises(LifeError, match="another process has changed this life"), life.lock():
+            pass
+        life.manifest = other.manifest
+    path = life.path / "life.json"
+    manifest = path.read_bytes()
+    with life.lock():
+        pass
+    path.write_bytes(manifest.replace(b'"sha256"', b'"sha257"', 1))
+    with pytest.raises(LifeError), life.lock():
+        pass
+    path.unlink()
+    (life.path / "copy.json").write_bytes(manifest)
+    path.symlink_to("copy.json")
+    with pytest.raises(LifeError, match="found a symbolic link"), life.lock():
+        pass
+
+
+def test_a_manifest_that_is_known_is_not_read_again(life: LifeDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    with life.lock():
+        life.commit("03-three", [record("three")], files_of("03-three", "three"))
+    monkeypatch.setattr(Manifest, "read", lambda path: pytest.fail("read again"))
+    with life.lock():
+        pass

@@ -58,6 +58,8 @@ class LifeDirectory:
         """A manifest, and the record of ``life.json`` as this process last read or wrote it with that content."""
         self._named: tuple[Manifest, dict[str, FileRecord]] | None = None
         """A manifest, and every file that it names."""
+        self.viewed: Manifest | None = None
+        """The manifest whose scores this process has last written for people to read."""
         self._parsed: dict[str, tuple[FileRecord, Any]] = {}
         self._parsed_bytes = 0
 

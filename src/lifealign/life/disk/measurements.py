@@ -247,6 +247,18 @@ def write_scores(directory: LifeDirectory) -> None:
     """Writes ``scores.json``, a view of the versions' scores for people and scripts."""
     view = {metric: matrix.as_dict() for metric, matrix in score_matrices(directory).items()}
     write_json(directory.path / names.SCORES, view)
+    directory.viewed = directory.manifest
+
+
+def refresh_scores(directory: LifeDirectory) -> None:
+    """Writes ``scores.json`` unless this process has done so since the manifest changed; another may not have.
+
+    Raises:
+        LifeError: If it cannot be written.
+    """
+    there = (directory.path / names.SCORES).is_file()
+    if not there or directory.viewed is not directory.manifest:
+        write_scores(directory)
 
 
 def update_scores(directory: LifeDirectory) -> None:
