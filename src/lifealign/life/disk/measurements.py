@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 from lifealign.data.answer_check import AnswerCheck
-from lifealign.data.pair import Pair
 from lifealign.errors import LifeError
 from lifealign.evaluation.matrix import ScoreMatrix, matrices
 from lifealign.evaluation.metrics import METRICS, PERPLEXITY
@@ -18,6 +17,7 @@ from lifealign.evaluation.settings import EvaluationConfig
 from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.manifest import TaskRecord, Version
+from lifealign.life.disk.pair_files import read_pairs
 from lifealign.life.disk.step_files import (
     Against,
     Answer,
@@ -245,7 +245,7 @@ def held_out_of(directory: LifeDirectory, version: Version) -> list[HeldOut]:
     return [
         HeldOut(
             task.name,
-            tuple(Pair.from_row(row) for row in directory.rows(names.held_out_pairs(version.name, task.name))),
+            read_pairs(directory, names.held_out_pairs(version.name, task.name)),
             AnswerCheck(**task.check) if task.check else None,
             tuple(task.supersedes),
         )
