@@ -224,7 +224,7 @@ def gate_sets_of(directory: LifeDirectory, version: Version) -> list[GateSet]:
     if strange := evidence.held.keys() - checks.keys():
         path = directory.path / names.retention(version.name)
         raise LifeError(f"{path}: held: found {sorted(strange)[0][:80]!r}, expected tasks learnt in {version.name}")
-    return [
+    sets = [
         GateSet(
             task,
             checks[task],
@@ -235,6 +235,11 @@ def gate_sets_of(directory: LifeDirectory, version: Version) -> list[GateSet]:
         )
         for task, held in evidence.held.items()
     ]
+    for one in sets:
+        if one.values is not None and len(one.values) != len(one.pairs):
+            found = f"found {len(one.values)} values, expected one for each of {len(one.pairs)} gate pairs"
+            raise LifeError(f"{directory.path / names.retention(version.name)}: held.{one.task}: {found}")
+    return sets
 
 
 def gate_answers_of(directory: LifeDirectory, version: Version) -> list[Answer]:
