@@ -12,7 +12,9 @@ from lifealign.data.streams import GREATEST_RATIO, UNPACKED_FREELY
 from lifealign.errors import DataError
 
 AT_ONCE = 64 * 2**20
-"""Bytes that are unpacked at a time, unless a single row has more."""
+"""Bytes that are unpacked at a time, unless so few rows have more."""
+FEWEST_AT_ONCE = 16
+"""Rows that are unpacked at a time however large a group is: one by one, a large file would take minutes."""
 
 
 def parquet_rows(path: str | Path) -> Iterator[tuple[int, Any]]:
@@ -55,9 +57,11 @@ def _require_less(path: str | Path, unpacked: int, most: int) -> None:
 
 
 def _stored(group: Any) -> int:
-    """Bytes that a group of rows holds, each value of a dictionary once, and a byte for every place of a value."""
-    columns = [group.column(place) for place in range(group.num_columns)]
-    return sum(int(column.total_uncompressed_size) + int(column.num_values) for column in columns)
+    """Bytes that a group of rows holds, each value of a dictionary once, as the file says; and one for each row.
+
+    The file says it of every column too, but asking pyarrow for a column of a damaged file may end the process.
+    """
+    return int(group.total_byte_size) + int(group.num_rows)
 
 
 def _size(value: Any) -> int:
@@ -74,10 +78,4 @@ def _size(value: Any) -> int:
 
 def _rows_at_once(group: Any) -> int:
     """How many rows can be unpacked at a time, although each may hold the longest value of every dictionary."""
-    columns = [group.column(place) for place in range(group.num_columns)]
-    longest = sum(
-        int(column.total_uncompressed_size)
-        for column in columns
-        if any("DICTIONARY" in encoding for encoding in column.encodings)
-    )
-    return min(max(1, AT_ONCE // max(1, longest)), 1024)
+    return min(max(FEWEST_AT_ONCE, AT_ONCE // max(1, _stored(group))), 1024)

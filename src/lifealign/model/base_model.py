@@ -155,6 +155,8 @@ def _load(config: ModelConfig, where: str, options: dict[str, Any]) -> Base:
     if "gguf_file" in options:
         options["quantization_config"] = GgufConfig(dequantize=True)
         options["config"] = settings  # read once: it takes seconds
+    else:
+        options["use_safetensors"] = True  # otherwise a .bin file is taken, which is a pickle
     if config.attn_implementation != "auto":
         options["attn_implementation"] = config.attn_implementation
     with _quiet(name):

@@ -22,7 +22,10 @@ def open_regular(path: str | Path) -> Iterator[BufferedReader]:
         LifeError: If the file is missing or unreadable, or is a directory, pipe, device or socket.
     """
     with named(path, "read"):
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        except ValueError as error:  # no path: a NUL character, or half a surrogate pair
+            raise LifeError(f"{str(path)!r}: could not be read: {error}") from error
         try:
             require_regular(path, os.fstat(descriptor))
         except BaseException:

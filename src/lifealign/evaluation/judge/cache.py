@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 APPLICATION = 0x6C6A7564  # "ljud" in the header of the file: it is ours
 BUSY, AGAIN = 10.0, 0.02  # seconds: how long to wait for another process that writes, and between two attempts
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""What sqlite3 raises: the second if the text of its own error quotes bytes of a damaged file."""
 DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 TABLE = "CREATE TABLE IF NOT EXISTS verdicts (key TEXT PRIMARY KEY, model TEXT, choice TEXT, reply TEXT) WITHOUT ROWID"
 
@@ -55,7 +57,7 @@ class VerdictCache:
         """The reply to a request; None if it is not known."""
         try:
             row = self._connection.execute("SELECT choice, reply FROM verdicts WHERE key = ?", (key,)).fetchone()
-        except sqlite3.Error as error:
+        except UNREADABLE as error:
             self._warn("read", error)
             return None
         return None if row is None else StoredReply(*row)
@@ -64,14 +66,14 @@ class VerdictCache:
         """Keeps a reply; if another process was faster, its reply stays."""
         try:
             self._connection.execute("INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?)", (key, model, *stored))
-        except sqlite3.Error as error:
+        except UNREADABLE as error:
             self._warn("written", error)
 
     def forget(self, key: str) -> None:
         """Drops a reply that cannot be genuine."""
         try:
             self._connection.execute("DELETE FROM verdicts WHERE key = ?", (key,))
-        except sqlite3.Error as error:
+        except UNREADABLE as error:
             self._warn("written", error)
 
     def close(self) -> None:
@@ -84,7 +86,7 @@ class VerdictCache:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _warn(self, done: str, error: sqlite3.Error) -> None:
+    def _warn(self, done: str, error: Exception) -> None:
         """Warns once: a cache that fails costs money, not marks."""
         if not self._warned:
             logger.warning("%s: the judge's cache could not be %s (%s)", self.path, done, error)
@@ -156,6 +158,9 @@ def _connected_once(name: str) -> sqlite3.Connection:
         if not owner:
             connection.execute(f"PRAGMA application_id = {APPLICATION}")
         connection.execute(TABLE)
+    except UnicodeDecodeError as error:
+        connection.close()
+        raise _Damaged(str(error)) from error
     except BaseException:
         connection.close()
         raise

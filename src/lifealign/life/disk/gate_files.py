@@ -12,11 +12,13 @@ from pydantic import Field
 from lifealign.data.answer_check import AnswerCheck
 from lifealign.data.pair import Message as PairMessage
 from lifealign.data.pair import Pair
+from lifealign.errors import LifeError
 from lifealign.evaluation.retention import Flips, loss_text
 from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.manifest import Version
-from lifealign.life.disk.step_files import Answer, Message, read_answers, read_record
+from lifealign.life.disk.pair_files import read_pairs
+from lifealign.life.disk.step_files import Answer, Message, Prompt, read_answers, read_record
 from lifealign.life.disk.typed_json import Count, Number, Record, validated
 from lifealign.storage.files import read_json
 
@@ -190,7 +192,7 @@ class GateSet:
 class Flipped(Record):
     """A gate prompt that held and no longer does: with the answers before and after, or the margins in nats."""
 
-    prompt: list[Message]
+    prompt: Prompt
     before: str | Number
     after: str | Number
 
@@ -217,9 +219,12 @@ def gate_sets_of(directory: LifeDirectory, version: Version) -> list[GateSet]:
     checks = {task.name: AnswerCheck(**task.check) if task.check else None for task in version.tasks}
 
     def pairs(file: str) -> tuple[Pair, ...]:
-        return tuple(Pair.from_row(row) for row in directory.rows(file)) if file in version.files else ()
+        return read_pairs(directory, file) if file in version.files else ()
 
-    return [
+    if strange := evidence.held.keys() - checks.keys():
+        path = directory.path / names.retention(version.name)
+        raise LifeError(f"{path}: held: found {sorted(strange)[0][:80]!r}, expected tasks learnt in {version.name}")
+    sets = [
         GateSet(
             task,
             checks[task],
@@ -230,6 +235,11 @@ def gate_sets_of(directory: LifeDirectory, version: Version) -> list[GateSet]:
         )
         for task, held in evidence.held.items()
     ]
+    for one in sets:
+        if one.values is not None and len(one.values) != len(one.pairs):
+            found = f"found {len(one.values)} values, expected one for each of {len(one.pairs)} gate pairs"
+            raise LifeError(f"{directory.path / names.retention(version.name)}: held.{one.task}: {found}")
+    return sets
 
 
 def gate_answers_of(directory: LifeDirectory, version: Version) -> list[Answer]:

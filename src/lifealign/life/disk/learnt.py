@@ -15,6 +15,7 @@ from lifealign.errors import LifeError
 from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.manifest import BaseRecord, Version
+from lifealign.life.disk.pair_files import read_stored_pairs
 from lifealign.life.disk.step_files import saved_method
 from lifealign.memory.update import Adapter
 from lifealign.model.prompt_pool import prompt_pool
@@ -72,9 +73,9 @@ def read_taught(directory: LifeDirectory, version: Version) -> list[Task]:
         file = names.taught(version.name, record.name)
         if file not in version.files:
             continue
-        rows = directory.rows(file)
+        rows = read_stored_pairs(directory, file)
         train, test, gate = (
-            tuple(Pair.from_row(row) for row in rows if row["split"] == split) for split in ("train", "test", "gate")
+            tuple(row.as_pair() for row in rows if row.split == split) for split in ("train", "test", "gate")
         )
         check = AnswerCheck(**record.check) if record.check else None
         task = Task(record.name, train, test, check, tuple(record.supersedes), gate)
@@ -93,10 +94,10 @@ def read_replay(directory: LifeDirectory, capacity: int) -> ReplayBuffer:
     """
     buffer = ReplayBuffer(capacity)
     for version in directory.steps:
-        rows = directory.rows(names.remembered_pairs(version.name))
+        rows = read_stored_pairs(directory, names.remembered_pairs(version.name))
         for task in version.tasks:
             buffer.release(task.supersedes)
-            buffer.tasks[task.name] = tuple(Pair.from_row(row) for row in rows if row["task"] == task.name)
+            buffer.tasks[task.name] = tuple(row.as_pair() for row in rows if row.task == task.name)
     return buffer
 
 

@@ -10,7 +10,6 @@ from itertools import accumulate
 from typing import Any
 
 from lifealign.data.answer_check import AnswerCheck
-from lifealign.data.pair import Pair
 from lifealign.errors import LifeError
 from lifealign.evaluation.matrix import ScoreMatrix, matrices
 from lifealign.evaluation.metrics import METRICS, PERPLEXITY
@@ -19,6 +18,7 @@ from lifealign.evaluation.settings import EvaluationConfig
 from lifealign.life.disk import names
 from lifealign.life.disk.directory import LifeDirectory
 from lifealign.life.disk.manifest import TaskRecord, Version
+from lifealign.life.disk.pair_files import read_pairs
 from lifealign.life.disk.step_files import (
     Against,
     Answer,
@@ -285,7 +285,7 @@ def held_out_of(directory: LifeDirectory, version: Version, only: Container[str]
     return [
         HeldOut(
             task.name,
-            tuple(Pair.from_row(row) for row in directory.rows(names.held_out_pairs(version.name, task.name)))
+            read_pairs(directory, names.held_out_pairs(version.name, task.name))
             if only is None or task.name in only
             else (),
             AnswerCheck(**task.check) if task.check else None,

@@ -10,10 +10,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import JsonValue
+from pydantic import JsonValue, StringConstraints
 
 from lifealign.errors import LifeError
 from lifealign.life.disk import names
@@ -38,7 +37,7 @@ STATE = "state.json"
 class _Tensors(Record):
     """A file of tensors beside ``state.json``."""
 
-    name: str
+    name: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}-[0-9]{8,}\.safetensors$")]
     size: Count
     sha256: str
 
@@ -150,7 +149,7 @@ def read_checkpoint(directory: LifeDirectory) -> Checkpoint | None:
 
     try:
         stored = validated(state, read_sealed_json(state), _Stored)
-        file = directory.inside(f"{names.LEARNING}/{Path(stored.tensors.name).name}")
+        file = directory.inside(f"{names.LEARNING}/{stored.tensors.name}")
         verify_file(file, stored.tensors.model_dump(exclude={"name"}))
         return _checkpoint(stored, read_tensors(file))
     except (LifeError, KeyError, TypeError) as error:

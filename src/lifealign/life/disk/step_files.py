@@ -183,13 +183,17 @@ class Message(Record):
     content: str
 
 
+Prompt = Annotated[list[Message], Field(min_length=1)]
+"""The turns of a prompt, the question last."""
+
+
 class Answer(Record):
     """A row of ``answers.jsonl``: prompt, answer, the tasks that it belongs to, and by task whether its check holds.
 
     ``draw`` counts the answers to a prompt, from 0, where there are several.
     """
 
-    prompt: list[Message]
+    prompt: Prompt
     answer: str
     tasks: list[str]
     holds: dict[str, bool]
