@@ -2,6 +2,7 @@
 
 PYTHON  ?= python3
 WORKERS ?= 2
+FUZZ_SECONDS ?= 60
 
 BIN    := .venv/bin
 STAMP  := .venv/.installed
@@ -10,7 +11,7 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 # Tests use what is installed and nothing from the hub; one thread each, so that two runs add up floats in the same order.
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
-.PHONY: help setup venv demo test test-fast test-families soak coverage test-package test-lowest models package bench long-life docs check clean
+.PHONY: help setup venv demo test test-fast test-families soak faults fuzz coverage test-package test-lowest models package bench long-life docs check clean
 .DEFAULT_GOAL := help
 
 help:        ## list the targets
@@ -49,6 +50,12 @@ test-lowest: $(STAMP)  ## the tests that take seconds, with the oldest version o
 
 soak: $(STAMP)  ## two hundred processes killed while they learn, at any step, each life compared byte for byte
 	$(OFFLINE) KILLED_LIVES=100 $(BIN)/python -m pytest -q tests/life/test_progress.py -k killed
+
+faults: $(STAMP)  ## every change to the disk refused with every error, for every command; about an hour
+	$(OFFLINE) FAULTS=all $(BIN)/python -m pytest -q -n $(WORKERS) tests/cli/test_faults.py
+
+fuzz: $(STAMP)  ## damage the files of every reader for FUZZ_SECONDS: only our own errors, in bounded time and memory
+	$(OFFLINE) $(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
 
 coverage: $(STAMP)  ## branches of what keeps people's work that the tests of these rooms take: at least 95 %
 	$(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov=lifealign.storage --cov=lifealign.life --cov=lifealign.memory \
