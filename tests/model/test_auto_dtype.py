@@ -1,6 +1,7 @@
 """``auto`` is the faster dtype of this machine, measured once; where there is little between them, bfloat16."""
 
 import json
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from lifealign.model import auto_dtype as auto
 from lifealign.model.auto_dtype import MACHINE, StepTimes, auto_dtype, measure_step_times, measured_on, settled
+from lifealign.model.machine import Processor
 from lifealign.model.settings import ModelConfig
 from lifealign.storage.user_cache import CACHE_VARIABLE
 
@@ -19,6 +21,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache in which nothing is measured yet."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True)
+def processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with instructions for bfloat16, so that both dtypes are timed."""
+    monkeypatch.setattr(auto, "this_processor", lambda: Processor("any", ("avx512f", "avx512_bf16")))
 
 
 @pytest.fixture
@@ -56,6 +64,37 @@ def test_it_is_measured_once_on_a_machine(cache: Path, measurements: list[StepTi
     assert [auto_dtype(CPU).dtype for _ in range(3)] == ["float32"] * 3
     assert len(measurements) == 1
     assert json.loads((cache / MACHINE).read_text()) == {measured_on(CPU): {"bfloat16": 0.5, "float32": 0.25}}
+
+
+@pytest.mark.parametrize(("instructions", "timed"), [(("avx2", "avx512f"), 0), ((), 0), (("amx_bf16",), 1), (None, 1)])
+def test_a_processor_without_instructions_for_bfloat16_is_not_timed(
+    cache: Path,
+    measurements: list[StepTimes],
+    monkeypatch: pytest.MonkeyPatch,
+    instructions: tuple[str, ...] | None,
+    timed: int,
+) -> None:
+    """Whatever else runs there could only make the wrong one look faster."""
+    monkeypatch.setattr(auto, "this_processor", lambda: Processor("any", instructions))
+    assert auto_dtype(CPU).dtype == "float32" and len(measurements) == timed
+
+
+def test_rounds_go_on_until_the_shortest_time_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other work makes single rounds long; each dtype's two shortest have to be within a tenth of each other."""
+    bfloat16 = [9.0, 3.0, 1.0, 2.0, 1.05, 9.0]
+    float32 = [9.0, 0.5, 0.5, 0.5, 0.5, 0.5]
+    times = iter([second for both in zip(bfloat16, float32, strict=True) for second in both])
+    monkeypatch.setattr(auto, "_timed", lambda *_: next(times))
+    assert measure_step_times(CPU) == StepTimes(1.0, 0.5, repeated=True)
+    assert list(times) == [9.0, 0.5]  # five of the six rounds
+
+
+def test_times_that_do_not_repeat_are_used_once_and_not_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slower = count(40, -1)
+    monkeypatch.setattr(auto, "_timed", lambda *_: 1.5 ** next(slower))
+    chosen = auto_dtype(CPU)
+    assert chosen.reason.endswith("other work here may have decided that") and not (cache / MACHINE).exists()
+    assert next(slower) == 40 - 2 * auto.MOST_ROUNDS
 
 
 def test_another_number_of_threads_is_another_machine_and_forgets_nothing(

@@ -1,8 +1,9 @@
 """The dtype that ``model.dtype: auto`` stands for: the one in which this machine takes the shorter training step.
 
-On processors without bfloat16 instructions a product in bfloat16 takes about four times as long as in float32; on
-others it takes a third. Names of processors do not tell, so a small step is timed in both, once, and the times are kept
-in the user's cache.
+On processors without bfloat16 instructions a product in bfloat16 takes about four times as long as in float32; they
+take float32, and nothing is timed. On others it takes between a third of the time and nearly all of it; a small step is
+timed in both, once, and the times are kept in the user's cache if they repeat: what else runs on a machine can make
+either look slow.
 """
 
 from __future__ import annotations
@@ -31,15 +32,24 @@ WORTH_ITS_MEMORY = 1.05
 """How many times as long as in float32 a step may take in bfloat16, which needs half the memory."""
 
 ROWS, LENGTH, WIDTH, HEADS, INNER, LAYERS, RANK = 2, 128, 512, 8, 1536, 2, 8  # a small model's; tenths of a second
-ROUNDS = 4  # the first one warms up
+ROUNDS, MOST_ROUNDS = 4, 16  # the first one warms up
+REPEATS = 1.1
+"""How many times as long as the shortest of its rounds the next may take for a time to count as repeated."""
 
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Seconds that the same training step takes on a machine in each dtype."""
+    """Seconds that the same training step takes on a machine in each dtype.
+
+    Attributes:
+        bfloat16: In bfloat16.
+        float32: In float32.
+        repeated: Whether both were measured more than once; if not, other work on the machine may have decided.
+    """
 
     bfloat16: float
     float32: float
+    repeated: bool = True
 
     @property
     def dtype(self) -> Dtype:
@@ -73,8 +83,9 @@ class AutoDtype:
 def auto_dtype(device: torch.device) -> AutoDtype:
     """The dtype that ``auto`` stands for here.
 
-    On a CUDA device it is bfloat16 if the device computes in it by itself, else float32. Elsewhere it is the one in
-    which a training step is faster (:func:`step_times`); within 5 % bfloat16.
+    On a CUDA device it is bfloat16 if the device computes in it by itself, else float32, and float32 on a processor
+    that is known to have no instructions for it. Elsewhere it is the one in which a training step is faster
+    (:func:`step_times`); within 5 % bfloat16.
 
     Args:
         device: Where the model will be.
@@ -83,8 +94,10 @@ def auto_dtype(device: torch.device) -> AutoDtype:
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return AutoDtype("bfloat16", "the GPU computes in it")
         return AutoDtype("float32", "the GPU has no bfloat16 of its own")
+    if device.type == "cpu" and this_processor().multiplies_in_bfloat16 is False:
+        return AutoDtype("float32", "the processor has no instructions for bfloat16")
     times = step_times(device)
-    return AutoDtype(times.dtype, times.reason)
+    return AutoDtype(times.dtype, times.reason + ("" if times.repeated else "; other work here may have decided that"))
 
 
 def settled(config: ModelConfig, device: torch.device) -> ModelConfig:
@@ -97,7 +110,7 @@ def settled(config: ModelConfig, device: torch.device) -> ModelConfig:
 
 
 def step_times(device: torch.device) -> StepTimes:
-    """Times of a training step on this machine, measured once and kept in the user's cache.
+    """Times of a training step on this machine, measured once and kept in the user's cache if they repeat.
 
     They are measured again for another processor, number of threads or version of torch, and where the file is missing
     or damaged. Deleting it is safe: a life keeps the dtype that it was made with.
@@ -115,6 +128,8 @@ def step_times(device: torch.device) -> StepTimes:
     if place in kept:
         return StepTimes(**kept[place])
     times = measure_step_times(device)
+    if not times.repeated:
+        return times
     try:
         write_json(path, kept | {place: {"bfloat16": times.bfloat16, "float32": times.float32}})
     except LifeError as error:
@@ -145,18 +160,24 @@ def _checked(kept: Any) -> dict[str, Any]:
 def measure_step_times(device: torch.device) -> StepTimes:
     """Times a training step in both dtypes: the shortest of several rounds in turn, after one that warms up.
 
+    Rounds go on until the shortest time of each was nearly reached twice, or there were sixteen of them.
+
     The step has what a LoRA step on a transformer spends its time on: products with frozen matrices, attention through
     SDPA and the passes over activations, forward and backward, where the only gradients kept are those of small
     float32 factors. It draws its numbers from a generator of its own.
     """
-    best = {torch.bfloat16: math.inf, torch.float32: math.inf}
-    stacks = {dtype: _Stack(dtype, device) for dtype in best}
-    for round_number in range(ROUNDS):
+    stacks = {dtype: _Stack(dtype, device) for dtype in (torch.bfloat16, torch.float32)}
+    found: dict[torch.dtype, list[float]] = {dtype: [] for dtype in stacks}
+    repeated = False
+    for round_number in range(MOST_ROUNDS):
         for dtype, stack in stacks.items():
             seconds = _timed(stack, device)
             if round_number:
-                best[dtype] = min(best[dtype], seconds)
-    return StepTimes(best[torch.bfloat16], best[torch.float32])
+                found[dtype] = sorted([*found[dtype], seconds])
+        repeated = round_number > 1 and all(times[1] <= REPEATS * times[0] for times in found.values())
+        if repeated and round_number + 1 >= ROUNDS:
+            break
+    return StepTimes(found[torch.bfloat16][0], found[torch.float32][0], repeated)
 
 
 def _timed(stack: _Stack, device: torch.device) -> float:

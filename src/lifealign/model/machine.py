@@ -25,6 +25,13 @@ class Processor:
     name: str
     instructions: tuple[str, ...] | None
 
+    @property
+    def multiplies_in_bfloat16(self) -> bool | None:
+        """Whether it has instructions that multiply in bfloat16; None if the system does not say."""
+        if self.instructions is None:
+            return None
+        return any(one.endswith("_bf16") for one in self.instructions)
+
     def __str__(self) -> str:
         return f"{self.name} ({self.instructions_text})"
 
