@@ -25,8 +25,9 @@ class ModelConfig(Settings):
         revision: Commit, tag or branch of a hub model; None is its default branch. A folder, a file and the embedded
             model have none, and are refused with one.
         dtype: Dtype of the base weights. ``auto`` is float32 on a processor without bfloat16 instructions, else the one
-            in which a training step is faster on this machine, and bfloat16 if there is little between them. It is settled when a life is made, and the life keeps it. Memory
-            plays no part: for a model that only fits in bfloat16, set bfloat16. Adapters are always float32.
+            in which a training step is faster on this machine, and bfloat16 if there is little between them. It is
+            settled when a life is made, and the life keeps it. Memory plays no part: for a model that only fits in
+            bfloat16, set bfloat16. Adapters are always float32.
         attn_implementation: ``auto`` is sdpa, or eager for families that support nothing else.
     """
 
