@@ -13,13 +13,19 @@ from safetensors.torch import load_file
 from tests.conftest import small_config
 from tests.life.test_progress import METHODS, ONE, STAGE, TWO, Death, Dies, committed, die
 
-from lifealign.life import runtime
+from lifealign.life import processes
 from lifealign.life.disk import names
 from lifealign.life.life import Life
 from lifealign.model.tokens import tokenize_pairs
 
 TRIED = [what for what in METHODS if what not in ("seqft", "stl", "stages", "preference")]
 """Those left out train as another one does."""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "bfloat16": {"dtype": "bfloat16"},
+    "checkpointing": {stage: STAGE | {"gradient_checkpointing": True} for stage in ("sft", "preference")},
+    "tokens": {"data": {"max_tokens_per_batch": 100}},
+}
+"""Settings that decide how a pass is made."""
 
 
 def make(folder: Path, model: Path, name: str, what: str, **more: Any) -> Life:
@@ -33,11 +39,11 @@ def make(folder: Path, model: Path, name: str, what: str, **more: Any) -> Life:
 
 def alone(folder: Path, model: Path, what: str, **more: Any) -> Life:
     """A life that was lived by one process."""
-    channel, runtime._channel = runtime._channel, None
+    channel, processes._channel = processes._channel, None
     try:
         return lived(make(folder, model, f"{what}-alone", what, **more))
     finally:
-        runtime._channel = channel
+        processes._channel = channel
 
 
 def lived(life: Life) -> Life:
@@ -112,9 +118,11 @@ def main(folder: Path, model: Path) -> None:
         assert life.workspace.runtime.ranks is not None
         passes = life.workspace.runtime.ranks._passes
         found[what] = differences(alone(folder, model, what, **more), life) | {"passes": passes}
-    life = lived(make(folder, model, "bfloat16-led", "lifealign", dtype="bfloat16"))
-    (folder / "lifealign-alone").rename(folder / "float32-alone")
-    found["bfloat16"] = differences(alone(folder, model, "lifealign", dtype="bfloat16"), life)
+    for label, settings in SETTINGS.items():
+        below = folder / label
+        below.mkdir()
+        life = lived(make(below, model, "led", "seqft", **settings))
+        found[label] = differences(alone(below, model, "seqft", **settings), life)
     found["resumed"] = resumed(folder, model, lora={"lora_dropout": 0.0})
     (folder / "whole").rename(folder / "whole-before")
     (folder / "dies").rename(folder / "dies-before")
@@ -125,7 +133,7 @@ def main(folder: Path, model: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     if int(os.environ["RANK"]):
-        runtime.follow_the_leader()
+        processes.follow_the_leader()
     else:
-        with runtime.leading():
+        with processes.leading():
             main(Path(sys.argv[1]), Path(sys.argv[2]))

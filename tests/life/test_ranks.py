@@ -18,16 +18,18 @@ import torch
 import yaml
 from tests.blocks import ROOT, blocks_of
 from tests.conftest import MakeLife, MakeRuntime
-from tests.life.led import TRIED
+from tests.life.led import SETTINGS, TRIED
 from tests.writers import write_jsonl
 
 from lifealign.cli.streams import compare
 from lifealign.errors import ConfigError, ModelError
+from lifealign.life import progress
 from lifealign.life.life import Life
 from lifealign.model.adapter import freeze_adapter, read_adapter, write_adapter
 from lifealign.model.adapter_shape import flat, put_flat, shape_of, take_shape
 from lifealign.model.follower import follow
 from lifealign.model.ranks import Ranks
+from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import TokenizedPair
 
 pytestmark = pytest.mark.slow
@@ -66,7 +68,7 @@ def test_a_loss_and_its_gradient_are_those_of_one_process(found: dict[str, Any])
     assert max(found["gradients"].values()) < 1e-6
 
 
-@pytest.mark.parametrize("what", [*TRIED, "bfloat16"])
+@pytest.mark.parametrize("what", [*TRIED, *SETTINGS])
 def test_every_method_learns_what_it_learns_in_one_process(found: dict[str, Any], what: str) -> None:
     """Losses to 1e-5 nats in every optimizer step, factors to 1e-4 of the largest number in them."""
     assert found[what]["steps"] > 20
@@ -157,6 +159,18 @@ def test_an_error_of_the_leader_ends_the_others_quietly(tmp_path: Path) -> None:
     said = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [2, 0]
     assert "found no such directory" in said[0] and said[1] == ""
+
+
+def test_a_state_of_training_belongs_to_a_number_of_processes(
+    make_life: MakeLife, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another one sums round otherwise, so what goes on would not be byte for byte what began."""
+    work = make_life().workspace
+    alone = progress._machine(work)
+    monkeypatch.setattr(Runtime, "processes", 2)
+    two = progress._machine(work)
+    monkeypatch.setattr(Runtime, "processes", 3)
+    assert len({alone, two, progress._machine(work)}) == 3
 
 
 # -- without processes -------------------------------------------------------------------------------------------------

@@ -22,14 +22,14 @@ def leading() -> AbstractContextManager[None]:
     """Leads the other processes of this launch within the context; does nothing without any."""
     if processes() == 1:
         return nullcontext()
-    from lifealign.life import runtime
+    from lifealign.life.processes import leading as led_by_this
 
-    return runtime.leading()
+    return led_by_this()
 
 
 def follow() -> int:
     """Does what the leader asks until it ends; returns the exit code."""
-    from lifealign.life.runtime import follow_the_leader
+    from lifealign.life.processes import follow_the_leader
 
     follow_the_leader()
     return 0

@@ -23,9 +23,10 @@ from lifealign.life.disk.learnt import adapter_files, read_adapter_of, read_meth
 from lifealign.life.disk.manifest import FORMAT_VERSION, BaseRecord, Manifest, Version
 from lifealign.life.disk.measurements import refresh_scores
 from lifealign.life.disk.memory import read_memory
-from lifealign.life.runtime import led, untrained_runtime
+from lifealign.life.processes import led
 from lifealign.life.settings import LifeConfig
 from lifealign.life.unfinished import locked
+from lifealign.life.untrained import untrained_runtime
 from lifealign.memory.long_term import LongTermMemory
 from lifealign.memory.update import Adapter
 from lifealign.methods.base import Method

@@ -1,4 +1,4 @@
-"""The model of a life on its device, in the process that holds the life and in those that it leads."""
+"""A life that several processes learn: the one that holds it leads, and the others compute their share of each step."""
 
 from __future__ import annotations
 
@@ -10,44 +10,16 @@ from typing import Any
 
 from lifealign.errors import LostProcess, ModelError
 from lifealign.life.settings import LifeConfig
-from lifealign.model.adapter import attach_lora
+from lifealign.life.untrained import untrained_runtime
 from lifealign.model.base_model import Base, load_base
 from lifealign.model.channel import Channel, take_own_device
-from lifealign.model.device import current_device
 from lifealign.model.follower import follow
 from lifealign.model.ranks import Ranks
 from lifealign.model.runtime import Runtime
-from lifealign.model.template_check import require_usable_template
 
 _channel: Channel | None = None
 """To the processes that this one leads; None if it leads none. A program that uses this package as a library leads none
 by itself: its process group is its own."""
-
-
-def untrained_runtime(settings: LifeConfig, base: Base) -> Runtime:
-    """The model of a life before anything was learnt, on the current device.
-
-    Args:
-        settings: The life's settings.
-        base: The base, which gets the adapter.
-
-    Raises:
-        ModelError: If a setting does not fit the base.
-    """
-    model = attach_lora(base, settings.lora, settings.seed).to(current_device())
-    proof = base.proven(model, settings.data.max_length)
-    data = settings.data
-    if data.reasoning == "refuse":
-        require_usable_template(base.tokenizer, base.name, reasoning="refuse")
-    settings.method.prepare(model, settings.seed)
-    return Runtime.prepare(
-        model,
-        base.tokenizer,
-        proof,
-        share_prefix=data.share_prefix,
-        reasoning=data.reasoning,
-        max_tokens=data.max_tokens_per_batch,
-    )
 
 
 def led(runtime: Runtime, settings: LifeConfig, base: Base) -> Runtime:
