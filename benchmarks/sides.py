@@ -7,7 +7,6 @@ Loading, tokenising and one warm-up batch are outside the clock on both sides; r
 
 import json
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -32,6 +31,7 @@ from lifealign.model.runtime import Runtime
 from lifealign.model.settings import AdapterConfig, ModelConfig
 from lifealign.model.tokens import TokenizedPair, tokenize_pairs
 from lifealign.training.objectives import PreferenceObjective, SupervisedObjective
+from lifealign.training.peak_memory import peak_memory_bytes
 from lifealign.training.settings import PreferenceConfig, SFTConfig
 from lifealign.training.stage import plan_batches, train_stage
 
@@ -67,7 +67,7 @@ def main(spec: Spec) -> dict[str, Any]:
     base = load_base(ModelConfig(model_name_or_path=spec.model, dtype=spec.dtype))
     pairs = rows_of(spec.name, Path(spec.data) if spec.data else None, spec.pairs + spec.batch)
     work = {"ours": ours, "trl": trl}[spec.side](spec, base, pairs)
-    loaded = peak_bytes()
+    loaded = peak_memory_bytes()
     started = time.perf_counter()
     done = work()
     seconds, losses = time.perf_counter() - started, done["losses"]
@@ -78,13 +78,9 @@ def main(spec: Spec) -> dict[str, Any]:
         "skipped": done["skipped"],
         "loss_first": losses[0],
         "loss_last": sum(losses[-max(1, len(losses) // spec.epochs) :]) / max(1, len(losses) // spec.epochs),
-        "peak_bytes": peak_bytes(),
+        "peak_bytes": peak_memory_bytes(),
         "loaded_bytes": loaded,
     }
-
-
-def peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 # -- ours --------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +24,12 @@ from lifealign.life import step
 from lifealign.life.learn import run_stream
 from lifealign.life.life import Life
 from lifealign.life.settings import LifeConfig
+from lifealign.model import auto_dtype
 from lifealign.model.adapter import attach_lora, read_adapter, write_adapter
 from lifealign.model.auto_dtype import MACHINE, measured_on
 from lifealign.model.base_model import load_base
 from lifealign.model.batch import Layout
+from lifealign.model.machine import Processor
 from lifealign.model.proof import Proof
 from lifealign.model.runtime import Runtime
 from lifealign.model.settings import AdapterConfig, ModelConfig
@@ -60,18 +61,25 @@ def kept_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def measured() -> str:
-    """What ``auto`` has measured: bfloat16 is fast here. So it is bfloat16 on every machine, and nothing is timed."""
-    return json.dumps({measured_on(torch.device("cpu")): {"bfloat16": 0.1, "float32": 0.2}})
+def measured() -> dict[str, dict[str, float]]:
+    """What ``auto`` has measured on this machine: bfloat16 is fast. So nothing is timed, in processes of tests too."""
+    return {measured_on(torch.device("cpu")): {"bfloat16": 0.1, "float32": 0.2}}
 
 
 @pytest.fixture(autouse=True)
 def user_cache(
-    kept_models: Path, measured: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    kept_models: Path,
+    measured: dict[str, dict[str, float]],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A user's cache in place of the real one, for every test its own, but with the one copy of the embedded model."""
+    """A user's cache in place of the real one, for every test its own, but with the one copy of the embedded model.
+
+    And a processor in place of the real one, with instructions for bfloat16, so that ``auto`` is bfloat16 everywhere.
+    """
+    monkeypatch.setattr(auto_dtype, "this_processor", lambda: Processor("any", ("avx512f", "avx512_bf16")))
     folder = tmp_path_factory.mktemp("user-cache")
-    (folder / MACHINE).write_text(measured)
+    write_json(folder / MACHINE, measured | {measured_on(torch.device("cpu")): {"bfloat16": 0.1, "float32": 0.2}})
     (folder / "models").symlink_to(kept_models, target_is_directory=True)
     monkeypatch.setenv(CACHE_VARIABLE, str(folder))
     return folder

@@ -42,13 +42,14 @@ def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"prompt": column}), path, dictionary_pagesize_limit=2**24)
     assert path.stat().st_size < 200_000
     code = (
-        "import resource, sys\n"
+        "import sys\n"
         "from lifealign.data.parquet_rows import parquet_rows\n"
         "from lifealign.errors import DataError\n"
+        "from lifealign.training.peak_memory import peak_memory_bytes\n"
         "try:\n"
         "    sum(1 for _ in parquet_rows(sys.argv[1]))\n"
         "except DataError as error:\n"
-        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, error)\n"
+        "    print(peak_memory_bytes() // 2**20, error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     peak, _, message = done.stdout.partition(" ")

@@ -122,7 +122,10 @@ def main(folder: Path, model: Path) -> None:
         below = folder / label
         below.mkdir()
         life = lived(make(below, model, "led", "seqft", **settings))
-        found[label] = differences(alone(below, model, "seqft", **settings), life)
+        by_one = alone(below, model, "seqft", **settings)
+        found[label] = differences(by_one, life)
+        if label == "bfloat16":
+            found["rounding"] = differences(alone(folder, model, "seqft"), by_one)
     found["resumed"] = resumed(folder, model, lora={"lora_dropout": 0.0})
     (folder / "whole").rename(folder / "whole-before")
     (folder / "dies").rename(folder / "dies-before")

@@ -70,9 +70,16 @@ def test_a_loss_and_its_gradient_are_those_of_one_process(found: dict[str, Any])
 
 @pytest.mark.parametrize("what", [*TRIED, *SETTINGS])
 def test_every_method_learns_what_it_learns_in_one_process(found: dict[str, Any], what: str) -> None:
-    """Losses to 1e-5 nats in every optimizer step, factors to 1e-4 of the largest number in them."""
+    """Losses to 1e-5 nats in every optimizer step, factors to 1e-4 of the largest number in them.
+
+    In bfloat16 a row's numbers may depend on how many rows are computed at once (where the processor has no
+    instructions for it, they do), so there it is half of what rounding to bfloat16 changes in one process.
+    """
+    losses, factors = 1e-5, 1e-4
+    if what == "bfloat16":
+        losses, factors = (found["rounding"][number] / 2 for number in ("losses", "factors"))
     assert found[what]["steps"] > 20
-    assert found[what]["losses"] < 1e-5 and found[what]["factors"] < 1e-4
+    assert found[what]["losses"] < losses and found[what]["factors"] < factors
 
 
 @pytest.mark.parametrize("what", ["gem", "agem"])

@@ -23,12 +23,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-@pytest.fixture(autouse=True)
-def processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One with instructions for bfloat16, so that both dtypes are timed."""
-    monkeypatch.setattr(auto, "this_processor", lambda: Processor("any", ("avx512f", "avx512_bf16")))
-
-
 @pytest.fixture
 def measurements(monkeypatch: pytest.MonkeyPatch) -> list[StepTimes]:
     """Stands in for the clock: each measurement finds float32 twice as fast, and is listed."""
