@@ -66,6 +66,7 @@ NAVIGATION = {
         "settings",
         "experiments",
         "data",
+        "bad_input",
         "collect",
         "serve",
         "models",

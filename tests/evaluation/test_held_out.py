@@ -193,4 +193,5 @@ def test_a_full_disk_is_found_before_training(
     life = make_life()
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1000))
-    refused(life, trained, ONE, LifeError, r"found 0 MB free on the disk, expected at least .* nothing was trained")
+    said = r"found 0 MiB free on its disk, expected at least 1 MiB.*; nothing was trained"
+    refused(life, trained, ONE, LifeError, said)

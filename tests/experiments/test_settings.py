@@ -296,6 +296,22 @@ def test_sampling_takes_the_papers_numbers_unless_told_otherwise(write: Write) -
     assert (drawn.temperature, drawn.top_p, drawn.top_k) == (0.95, 0.7, 5)
 
 
+def test_a_folder_of_lives_may_be_in_the_home_folder(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_experiment(write("output_dir: ~/lives\nsuite: support-desk\n")).output_dir == tmp_path / "lives"
+
+
+def test_a_pattern_may_look_for_a_variable(write: Write) -> None:
+    """With the backslash that it needs to find a dollar; without one it could match nothing."""
+    text = "output_dir: x\ntasks: [{name: a, train: a.jsonl, check: {matches: ['%s']}}]\n"
+    (task,) = load_experiment(write(text % r"\$\{NAME\}")).tasks or ()
+    assert task.check is not None and task.check.matches == (r"\$\{NAME\}",)
+    with pytest.raises(ConfigError, match=r":2:\d+: found \$\{NAME\}, expected the value itself"):
+        load_experiment(write(text % "${NAME}"))
+
+
 def test_a_byte_order_mark_is_accepted(write: Write) -> None:
     assert load_experiment(write(b"\xef\xbb\xbf" + SMALL.encode())).suite == "support-desk"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lifealign.errors import DataError
+from lifealign.storage.home import with_home
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,8 @@ class _Source(io.RawIOBase):
 def _open(path: str | Path) -> BinaryIO:
     expected = "a file of rows (JSONL, JSON, CSV or Parquet), or hub:owner/name"
     try:
-        return _open_fifo(path) if Path(os.path.realpath(path)).is_fifo() else Path(path).open("rb")
+        place = with_home(path)
+        return _open_fifo(place) if Path(os.path.realpath(place)).is_fifo() else place.open("rb")
     except FileNotFoundError:
         raise DataError(path, found="no such file", expected=expected) from None
     except IsADirectoryError:

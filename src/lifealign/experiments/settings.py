@@ -25,6 +25,7 @@ from lifealign.life.settings import LifeConfig, method_from, method_settings, re
 from lifealign.settings.faults import Fault, Faults, nearest, needs, shown, wrong
 from lifealign.settings.section import RelativeToFile, Settings
 from lifealign.settings.yaml_file import load_config
+from lifealign.storage.home import with_home
 from lifealign.training.settings import PreferenceConfig, SFTConfig
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ class ExperimentConfig(LifeConfig):
         compare: What ``lifealign compare`` runs; ``lifealign run`` ignores it.
     """
 
-    output_dir: Path
+    output_dir: Annotated[Path, AfterValidator(with_home)]
     tasks: Annotated[tuple[TaskConfig, ...] | None, NotEmpty] = None
     suite: Literal["support-desk", "paper"] | None = None
     suite_pairs: int | None = Field(None, ge=1)

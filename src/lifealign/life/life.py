@@ -85,7 +85,7 @@ class Life:
         from lifealign.life.workspace import Workspace
         from lifealign.model.base_model import load_base
 
-        path = Path(path)
+        path = with_home(path)
         if config is None:
             named = {"model": {"model_name_or_path": model}} if model else {}
             config = build_config(LifeConfig, named | sections)
@@ -110,7 +110,8 @@ class Life:
             ConfigError: If its settings are not those of a life.
             ModelError: If ``base`` is not the one that the life was made with.
         """
-        life = cls(LifeDirectory(Path(path), Manifest.read(Path(path))))
+        path = with_home(path)
+        life = cls(LifeDirectory(path, Manifest.read(path)))
         assert life.shown  # finds settings that cannot be read now
         if base is not None:
             from lifealign.life.workspace import Workspace
@@ -160,7 +161,7 @@ class Life:
 
         start = None if before is None else read_peft_folder(with_home(before))
         found = read_peft_folder(with_home(adapter))
-        work = adopt_life(Path(path), config, found, tasks, before=start, base=base, listener=listener)
+        work = adopt_life(with_home(path), config, found, tasks, before=start, base=base, listener=listener)
         life = cls(work.directory)
         life.__dict__ |= {"config": work.config, "workspace": work}
         return life
@@ -264,7 +265,7 @@ class Life:
         from lifealign.life.export import export_life
 
         return export_life(
-            self.workspace, Path(out), form=form, without=without, weights=weights, as_of=as_of, dtype=dtype
+            self.workspace, with_home(out), form=form, without=without, weights=weights, as_of=as_of, dtype=dtype
         )
 
     def recall(self, prompt: str | Sequence[Message], *, alpha: float = 0.05) -> Recall:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from lifealign.errors import LifeError
 from lifealign.life.disk.manifest import Manifest
 from lifealign.life.life import Life
+from lifealign.storage.home import with_home
 
 Seen = TypeVar("Seen")
 LOOKS = 10
@@ -33,6 +34,6 @@ def look_at(path: str | Path, look: Callable[[Life], Seen]) -> Seen:
         try:
             return look(opened)
         except LifeError:
-            if Manifest.read(Path(path)) == opened.directory.manifest:
+            if Manifest.read(with_home(path)) == opened.directory.manifest:
                 raise
     return look(Life.open(path))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,10 +24,12 @@ from lifealign.life.disk.measurements import (
     known_under,
     read_records,
 )
+from lifealign.life.shared_prompts import shared_prompts
 from lifealign.life.step import Learnt
 from lifealign.life.workspace import Workspace
 from lifealign.methods.base import Step
 from lifealign.model.adapter import adapter_fingerprint, read_adapter
+from lifealign.storage.whole_folder import require_room
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def hold_out(work: Workspace, step: Step, say: Callable[[str], None]) -> ToScore
     Args:
         work: The life.
         step: The step of the lifelong loop.
-        say: Called with a line about pairs that cannot be scored.
+        say: Called with a line about pairs that cannot be scored, or whose prompts another task trains on.
 
     Raises:
         DataError: If the chat template refuses a held-out prompt, a task has held-out pairs but none of them can be
@@ -102,6 +103,8 @@ def hold_out(work: Workspace, step: Step, say: Callable[[str], None]) -> ToScore
     passages = general_text_of(work)
     evaluator = work.evaluator()  # opens the caches, too
     earlier, asked = _asked(work, step, say)
+    for note in shared_prompts(work, step, earlier):
+        say(note)
     new, left_out = [], {}
     for task in asked:
         limits = {"max_length": evaluator.max_length, "new_tokens": evaluator.new_tokens(task)}
@@ -240,9 +243,7 @@ def _require_room_on_disk(work: Workspace) -> None:
     path = work.directory.path
     adapter = sum(factor.nbytes for factor in read_adapter(work.runtime.model).values())
     needed = adapter * (1 + len(work.method.segments))  # the adapter, and the refined update of each segment
-    free = shutil.disk_usage(path).free
-    if free < needed:
-        raise LifeError(
-            f"{path}: found {free / 1e6:.0f} MB free on the disk, expected at least {needed / 1e6:.0f} MB for "
-            "what this step will write; nothing was trained"
-        )
+    try:
+        require_room(path, needed)
+    except LifeError as error:
+        raise LifeError(f"{error}; nothing was trained") from None

@@ -14,6 +14,7 @@ from lifealign.errors import ConfigError, LifeError, ModelError
 from lifealign.life.foreign import ConsolidatedAdapter, consolidate_adapters
 from lifealign.life.foreign_checks import require_next
 from lifealign.model.peft_folder import active_adapter, read_peft_folder, save_active_adapter
+from lifealign.storage.home import with_home
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class ConsolidateCallback(TrainerCallback):
         overlap_kept: float = 0.5,
         name: str | None = None,
     ) -> None:
-        self.memory, self.out = Path(memory), Path(out)
+        self.memory, self.out = with_home(memory), with_home(out)
         self.options: dict[str, Any] = {"energy_kept": energy_kept, "overlap_kept": overlap_kept, "name": name}
         self.result: ConsolidatedAdapter | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from lifealign.settings.section import Kind, NameOrOptions, RelativeToFile, buil
 from lifealign.storage.home import with_home
 from lifealign.storage.regular_file import read_bytes
 
+VARIABLE = re.compile(r"(?<!\\)\$\{[A-Za-z_]\w*\}")
+"""A variable of the environment, as shells write it; a pattern that looks for one has a backslash before it."""
 LARGEST = 2**23
 """Most bytes of a file of settings."""
 
@@ -108,6 +111,9 @@ def _parse(text: str, source: str, sources: dict[Place, Source], place: Place = 
             case "seq", yaml.SequenceNode():
                 return [value_of(item, (*place, number)) for number, item in enumerate(node.value)]
             case "str" | "timestamp", yaml.ScalarNode():  # a date is text like any other
+                if found := VARIABLE.search(node.value):
+                    problem = wrong(found[0], "the value itself; variables of the environment are not replaced here")
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
                 return node.value
             case "int" | "float" | "bool" | "null", yaml.ScalarNode():
                 return loader.construct_object(node)

@@ -84,7 +84,7 @@ def require_room(out: Path, needed: int) -> None:
         free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
     if free < needed:
         raise LifeError(
-            f"{out}: found {free / 2**20:,.0f} MiB free on its disk, expected at least {needed / 2**20:,.0f} MiB, "
+            f"{out}: found {free // 2**20:,} MiB free on its disk, expected at least {-(-needed // 2**20):,} MiB, "
             "which is what will be written; make room, or choose a folder on another disk"
         )
 
