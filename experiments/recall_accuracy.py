@@ -148,9 +148,9 @@ def _tf_idf(train: Prompts, test: Prompts) -> dict[str, list[str]]:
 
 def _embedded(train: Prompts, test: Prompts) -> dict[str, list[str]]:
     """The task whose mean embedding is nearest by cosine, with a sentence embedder that comes in a package."""
-    from wordllama import WordLlama  # type: ignore[import-not-found]
+    import wordllama  # type: ignore[import-not-found]
 
-    model = WordLlama.load(disable_download=True)
+    model = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
 
     def vectors(prompts: list[Prompt]) -> Tensor:
         texts = ["\n".join(message.content for message in prompt) for prompt in prompts]

@@ -12,10 +12,14 @@ import torch
 from safetensors.torch import load_file
 from tests.conftest import small_config
 from tests.life.test_progress import METHODS, ONE, STAGE, TWO, Death, Dies, committed, die
+from torch.distributed.tensor import DTensor
 
 from lifealign.life import processes
 from lifealign.life.disk import names
 from lifealign.life.life import Life
+from lifealign.model.features import prompt_features
+from lifealign.model.generate import generate_answers
+from lifealign.model.runtime import Runtime
 from lifealign.model.tokens import tokenize_pairs
 
 TRIED = [what for what in METHODS if what not in ("seqft", "stl", "stages", "preference")]
@@ -24,8 +28,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bfloat16": {"dtype": "bfloat16"},
     "checkpointing": {stage: STAGE | {"gradient_checkpointing": True} for stage in ("sft", "preference")},
     "tokens": {"data": {"max_tokens_per_batch": 100}},
+    "sharded": {"device": {"sharding": "base"}},
+    "sharded, ewc": {"device": {"sharding": "base"}, "what": "ewc"},
+    "sharded, checkpointing": {
+        "device": {"sharding": "base"},
+        **{stage: STAGE | {"gradient_checkpointing": True} for stage in ("sft", "preference")},
+    },
 }
-"""Settings that decide how a pass is made."""
+"""Settings that decide how a pass is made, and by whom."""
 
 
 def make(folder: Path, model: Path, name: str, what: str, **more: Any) -> Life:
@@ -94,6 +104,42 @@ def gradients(folder: Path, model: Path) -> dict[str, float]:
     return found
 
 
+def held_together(folder: Path, model: Path) -> dict[str, Any]:
+    """How much of a base this process holds if two hold it together, and whether it computes what a whole one does."""
+    settings = {"lora": {"lora_dropout": 0.0}, "data": {"max_length": 64}}
+    whole = make(folder, model, "whole-base", "seqft", **settings)
+    both = make(folder, model, "held-together", "seqft", device={"sharding": "base"}, **settings)
+    found: dict[str, int] = {}
+    for name, parameter in both.workspace.runtime.model.named_parameters():
+        kind = "layers" if ".layers." in name and "lora_" not in name else "rest"
+        part = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+        found[kind] = found.get(kind, 0) + parameter.numel()
+        found[f"{kind} here"] = found.get(f"{kind} here", 0) + part.numel()
+
+    def computed(runtime: Runtime) -> dict[str, Any]:
+        pairs, _ = tokenize_pairs(runtime.tokenizer, ONE.test, 64)
+        generator = torch.Generator().manual_seed(0)
+        parameters = [one for one in runtime.model.parameters() if one.requires_grad]
+        with torch.no_grad():
+            for one in parameters:
+                one.copy_(torch.randn(one.shape, generator=generator) * 0.1)
+        logps = runtime.policy(runtime.batch(pairs, ("chosen",)))
+        return {
+            "scores": runtime.score(pairs, 2),
+            "answers": generate_answers(runtime, [pair.prompt for pair in ONE.test], max_new_tokens=6, batch_size=2),
+            "features": prompt_features(runtime, [pair.prompt for pair in pairs]).tolist(),
+            "gradient": [part.tolist() for part in torch.autograd.grad(logps.sum(), parameters)],
+        }
+
+    ours = computed(both.workspace.runtime)
+    channel, processes._channel = processes._channel, None
+    try:
+        theirs = computed(whole.workspace.runtime)
+    finally:
+        processes._channel = channel
+    return found | {"alike": {what: ours[what] == theirs[what] for what in ours}}
+
+
 def resumed(folder: Path, model: Path, **more: Any) -> dict[str, bool]:
     """Whether a life that dies and goes on is the one that does not, both lived by two processes."""
     whole = lived(make(folder, model, "whole", "er", **more))
@@ -118,14 +164,17 @@ def main(folder: Path, model: Path) -> None:
         assert life.workspace.runtime.ranks is not None
         passes = life.workspace.runtime.ranks._passes
         found[what] = differences(alone(folder, model, what, **more), life) | {"passes": passes}
-    for label, settings in SETTINGS.items():
+    for label, given in SETTINGS.items():
+        settings = dict(given)
         below = folder / label
         below.mkdir()
-        life = lived(make(below, model, "led", "seqft", **settings))
-        by_one = alone(below, model, "seqft", **settings)
+        what = str(settings.pop("what", "seqft"))
+        life = lived(make(below, model, "led", what, **settings))
+        by_one = alone(below, model, what, **settings)
         found[label] = differences(by_one, life)
         if label == "bfloat16":
             found["rounding"] = differences(alone(folder, model, "seqft"), by_one)
+    found["held together"] = held_together(folder, model)
     found["resumed"] = resumed(folder, model, lora={"lora_dropout": 0.0})
     (folder / "whole").rename(folder / "whole-before")
     (folder / "dies").rename(folder / "dies-before")

@@ -9,9 +9,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -27,9 +27,12 @@ from lifealign.life import progress
 from lifealign.life.life import Life
 from lifealign.model.adapter import freeze_adapter, read_adapter, write_adapter
 from lifealign.model.adapter_shape import flat, put_flat, shape_of, take_shape
+from lifealign.model.channel import Channel
 from lifealign.model.follower import follow
+from lifealign.model.prompt_pool import attach_pool
 from lifealign.model.ranks import Ranks
 from lifealign.model.runtime import Runtime
+from lifealign.model.sharded import Attended, layers_of, require_shardable
 from lifealign.model.tokens import TokenizedPair
 
 pytestmark = pytest.mark.slow
@@ -88,6 +91,18 @@ def test_gradients_of_memories_are_computed_by_all_processes(found: dict[str, An
     assert found["er"]["passes"] == 24 and found[what]["passes"] == 36
 
 
+def test_processes_that_hold_the_base_together_have_half_of_its_layers_each(found: dict[str, Any]) -> None:
+    """The embedding, the norm at the end and the adapter are whole everywhere; the head is the embedding."""
+    held = found["held together"]
+    assert 2 * held["layers here"] == held["layers"] > 0
+    assert held["rest here"] == held["rest"]
+
+
+def test_passes_of_the_leader_alone_are_attended_and_are_those_of_a_whole_base(found: dict[str, Any]) -> None:
+    """Bit for bit: the numbers are put together before a layer is computed."""
+    assert found["held together"]["alike"] == dict.fromkeys(["scores", "answers", "features", "gradient"], True)
+
+
 @pytest.mark.parametrize("what", ["resumed", "resumed with dropout"])
 def test_a_step_that_several_processes_learn_goes_on_byte_for_byte(found: dict[str, Any], what: str) -> None:
     assert found[what] == {"equal": True}
@@ -115,10 +130,11 @@ def stream(tiny_folder: Path, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_process_ends_all_and_the_same_command_goes_on(stream: Path, killed: int) -> None:
+@pytest.mark.parametrize(("killed", "sharding"), [(0, "none"), (1, "none"), (1, "base")])
+def test_a_killed_process_ends_all_and_the_same_command_goes_on(stream: Path, killed: int, sharding: str) -> None:
     port = free_port()
-    both = [launch(rank, port, "lifealign", "run", str(stream)) for rank in (0, 1)]
+    command = ("lifealign", "run", str(stream), "--set", f"device.sharding={sharding}")
+    both = [launch(rank, port, *command) for rank in (0, 1)]
     state = stream.parent / "life" / "learning"
     deadline = time.monotonic() + 120
     while not state.is_dir() and both[0].poll() is None and time.monotonic() < deadline:
@@ -131,7 +147,7 @@ def test_a_killed_process_ends_all_and_the_same_command_goes_on(stream: Path, ki
     if killed == 0:  # going on is the same whoever has gone
         return
     port = free_port()
-    both = [launch(rank, port, "lifealign", "run", str(stream)) for rank in (0, 1)]
+    both = [launch(rank, port, *command) for rank in (0, 1)]
     said = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert "goes on after" in said[0] and said[1] == ""
@@ -187,7 +203,8 @@ class Wire:
     """A channel to nobody: what is told and answered, by hand."""
 
     def __init__(self, *, rank: int = 0, orders: Sequence[Mapping[str, Any]] = (), texts: Sequence[str] = ()) -> None:
-        self.rank, self.size, self.led = rank, 2, None
+        self.rank, self.size = rank, 2
+        self.led: object = None
         self.orders, self.texts = list(orders), list(texts)
         self.told: list[Any] = []
 
@@ -205,7 +222,7 @@ class Wire:
 
 
 def test_a_base_that_another_process_cannot_load_is_its_leaders_error(make_runtime: MakeRuntime) -> None:
-    def load(described: Mapping[str, Any]) -> Any:
+    def load(described: Mapping[str, Any], ready: Callable[[], None]) -> Any:
         raise ModelError(f"found another base than {described['name']}")
 
     wire: Any = Wire(rank=1, orders=[{"do": "load", "model": {"name": "ours"}}, {"do": "stop"}])
@@ -216,6 +233,41 @@ def test_a_base_that_another_process_cannot_load_is_its_leaders_error(make_runti
         Ranks(wire, {"name": "ours"}).logps(
             runtime.model, [[TokenizedPair("", "", (1,), (2,), (3,))]], ("chosen",), len
         )
+
+
+def test_a_base_that_is_held_together_is_not_used_once_another_one_is(make_runtime: MakeRuntime) -> None:
+    """The others have dropped their parts of it: what would be put together are parts of two bases."""
+    model, wire = make_runtime().model, Wire()
+    ranks = Ranks(cast(Channel, wire), {})
+    ranks.attended = Attended(model, cast(Channel, wire), ranks.meet)
+    wire.led = ranks
+    ids = torch.arange(3)[None]
+    with torch.no_grad():
+        model(input_ids=ids)
+        assert [(said["do"], said["gradient"]) for said in wire.told] == [("attend", False)]
+        with ranks.round():
+            model(input_ids=ids)
+        assert len(wire.told) == 1
+        wire.led = object()
+        with pytest.raises(ModelError, match=r"device\.sharding: found another life in use since"):
+            model(input_ids=ids)
+
+
+def test_a_base_that_does_not_name_its_layers_is_not_cut(make_runtime: MakeRuntime) -> None:
+    model = make_runtime().model
+    assert len(layers_of(model)) == 2
+    base: Any = model.get_base_model()
+    base._no_split_modules = None
+    with pytest.raises(ModelError, match="found base, expected none, because LlamaForCausalLM does not say"):
+        require_shardable(model)
+
+
+def test_soft_prompts_are_not_used_with_a_base_that_is_held_together(make_runtime: MakeRuntime) -> None:
+    model = make_runtime().model
+    require_shardable(model)
+    attach_pool(model, pool_size=4, prompt_length=2, top_k=1, seed=0)
+    with pytest.raises(ModelError, match=r"expected none with soft prompts \(l2p\)"):
+        require_shardable(model)
 
 
 @pytest.mark.parametrize("frozen", [False, True])

@@ -251,10 +251,10 @@ def test_recall_leaves_the_life_as_it_was(make_life: MakeLife) -> None:
 
 def test_what_is_recalled_is_every_house_rule_and_the_best_domain_that_fits() -> None:
     tasks = (
-        RecalledTask("domain", "01-domain", 0.9, 0.04, 0.0),
-        RecalledTask("other", "02-other", 0.8, 0.5, 0.1),
-        RecalledTask("third", "03-third", 0.7, 0.9, 0.1),
-        RecalledTask("house", "04-house", 0.1, 0.01, 0.8),
+        RecalledTask("domain", "01-domain", 0.9, 0.04, 19, 0.0),
+        RecalledTask("other", "02-other", 0.8, 0.5, 18, 0.1),
+        RecalledTask("third", "03-third", 0.7, 0.9, 0, 0.1),
+        RecalledTask("house", "04-house", 0.1, 0.01, 99, 0.8),
     )
     recall = Recall(tasks, 0.05, "04-house", "")
     assert [one.task for one in recall.recalled] == ["other", "house"]
@@ -264,6 +264,9 @@ def test_what_is_recalled_is_every_house_rule_and_the_best_domain_that_fits() ->
         and Recall(tasks, 0.9, "04-house", "").unknown
         and Recall(tasks, 0.95, "04-house", "").unknown
     )
+    # Of n prompts compared with, the smallest p-value is 1 / (n + 1).
+    assert [one.task for one in recall.never_unlike] == ["other", "third"]
+    assert Recall(tasks[:1], 0.049, "04-house", "").never_unlike == tasks[:1]
     assert Expressed("01-a", 0.5, 0.0).ratio == 0.0
 
 
@@ -282,6 +285,8 @@ def test_the_command_line_recalls(lived: Lived, tmp_path: Path, capsys: pytest.C
         shown = capsys.readouterr()
         return int(end.value.code or 0), shown.out, shown.err
 
+    _, out, _ = run("recall", life, "hello", "--alpha", "0.001")
+    assert "no prompt can be called unlike these at alpha 0.001, which needs 999 to compare: " in out
     code, out, _ = run("recall", life, XY.train[41].prompt[0].content)
     assert code == 0 and "answer with: 02-qz" in out and "domain" in out
     code, out, _ = run("recall", life, XY.train[41].prompt[0].content, "--json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -285,6 +286,10 @@ def recall(
         return
     show(console, recalled_table(found))
     say_lines(f"answer with: {found.version} ({found.why})")
+    if found.never_unlike:
+        needed = math.ceil(1 / alpha) - 1
+        names = ", ".join(f"{one.task} ({one.compared})" for one in found.never_unlike)
+        say_lines(f"no prompt can be called unlike these at alpha {alpha:g}, which needs {needed} to compare: {names}")
 
 
 def task_weights(given: Sequence[str]) -> dict[str, float]:

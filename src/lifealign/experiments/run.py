@@ -63,8 +63,8 @@ def life_settings(experiment: ExperimentConfig) -> LifeConfig:
 
 
 def learning_settings(settings: LifeConfig) -> dict[str, Any]:
-    """Settings that decide what a life learns and how it is scored: everything but ``report_to`` and ``save_steps``."""
-    return settings.model_dump(mode="json", exclude={"report_to", "save_steps"})
+    """Settings that decide what a life learns and how it is scored: all but trackers, checkpoints and devices."""
+    return settings.model_dump(mode="json", exclude={"report_to", "save_steps", "device"})
 
 
 def other_settings(there: Mapping[str, Any], here: LifeConfig) -> list[str]:
@@ -91,7 +91,8 @@ def open_or_create(experiment: ExperimentConfig, *, base: Base | None = None) ->
     if not (path / names.MANIFEST).exists():
         return Life.create(path, settings, base=base)
     life = Life.open(path, base=base)
-    life.workspace.report_to = settings.report_to  # trackers may change; what is learnt may not
+    life.workspace.report_to = settings.report_to  # trackers and devices may change; what is learnt may not
+    life.workspace.sharding = settings.device.sharding
     differing = other_settings(learning_settings(life.config), settings)
     if differing:
         raise LifeError(

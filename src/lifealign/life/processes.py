@@ -3,31 +3,54 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import Any
+
+from peft import PeftModel
 
 from lifealign.errors import LostProcess, ModelError
 from lifealign.life.settings import LifeConfig
 from lifealign.life.untrained import untrained_runtime
 from lifealign.model.base_model import Base, load_base
-from lifealign.model.channel import Channel, take_own_device
+from lifealign.model.channel import SIGNS, Channel, noticing, take_own_device
 from lifealign.model.follower import follow
 from lifealign.model.ranks import Ranks
 from lifealign.model.runtime import Runtime
+from lifealign.model.settings import Sharding
+from lifealign.model.sharded import Attended, require_shardable, shard
 
 _channel: Channel | None = None
 """To the processes that this one leads; None if it leads none. A program that uses this package as a library leads none
 by itself: its process group is its own."""
 
 
-def led(runtime: Runtime, settings: LifeConfig, base: Base) -> Runtime:
-    """The same runtime with the processes that this one leads, if any."""
-    if _channel is None:
-        return runtime
-    described = {"settings": settings.model_dump(mode="json"), "identity": asdict(base.identity)}
-    return replace(runtime, ranks=Ranks(_channel, described))
+def led_runtime(settings: LifeConfig, base: Base, sharding: Sharding = "none") -> Runtime:
+    """The model of a life before anything was learnt, with the processes that this one leads, if any.
+
+    Args:
+        settings: The life's settings.
+        base: The base, which gets the adapter.
+        sharding: Whether all processes hold the base together; a process that leads no other holds it alone.
+
+    Raises:
+        ModelError: If a setting does not fit the base, or another process cannot load it.
+        LostProcess: If another process has ended.
+    """
+    channel = _channel
+    if channel is None:
+        return untrained_runtime(settings, base)
+    described = {"settings": settings.model_dump(mode="json"), "identity": asdict(base.identity), "sharding": sharding}
+    ranks = Ranks(channel, described)
+
+    def hold_together(model: PeftModel) -> None:
+        require_shardable(model)  # before the others are called
+        ranks.meet()
+        shard(model, channel.size)
+        ranks.attended = Attended(model, channel, ranks.meet)
+
+    return replace(untrained_runtime(settings, base, hold_together if sharding == "base" else None), ranks=ranks)
 
 
 @contextmanager
@@ -41,7 +64,8 @@ def leading() -> Iterator[None]:
     take_own_device()
     _channel = Channel()
     try:
-        yield
+        with noticing(SIGNS):
+            yield
     finally:
         channel, _channel = _channel, None
         with suppress(LostProcess):  # whoever is gone need not be stopped
@@ -63,7 +87,7 @@ def follow_the_leader() -> None:
     take_own_device()
     channel = Channel()
 
-    def load(described: Mapping[str, Any]) -> Runtime:
+    def load(described: Mapping[str, Any], ready: Callable[[], None]) -> Runtime:
         settings = LifeConfig.model_validate(described["settings"])
         base = load_base(settings.model.model_copy(update={"revision": described["identity"]["revision"]}))
         for part, expected in described["identity"].items():
@@ -72,7 +96,17 @@ def follow_the_leader() -> None:
                     f"found base model {base.name} with {part} {found}, expected the leader's, {expected}; every "
                     "machine needs the same files"
                 )
-        return untrained_runtime(settings, base)
 
-    follow(channel, load)
+        def hold_together(model: PeftModel) -> None:
+            ready()
+            shard(model, channel.size)
+
+        if described["sharding"] == "base":
+            return untrained_runtime(settings, base, hold_together)
+        runtime = untrained_runtime(settings, base)
+        ready()
+        return runtime
+
+    with noticing(SIGNS):  # in a pass of a base that is held together
+        follow(channel, load)
     channel.close()

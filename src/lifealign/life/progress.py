@@ -187,7 +187,8 @@ def _content(work: Workspace, held_back: HeldBack) -> str:
         for file, record in sorted(version.files.items())
         if file.endswith(LEARNT_FROM)
     ]
-    settings = work.config.model_dump(mode="json", exclude={"report_to", "evaluation", "save_steps", "license"})
+    besides = {"report_to", "evaluation", "save_steps", "license", "device"}
+    settings = work.config.model_dump(mode="json", exclude=besides)
     tasks = [(task.name, task.data_hash) for task in held_back.given]
     packages = [importlib.metadata.version(name) for name in ("lifealign",)]
     return _hash((work.base_fingerprint, learnt, settings, tasks, packages))

@@ -32,6 +32,7 @@ class RecalledTask:
         step: Name of the step that learnt it.
         score: Log-density of the prompt under the task's prompts, nats per dimension, up to a constant.
         p_value: How typical the prompt is of the task, in (0, 1]; small if it is not.
+        compared: Number of the task's own prompts that the prompt was compared with for that.
         scope: How far the task is about every prompt, in [0, 1]: measured by how badly its prompts can be told from
             those of other tasks; 1 if there is no other, or if chance explains that they were told apart.
     """
@@ -40,6 +41,7 @@ class RecalledTask:
     step: str
     score: float
     p_value: float
+    compared: int
     scope: float
 
     @property
@@ -69,6 +71,11 @@ class Recall:
         """The tasks that the prompt belongs to: every house rule, and the domain that fits best, if one does."""
         domains = [one for one in self.tasks if not one.house_rule and one.p_value > self.alpha]
         return tuple(one for one in self.tasks if one.house_rule or one in domains[:1])
+
+    @property
+    def never_unlike(self) -> tuple[RecalledTask, ...]:
+        """Tasks with too few prompts to compare with: no prompt could have a p-value of at most ``alpha``."""
+        return tuple(one for one in self.tasks if 1 / (one.compared + 1) > self.alpha)
 
     @property
     def unknown(self) -> bool:
@@ -153,8 +160,11 @@ def recall_prompt(work: Workspace, patterns: Patterns, prompt: str | Sequence[Me
         raise ConfigError("prompt: found an empty one, expected text")
     found = patterns.whitening(features_of_prompt(work, messages))[0]
     scores, p_values = (row.tolist() for row in patterns.table.look_up(found))
-    looked_up = zip(patterns.tasks, scores, p_values, strict=True)
-    tasks = [RecalledTask(name, step, score, p_value, wide) for (name, step, wide), score, p_value in looked_up]
+    compared = patterns.table.calibrated.tolist()
+    tasks = [
+        RecalledTask(name, step, score, p_value, number, wide)
+        for (name, step, wide), score, p_value, number in zip(patterns.tasks, scores, p_values, compared, strict=True)
+    ]
     tasks.sort(key=lambda one: -one.score)
     recalled = Recall(tuple(tasks), alpha, work.steps[-1].name, "")
     answering, why = _answering(patterns, recalled, [version.name for version in work.steps])

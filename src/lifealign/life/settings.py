@@ -15,7 +15,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, fi
 from lifealign.data.replay import ReplayConfig
 from lifealign.evaluation.settings import EvaluationConfig, RetentionConfig
 from lifealign.methods import METHODS, Facts, facts_of
-from lifealign.model.settings import AdapterConfig, DataConfig, Dtype, ModelConfig
+from lifealign.model.settings import AdapterConfig, DataConfig, DeviceConfig, Dtype, ModelConfig
 from lifealign.settings.faults import Fault, Faults, boolean_as_number, explain, nearest, shown
 from lifealign.settings.section import NameOrOptions, Settings
 from lifealign.training.settings import PreferenceConfig, SFTConfig
@@ -133,6 +133,7 @@ class LifeConfig(Settings):
     """
 
     model: ModelConfig = ModelConfig()
+    device: DeviceConfig = DeviceConfig()
     lora: AdapterConfig = AdapterConfig()
     method: Annotated[
         Method, PlainValidator(method_from), PlainSerializer(method_settings), NameOrOptions(DEFAULT_METHOD)

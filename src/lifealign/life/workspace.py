@@ -23,10 +23,9 @@ from lifealign.life.disk.learnt import adapter_files, read_adapter_of, read_meth
 from lifealign.life.disk.manifest import FORMAT_VERSION, BaseRecord, Manifest, Version
 from lifealign.life.disk.measurements import refresh_scores
 from lifealign.life.disk.memory import read_memory
-from lifealign.life.processes import led
+from lifealign.life.processes import led_runtime
 from lifealign.life.settings import LifeConfig
 from lifealign.life.unfinished import locked
-from lifealign.life.untrained import untrained_runtime
 from lifealign.memory.long_term import LongTermMemory
 from lifealign.memory.update import Adapter
 from lifealign.methods.base import Method
@@ -69,6 +68,8 @@ class Workspace:
         self.config = config
         self.report_to: tuple[str, ...] = config.report_to
         """Trackers of this process, by default those of the settings. They do not affect what is learnt."""
+        self.sharding = config.device.sharding
+        """Whether the processes of this run hold the base together; by default what the settings say."""
         if base is not None:
             self.__dict__["base"] = self._checked(base)
 
@@ -160,13 +161,13 @@ class Workspace:
     @cached_property
     def runtime(self) -> Runtime:
         """The model on its device, with the adapter of the life's last version."""
-        runtime = untrained_runtime(self.config, self.base)
+        runtime = led_runtime(self.config, self.base, self.sharding)
         if self.directory.versions:
             install_adapter(runtime.model, read_adapter_of(self.directory))
             known, found = self.directory.manifest.base.exact, runtime.proof.as_record()
             if any(found.get(what) != how for what, how in known.items()):  # it may have been asked less
                 logger.warning("%s: found %s, expected what the life recorded: %s", self.base.name, found, known)
-        return led(runtime, self.config, self.base)
+        return runtime
 
     # -- what it remembers --------------------------------------------------------------------------------------------
 

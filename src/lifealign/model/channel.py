@@ -20,9 +20,12 @@ MEETING = timedelta(minutes=10)
 PATIENCE = timedelta(days=365)
 """How long one waits for the next word. The leader may score for hours; a process that ends is noticed at once."""
 
+SIGNS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
+"""What errors in a pass say when another process has ended; the libraries beneath have no kinds of their own."""
+
 
 class Channel:
-    """The processes of one run on the CPU (gloo), numbered from 0, which is the leader.
+    """The processes of one run, which talk on the CPU (gloo), numbered from 0, which is the leader.
 
     Every call is made by all of them in the same order, in their roles.
 
@@ -31,8 +34,9 @@ class Channel:
     """
 
     def __init__(self) -> None:
-        with _noticing():
-            dist.init_process_group("gloo", timeout=MEETING)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"  # the second for a base held together
+        with noticing():
+            dist.init_process_group(backend, timeout=MEETING)
             self._group = dist.new_group(backend="gloo", timeout=PATIENCE)
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.led: object = None
@@ -52,7 +56,7 @@ class Channel:
 
     def share(self, tensor: Tensor) -> Tensor:
         """The leader's tensor at every process, in place."""
-        with _noticing():
+        with noticing():
             dist.broadcast(tensor, 0, group=self._group)
         return tensor
 
@@ -61,19 +65,19 @@ class Channel:
         found = []
         for rank, size in enumerate(sizes, start=1):
             vector = torch.zeros(size)
-            with _noticing():
+            with noticing():
                 dist.recv(vector, rank, group=self._group)
             found.append(vector)
         return found
 
     def hand_in(self, vector: Tensor) -> None:
         """At the others: gives the leader a vector that it collects."""
-        with _noticing():
+        with noticing():
             dist.send(vector.detach().float().cpu().contiguous(), 0, group=self._group)
 
     def add_up(self, vector: Tensor) -> Tensor:
         """The sum of the vectors of all processes at the leader, in place; the others' become meaningless."""
-        with _noticing():
+        with noticing():
             dist.reduce(vector, 0, group=self._group)
         return vector
 
@@ -100,10 +104,13 @@ def take_own_device() -> None:
 
 
 @contextmanager
-def _noticing() -> Iterator[None]:
+def noticing(signs: Sequence[str] = ("",)) -> Iterator[None]:
+    """Within the context, a ``RuntimeError`` that has one of the signs is a :class:`LostProcess`."""
     try:
         yield
-    except RuntimeError as error:  # gloo has no kinds of its own
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in signs):
+            raise
         raise LostProcess(
             "another process of this run has ended; what it said is above, if it could say something. The same command "
             "goes on from the last state of training that was kept"

@@ -13,6 +13,7 @@ the adapter with every pass. It alone holds the life, scores and consolidates.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ from torch.autograd.function import once_differentiable
 from lifealign.errors import ModelError
 from lifealign.model.adapter_shape import AdapterShape, flat, shape_of
 from lifealign.model.channel import Channel
+from lifealign.model.sharded import Attended
 from lifealign.model.tokens import TokenizedPair
 
 Shares = Sequence[Sequence[TokenizedPair]]
@@ -40,10 +42,12 @@ class Ranks:
     Attributes:
         channel: To all of them.
         model: What they have to load, as the callback of :func:`follow` takes it.
+        attended: How the others attend the leader's own passes, if they hold the base together; else None.
     """
 
     channel: Channel
     model: Mapping[str, Any]
+    attended: Attended | None = None
     _shape: AdapterShape | None = None
     _ended: list[int] = field(default_factory=list)
     _passes: int = 0
@@ -79,7 +83,7 @@ class Ranks:
 
     def begin(self, model: PeftModel, asked: _Asked) -> None:
         """Tells the others what to compute; they begin while the leader computes its own."""
-        self._meet()
+        self.meet()
         shape = shape_of(model)
         if shape != self._shape:
             self.channel.tell({"do": "shape", "shape": asdict(shape)})
@@ -105,16 +109,27 @@ class Ranks:
         """Lets the others drop the graph of a pass, with the next word."""
         self._ended.append(number)
 
-    def _meet(self) -> None:
-        """Makes sure that the others have this model: another one may have been led in between."""
+    def meet(self) -> None:
+        """Makes sure that the others have this model: another one may have been led in between.
+
+        Raises:
+            LostProcess: If another process has ended.
+            ModelError: If another process cannot load this base, or the base that they hold together is another one.
+        """
         if self.channel.led is self:
             return
+        if self.attended is not None:
+            raise ModelError("device.sharding: found another life in use since, expected one at a time with base")
         self.channel.tell({"do": "load", "model": dict(self.model)})
         for rank, said in enumerate(self.channel.answers(), start=1):
             if said:
                 raise ModelError(f"process {rank} of this run: {said}")
         self.channel.led = self
         self._shape = None
+
+    def round(self) -> AbstractContextManager[None]:
+        """Within the context, passes are those of a round, which every process makes."""
+        return nullcontext() if self.attended is None else self.attended.round()
 
 
 @dataclass(eq=False)
@@ -167,7 +182,7 @@ class _Spread(torch.autograd.Function):
     def forward(ctx: Any, asked: _Asked, *parameters: Tensor) -> Tensor:
         ranks, device = asked.ranks, asked.model.device
         ranks.begin(asked.model, asked)
-        with torch.set_grad_enabled(asked.gradient):
+        with torch.set_grad_enabled(asked.gradient), ranks.round():
             own = asked.policy(asked.shares[0])
         others = ranks.channel.collect([size * len(asked.completions) for size in asked.sizes[1:]])
         if asked.gradient:

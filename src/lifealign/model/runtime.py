@@ -42,6 +42,7 @@ class Runtime:
         reasoning: What to do with reasoning in prompts and generated answers.
         max_tokens: Most tokens in one forward pass, padding included; None counts pairs instead.
         ranks: The other processes of this run, which compute their share of a training step; None if there are none.
+        sharded: Whether several processes hold the base together, each a part of it.
     """
 
     device: torch.device
@@ -53,6 +54,7 @@ class Runtime:
     reasoning: Reasoning = "strip"
     max_tokens: int | None = None
     ranks: Ranks | None = None
+    sharded: bool = False
 
     @classmethod
     def prepare(

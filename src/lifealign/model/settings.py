@@ -15,6 +15,8 @@ EMBEDDED = "smollm2-135m"
 
 Dtype = Literal["bfloat16", "float32"]
 """Dtypes of base weights."""
+Sharding = Literal["none", "base"]
+"""What the processes of a run hold together."""
 
 
 class ModelConfig(Settings):
@@ -47,6 +49,18 @@ class ModelConfig(Settings):
         """Makes an existing path absolute, because a life may later be opened from another working directory."""
         path = with_home(name)
         return os.path.abspath(path) if path.exists() and name != EMBEDDED else name
+
+
+class DeviceConfig(Settings):
+    """How a model is laid out on devices. It does not affect what is learnt.
+
+    Attributes:
+        sharding: ``base``: the processes of one run hold the frozen base together, each a part of every decoder layer,
+            so that a base may be larger than one device; every pass then takes as long as sending the layers around.
+            ``none``: each holds all of it. A process that runs alone holds all of it, too.
+    """
+
+    sharding: Sharding = "none"
 
 
 class AdapterConfig(Settings):
