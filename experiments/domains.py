@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from itertools import chain
 
 from lifealign.data.pair import Message
 
@@ -90,8 +89,3 @@ def domains(prompts: Iterable[Prompt]) -> dict[str, tuple[list[Prompt], list[Pro
         if (topic := topic_of(prompt)) is not None:
             made[topic[0]][topic[1]].append(prompt)
     return made
-
-
-def words() -> set[str]:
-    """Every word that makes a domain."""
-    return set(chain.from_iterable(half.split() for halves in WORDS.values() for half in halves))

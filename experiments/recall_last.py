@@ -17,9 +17,11 @@ import torch
 from lifealign.evaluation.preference import preference_outcomes
 from lifealign.life.disk.learnt import read_adapter_of
 from lifealign.life.disk.measurements import held_out_of
+from lifealign.life.keys import keys_of
 from lifealign.life.life import Life
 from lifealign.life.recall import patterns_of, recall_prompt
 from lifealign.life.workspace import Workspace
+from lifealign.memory.recall import separations
 from lifealign.model.adapter import install_adapter
 from lifealign.model.tokens import TokenizedPair, tokenize_pairs
 
@@ -49,7 +51,13 @@ def main(life: str) -> None:
         print(f"| {task.name} | {len(pairs)} | {' | '.join(f'{100 * value:.1f}' for value in found)} | {answered} |")
     mean = [sum(column) / len(means) for column in zip(*means, strict=True)]
     print(f"| mean | | {' | '.join(f'{100 * value:.1f}' for value in mean)} | |")
-    print("\nscopes: " + ", ".join(f"{name} {scope:.2f}" for name, _, scope in patterns.tasks))
+    stored = keys_of(work)
+    areas = separations([key for key, _ in stored.values()], [examples for _, examples in stored.values()])
+    told = {name: (area, len(stored[name][1])) for name, area in zip(stored, areas, strict=True)}
+    print("\nhow a task's prompts are told from others (area under the curve, of so many), and its scope:")
+    for name, _, scope in patterns.tasks:
+        area, number = told[name]
+        print(f"{name}: {'-' if area is None else f'{area:.2f}'} of {number}, scope {scope:.2f}")
 
 
 def accuracies(work: Workspace, pairs: Sequence[TokenizedPair], version: str) -> list[float]:

@@ -18,15 +18,14 @@ import yaml
 from safetensors.torch import load_file, save_file
 from tests.blocks import ROOT
 from tests.cli.conftest import Command, Result
-from tests.cli.test_cli import SETTINGS, content
+from tests.cli.test_cli import a_life, content
 from tests.peft_adapters import moved, random_factors, write_folder
 from tests.scripted_judge import Says, scripted_judge
-from tests.writers import write_general_text, write_jsonl, write_task
+from tests.tiny import save_tiny
+from tests.writers import write_task
 
 from lifealign.data.task import Task
 from lifealign.life.life import Life
-from lifealign.life.settings import LifeConfig
-from lifealign.settings.section import build_config
 
 GOOD = {"prompt": "p", "chosen": "a", "rejected": "b"}
 LINE = json.dumps(GOOD) + "\n"
@@ -219,7 +218,6 @@ def _(at: World) -> Result:
 @case("35 a path beside the settings")
 def _(at: World) -> Result:
     (at.folder / "below").mkdir()
-    write_jsonl(at.folder / "below" / "rows.jsonl", [GOOD])
     text = {
         "model": {"model_name_or_path": str(at.model)},
         "tasks": [{"name": "x", "train": "one.jsonl"}],
@@ -279,15 +277,13 @@ CASES |= {
 def made(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the life ``bot`` and its task's file."""
     folder = tmp_path_factory.mktemp("made")
-    settings = SETTINGS | {
-        "model": {"model_name_or_path": str(tiny_folder), "dtype": "float32"},
-        "data": {"max_length": 64},
-        "keep_training_pairs": True,
-        "evaluation": SETTINGS["evaluation"] | {"general_text": write_general_text(folder)},
-    }
-    life = Life.create(folder / "bot", build_config(LifeConfig, settings))
-    life.learn(Task.from_files("one", *write_task(folder, "one", "a", "b")))
+    begin(folder / "bot", tiny_folder).learn(Task.from_files("one", *write_task(folder, "one", "a", "b")))
     return folder
+
+
+def begin(place: Path, model: Path) -> Life:
+    """A life that keeps what it is taught with."""
+    return a_life(place, model, keep_training_pairs=True)
 
 
 def _consolidated(at: World, **change: Any) -> Result:
@@ -311,16 +307,17 @@ def _(at: World) -> Result:
 
 @case("44 a cache that another base has filled")
 def _(at: World) -> Result:
-    """The numbers are those of the same step with an empty cache."""
-    rows = at.write(LINE)
-    other, cache = at.folder / "other", Path("cache", "reference.jsonl")
-    shutil.copytree(at.folder / "bot", other)
-    (other / cache).unlink()
-    assert at.lifealign("learn", "other", rows).code == 0
-    file = at.folder / "bot" / cache
-    file.write_text(file.read_text().replace("reference", "other", 1))
+    """The same rows under the same settings, so only the base tells: the step is that of a life without a cache."""
+    rows, cache = at.write(LINE), Path("cache", "reference.jsonl")
+    (at.folder / "bot" / cache).unlink()
+    shutil.copytree(at.folder / "bot", at.folder / "empty")
+    save_tiny(at.folder / "other-model", seed=1)
+    begin(at.folder / "other", at.folder / "other-model").learn(Task.from_files("rows", rows))
+    filled = shutil.copy(at.folder / "other" / cache, at.folder / "bot" / cache)
+    assert filled.stat().st_size > 0
+    assert at.lifealign("learn", "empty", rows).code == 0
     learnt = at.learn(rows)
-    assert Life.open("bot").scores == Life.open("other").scores
+    assert Life.open("bot").scores == Life.open("empty").scores
     return learnt
 
 

@@ -25,13 +25,15 @@ from tests.writers import write_general_text, write_jsonl, write_task
 
 from lifealign.cli import demo as show
 from lifealign.cli import main as cli
-from lifealign.data.task import name_of_task
+from lifealign.data.task import Task, name_of_task
 from lifealign.errors import LifeAlignError, LifeError
 from lifealign.experiments import worker
 from lifealign.experiments.tasks import order_of
 from lifealign.life import gate as gates
 from lifealign.life import learn as lifelong
 from lifealign.life.life import Life
+from lifealign.life.settings import LifeConfig
+from lifealign.settings.section import build_config
 from lifealign.storage import files as storage
 
 STAGE = {"num_train_epochs": 1, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1}
@@ -43,21 +45,21 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+def a_life(place: Path, model: Path, **more: Any) -> Life:
+    """A new life on a tiny model, with settings over those of all tests here."""
+    settings = SETTINGS | {
+        "model": {"model_name_or_path": str(model), "dtype": "float32"},
+        "data": {"max_length": 64},
+        "evaluation": SETTINGS["evaluation"] | {"general_text": write_general_text(place.parent)},
+    }
+    return Life.create(place, build_config(LifeConfig, settings | more))
+
+
 @pytest.fixture(scope="module")
 def made(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a life that has learnt one task, ``bot``; tests copy it."""
     folder = tmp_path_factory.mktemp("made")
-    from lifealign.data.task import Task
-    from lifealign.life.settings import LifeConfig
-    from lifealign.settings.section import build_config
-
-    settings = SETTINGS | {
-        "model": {"model_name_or_path": str(tiny_folder), "dtype": "float32"},
-        "data": {"max_length": 64},
-        "evaluation": SETTINGS["evaluation"] | {"general_text": write_general_text(folder)},
-    }
-    life = Life.create(folder / "bot", build_config(LifeConfig, settings))
-    life.learn(Task.from_files("one", *write_task(folder, "one", "a", "b")))
+    a_life(folder / "bot", tiny_folder).learn(Task.from_files("one", *write_task(folder, "one", "a", "b")))
     return folder / "bot"
 
 

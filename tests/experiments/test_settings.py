@@ -303,11 +303,12 @@ def test_a_folder_of_lives_may_be_in_the_home_folder(
     assert load_experiment(write("output_dir: ~/lives\nsuite: support-desk\n")).output_dir == tmp_path / "lives"
 
 
-def test_a_pattern_may_look_for_a_variable(write: Write) -> None:
+@pytest.mark.parametrize("pattern", [r"\$\{NAME\}", r"\${NAME}"])
+def test_a_pattern_may_look_for_a_variable(write: Write, pattern: str) -> None:
     """With the backslash that it needs to find a dollar; without one it could match nothing."""
     text = "output_dir: x\ntasks: [{name: a, train: a.jsonl, check: {matches: ['%s']}}]\n"
-    (task,) = load_experiment(write(text % r"\$\{NAME\}")).tasks or ()
-    assert task.check is not None and task.check.matches == (r"\$\{NAME\}",)
+    (task,) = load_experiment(write(text % pattern)).tasks or ()
+    assert task.check is not None and task.check.matches == (pattern,)
     with pytest.raises(ConfigError, match=r":2:\d+: found \$\{NAME\}, expected the value itself"):
         load_experiment(write(text % "${NAME}"))
 

@@ -27,12 +27,12 @@ from lifealign.life import progress
 from lifealign.life.life import Life
 from lifealign.model.adapter import freeze_adapter, read_adapter, write_adapter
 from lifealign.model.adapter_shape import flat, put_flat, shape_of, take_shape
-from lifealign.model.channel import Channel
+from lifealign.model.channel import SIGNS, Channel, noticing
 from lifealign.model.follower import follow
 from lifealign.model.prompt_pool import attach_pool
 from lifealign.model.ranks import Ranks
 from lifealign.model.runtime import Runtime
-from lifealign.model.sharded import Attended, layers_of, require_shardable
+from lifealign.model.sharded import Attended, decoder_of, require_shardable
 from lifealign.model.tokens import TokenizedPair
 
 pytestmark = pytest.mark.slow
@@ -255,11 +255,12 @@ def test_a_base_that_is_held_together_is_not_used_once_another_one_is(make_runti
 
 def test_a_base_that_does_not_name_its_layers_is_not_cut(make_runtime: MakeRuntime) -> None:
     model = make_runtime().model
-    assert len(layers_of(model)) == 2
     base: Any = model.get_base_model()
-    base._no_split_modules = None
-    with pytest.raises(ModelError, match="found base, expected none, because LlamaForCausalLM does not say"):
-        require_shardable(model)
+    assert decoder_of(model) == (base.model, base.model.layers)
+    for named in (None, [], ["LlamaModel"], ["LlamaDecoderLayer", "LlamaMLP"]):
+        base._no_split_modules = named
+        with pytest.raises(ModelError, match="expected none, because the layers of LlamaForCausalLM are not one list"):
+            require_shardable(model)
 
 
 def test_soft_prompts_are_not_used_with_a_base_that_is_held_together(make_runtime: MakeRuntime) -> None:
@@ -268,6 +269,39 @@ def test_soft_prompts_are_not_used_with_a_base_that_is_held_together(make_runtim
     attach_pool(model, pool_size=4, prompt_length=2, top_k=1, seed=0)
     with pytest.raises(ModelError, match=r"expected none with soft prompts \(l2p\)"):
         require_shardable(model)
+
+
+LOST = """
+import os, torch, torch.distributed as dist
+from lifealign.errors import LostProcess
+from lifealign.model.channel import SIGNS, noticing
+dist.init_process_group("gloo")
+if dist.get_rank():
+    os._exit(0)
+try:
+    with noticing(SIGNS):
+        dist.all_gather_into_tensor(torch.zeros(2), torch.zeros(1))
+except LostProcess:
+    print("lost")
+"""
+
+
+def test_a_process_that_ends_within_a_pass_is_noticed_by_what_the_library_says() -> None:
+    port = str(free_port())
+    said = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", LOST], env=os.environ | said | {"RANK": rank}, stdout=subprocess.PIPE, text=True
+        )
+        for rank in ("0", "1")
+    ]
+    assert both[0].communicate(timeout=120)[0] == "lost\n" and both[1].wait() == 0
+
+
+def test_another_error_within_a_pass_stays_what_it_is() -> None:
+    with pytest.raises(RuntimeError, match="out of memory") as caught, noticing(SIGNS):
+        raise RuntimeError("out of memory")
+    assert type(caught.value) is RuntimeError
 
 
 @pytest.mark.parametrize("frozen", [False, True])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from tests.blocks import ROOT
 from tests.model import families
 
 EVERY_TIME = (
@@ -49,6 +52,21 @@ def test_a_family_does_what_the_table_says(family: str, tmp_path: Path) -> None:
     assert whole == leaving
     here, reloaded = families.reloaded_by_peft(runtime, tmp_path / "base", tmp_path / "adapter")
     torch.testing.assert_close(reloaded, here, rtol=1e-4, atol=1e-4)
+
+
+def test_families_that_are_held_together_compute_what_a_whole_base_does() -> None:
+    """All of them: ``python -m tests.model.held_together``. In a process of its own, which has a process group."""
+    names = ("llama", "gemma2", "qwen3_moe", "gpt2", "openai-gpt")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.model.held_together", *names],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split(": ") for line in done.stdout.splitlines())
+    assert found == dict.fromkeys(names, "equal") | {"openai-gpt": "refused"}
 
 
 def test_the_table_has_every_family_once() -> None:

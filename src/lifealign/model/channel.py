@@ -105,7 +105,7 @@ def take_own_device() -> None:
 
 @contextmanager
 def noticing(signs: Sequence[str] = ("",)) -> Iterator[None]:
-    """Within the context, a ``RuntimeError`` that has one of the signs is a :class:`LostProcess`."""
+    """Within the context, a ``RuntimeError`` with one of the signs, or any, is a :class:`LostProcess`."""
     try:
         yield
     except RuntimeError as error:

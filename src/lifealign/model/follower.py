@@ -57,10 +57,9 @@ def follow(channel: Channel, load: Load) -> None:
                 graphs[order["pass"]] = found
             channel.hand_in(found if channel.rank < len(order["shares"]) else found[:0])
         elif order["do"] == "attend":
-            found = _attendance(runtime, order)
-            if found.requires_grad:
-                attended[order["attended"]] = found
-                attended.pop(order["attended"] - REMEMBERED, None)  # of some the leader never asks for a gradient
+            now = order["attended"]
+            attended = {number: found for number, found in attended.items() if number > now - REMEMBERED}
+            attended[now] = _attendance(runtime, order)
         elif order["do"] == "attend backward":
             logps = attended.pop(order["attended"])
             gradient_of(logps, _trained(runtime), torch.zeros_like(logps))

@@ -32,10 +32,10 @@ def shard(model: PeftModel, size: int) -> None:
         size: Number of processes.
 
     Raises:
-        ModelError: If the base does not say which of its modules are its layers.
+        ModelError: If the base's layers are not one list that it names.
     """
     mesh = init_device_mesh(current_device().type, (size,))
-    for layer in layers_of(model):
+    for layer in decoder_of(model)[1]:
         added = {parameter for name, parameter in layer.named_parameters() if ".lora_" in name}
         fully_shard(layer, mesh=mesh, ignored_params=added, reshard_after_forward=True)  # a root would not
 
@@ -44,29 +44,38 @@ def require_shardable(model: PeftModel) -> None:
     """Refuses a model whose base cannot be held together.
 
     Raises:
-        ModelError: If the base does not say which of its modules are its layers, or the model has soft prompts: each is
-            picked by a pass of its own, of which every process would make another number in a round.
+        ModelError: If the base's layers are not one list that it names, or the model has soft prompts: each is picked
+            by a pass of its own, of which every process would make another number in a round.
     """
-    layers_of(model)
+    decoder_of(model)
     if prompt_pool(model) is not None:
         raise ModelError("device.sharding: found base, expected none with soft prompts (l2p)")
 
 
-def layers_of(model: PeftModel) -> list[nn.Module]:
-    """The decoder layers, as the base's family names their class.
+def decoder_of(model: PeftModel) -> tuple[nn.Module, nn.ModuleList]:
+    """The module whose forward pass is one pass through all decoder layers, and the list of these.
 
     Raises:
-        ModelError: If it does not, or there are none.
+        ModelError: If the base does not name the class of its layers, or they are not exactly one list.
     """
     base: Any = model.get_base_model()
     kinds = set(getattr(base, "_no_split_modules", None) or ())
-    found = [module for module in base.modules() if kinds & {kind.__name__ for kind in type(module).__mro__}]
-    if not found:
+
+    def is_layer(module: nn.Module) -> bool:
+        return bool(kinds & {kind.__name__ for kind in type(module).__mro__})  # a layer that is cut has a new class
+
+    found = [
+        (parent, child)
+        for parent in base.modules()
+        for child in parent.children()
+        if isinstance(child, nn.ModuleList) and len(child) and all(map(is_layer, child))
+    ]
+    if len(found) != 1 or sum(map(is_layer, base.modules())) != len(found[0][1]):
         raise ModelError(
-            f"device.sharding: found base, expected none, because {type(base).__name__} does not say which of its "
-            "modules are its layers"
+            f"device.sharding: found base, expected none, because the layers of {type(base).__name__} are not one list "
+            "of modules that it names"
         )
-    return found
+    return found[0]
 
 
 class Attended:
@@ -81,7 +90,7 @@ class Attended:
     def __init__(self, model: PeftModel, channel: Channel, meet: Callable[[], None]) -> None:
         self._model, self._channel, self._meet = model, channel, meet
         self._alone, self._passes = True, 0
-        decoder = _around_the_layers(model)
+        decoder, _ = decoder_of(model)
         decoder.register_forward_pre_hook(self._call)
         decoder.register_forward_hook(self._call_back)
 
@@ -124,15 +133,6 @@ def attendance(model: PeftModel, token: int) -> Tensor:
         model: The model, sharded.
         token: The token.
     """
-    decoder: Any = _around_the_layers(model)
+    decoder: Any = decoder_of(model)[0]
     ids = torch.tensor([[token]], device=model.device)
     return decoder(input_ids=ids, use_cache=False)[0]  # type: ignore[no-any-return]
-
-
-def _around_the_layers(model: PeftModel) -> nn.Module:
-    """The module whose forward pass is one pass through all layers."""
-    base: Any = model.get_base_model()
-    first = layers_of(model)[0]
-    place = next(name for name, module in base.named_modules() if module is first)
-    found: nn.Module = base.get_submodule(".".join(place.split(".")[:-2]))
-    return found
