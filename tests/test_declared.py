@@ -17,7 +17,7 @@ from tests.blocks import ROOT
 import lifealign
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-EXTRAS = ("trl", "judge", "serve", "plot", "jieba", "tensorboard", "ray", "slurm")
+EXTRAS = ("trl", "judge", "serve", "plot", "jieba", "tensorboard", "ray", "slurm", "qlora")
 
 
 distributions = cache(packages_distributions)

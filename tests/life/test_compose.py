@@ -91,7 +91,7 @@ def test_the_card_of_a_version_points_to_its_own(life: Life, tmp_path: Path) -> 
 def test_a_composition_on_the_embedded_model_has_its_licence_and_says_that_it_is_quantised(life: Life) -> None:
     base = life.directory.manifest.base.model_copy(update={"model_name_or_path": EMBEDDED_HUB_ID})
     weights = {step.name: 0.5 for step in life.steps}
-    card = composition_card(base, "bfloat16", None, life.steps, weights, None, {}, {}, None, embedded=True)
+    card = composition_card(base, ModelConfig(dtype="bfloat16"), None, life.steps, weights, None, {}, {}, None)
     assert f"license: {EMBEDDED_LICENSE}" in card and "4-bit weights" in card and "It was not scored." in card
 
 

@@ -28,6 +28,9 @@ from lifealign.life.life import Life
 from lifealign.life.recall import Expressed, Recall, RecalledTask, patterns_of, recall_prompt
 from lifealign.memory.recall import separation
 from lifealign.memory.scope import scope
+from lifealign.report.page.life_page import life_page
+from lifealign.report.page.recall import recalled_line
+from lifealign.report.write import write_report
 
 
 def about(name: str, words: str, number: int = 80) -> Task:
@@ -377,3 +380,31 @@ def test_tasks_learnt_together_are_told_from_the_latest_ones_too(
     run_stream(life.workspace, [about(name, name * 3, 8) for name in ("xy", "qz", "mn")])
     told = read_record(life.directory, names.told_apart(life.steps[0].name), Recalling).tasks
     assert {name: list(apart.others) for name, apart in told.items()} == {"xy": [], "qz": ["xy"], "mn": ["qz"]}
+
+
+def test_the_page_says_which_tasks_its_prompts_recall(make_life: MakeLife) -> None:
+    life = make_life(evaluation={"metrics": ["rouge_l"], "general_text": None})
+    run_stream(life.workspace, [replace(task, train=task.train[:76], test=task.train[76:]) for task in (XY, QZ)])
+    page = life_page(life, recall=True)
+    right = 0
+    for task in (XY, QZ):
+        for pair in task.train[76:]:
+            found = life.recall(pair.prompt)
+            named = [f"{one.task} (p = {one.p_value:.2f})" for one in found.recalled]
+            line = f"recalls {', '.join(named) or 'no task'}; answered by {found.version}"
+            assert line in page.split(pair.prompt[0].content)[1].split("</article>")[0]
+            right += [one.task for one in found.recalled] == [task.name]
+    assert right >= 6  # of 8; with 19 prompts to compare, one in twenty is called unlike its own
+    assert "recalls" not in life_page(life).split('id="answers"')[1].split("</section>")[0]
+
+
+def test_a_prompt_of_a_rule_of_the_house_says_so_on_the_page(lived: Lived) -> None:
+    life = lived([letter_task("one", "a", "b"), letter_task("two", "c", "d")])
+    line = recalled_line(life, [{"role": "user", "content": "one 3"}])
+    assert "one (rule of the house)" in line and "two (rule of the house)" in line and "answered by 02-two" in line
+
+
+def test_recall_is_for_the_page_of_one_life(lived: Lived, tmp_path: Path) -> None:
+    life = lived([XY, QZ])
+    with pytest.raises(ConfigError, match="--recall: found it with several runs, expected it with a single life"):
+        write_report([life.directory.path, life.directory.path], tmp_path / "page.html", recall=True)

@@ -110,7 +110,9 @@ def _model(target: str, batch_size: int, machine: Part) -> Part:
     try:
         outline = load_outline(config)
         found["parameters"] = sum(one.numel() for one in outline.parameters())
-        need = memory_need(outline, dtype, lora, pairs=batch_size, prompt=PROMPT, answer=ANSWER)
+        need = memory_need(
+            outline, dtype, lora, pairs=batch_size, prompt=PROMPT, answer=ANSWER, in_4bit=config.load_in_4bit
+        )
         process = PROCESS if machine["device"] == "cpu" else 0
         found["memory_need"] = {**vars(need), "process": process, "total": need.total + process}
     except ModelError as error:

@@ -113,11 +113,14 @@ def report(
             help="Also figures for papers, as SVG and PNG; needs lifealign\\[plot].",  # help is read as markup
         ),
     ] = None,
+    recall: Annotated[
+        bool, typer.Option("--recall", help="Also which tasks each prompt recalls; the model is loaded for it.")
+    ] = False,
 ) -> None:
     """Show a life, or several runs side by side, on one page that needs no network."""
     from lifealign.report.write import write_report
 
-    path, drawn = write_report(runs, out, against=against, figures=figures)
+    path, drawn = write_report(runs, out, against=against, figures=figures, recall=recall)
     say_lines(f"report: {path}")
     if drawn:
         say_lines(f"figures: {len(drawn)} files in {figures}")

@@ -165,7 +165,7 @@ def write_composition(work: Workspace, composition: Composition, out: Path, meas
     }
     card = composition_card(
         work.directory.manifest.base,
-        work.config.model.dtype,
+        work.config.model,
         work.config.license,
         work.directory.steps,
         composition.weights,
@@ -173,7 +173,6 @@ def write_composition(work: Workspace, composition: Composition, out: Path, meas
         measured.matrices if measured else {},
         {task: loss.text for task, loss in measured.gates.items()} if measured else {},
         measured.general if measured else None,
-        embedded=work.config.model.is_embedded,
     )
     write_tensors(out / names.ADAPTER_WEIGHTS, composition.adapter)
     write_json(out / "composition.json", record)

@@ -190,8 +190,7 @@ def _facts(work: Workspace, chosen: Composition, dtype: str) -> ExportFacts:
         card = work.directory.verified(names.model_card(chosen.version)).read_text("utf-8")
     return ExportFacts(
         base=work.directory.manifest.base,
-        base_dtype=str(work.config.model.dtype),
-        embedded=work.config.model.is_embedded,
+        model=work.config.model,
         license=work.config.license,
         version=chosen.version,
         steps=work.steps,

@@ -39,6 +39,7 @@ from lifealign.model.device import current_device
 from lifealign.model.embedded import EMBEDDED_HUB_ID, EmbeddedCopy, embedded_file
 from lifealign.model.identity import Identity, identity_of
 from lifealign.model.proof import Proof, prove
+from lifealign.model.quantized import compute_in_one_way, four_bit, require_known_quantisation
 from lifealign.model.settings import EMBEDDED, Dtype
 from lifealign.model.template_check import TemplateFacts, require_usable_template
 from lifealign.storage.home import with_home
@@ -117,12 +118,13 @@ def load_base(config: ModelConfig) -> Base:
     (:func:`~lifealign.model.auto_dtype.auto_dtype`).
 
     Args:
-        config: Name or path, revision, dtype, attention implementation.
+        config: Name or path, revision, dtype, whether in 4 bits, attention implementation.
 
     Raises:
         ModelError: If the model cannot be found, is incomplete, or cannot be trained by this package: it is an encoder,
             reads images, has no chat template, no end-of-text token or tokens without an embedding, or its logits are
-            not its hidden states times a head. Or if a revision is named of what has none.
+            not its hidden states times a head. Or if a revision is named of what has none, it is quantised in another
+            way than the settings say, or they ask for 4 bits and bitsandbytes is not installed.
     """
     _refuse_a_revision_of_files(config)
     config = settled(config, current_device())
@@ -134,9 +136,17 @@ def load_base(config: ModelConfig) -> Base:
     kept = EmbeddedCopy.of(original, _dtype(config))
     if kept.is_whole():
         return _load(config, str(kept.folder), {})
-    base = _load(config, str(original.parent), {"gguf_file": original.name})
-    kept.make(base.model, base.tokenizer, lambda folder: _load(config, str(folder), {}).identity == base.identity)
-    return base
+    plain = config.model_copy(update={"load_in_4bit": False})
+    base = _load(plain, str(original.parent), {"gguf_file": original.name})
+    kept.make(base.model, base.tokenizer, lambda folder: _load(plain, str(folder), {}).identity == base.identity)
+    if not config.load_in_4bit:
+        return base
+    if not kept.is_whole():
+        raise ModelError(
+            f"model {name!r}: found load_in_4bit=true and no copy of the embedded model in {kept.folder.parent}, "
+            "expected one, because its own file cannot be read in 4 bits; let that folder be written"
+        )
+    return _load(config, str(kept.folder), {})
 
 
 def _load(config: ModelConfig, where: str, options: dict[str, Any]) -> Base:
@@ -152,11 +162,18 @@ def _load(config: ModelConfig, where: str, options: dict[str, Any]) -> Base:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     require_whole_tokenizer(name, tokenizer)
+    if "gguf_file" in options and config.load_in_4bit:
+        raise ModelError(
+            f"model {name!r}: found load_in_4bit=true, expected false, because the weights of a .gguf file are read as "
+            "plain layers"
+        )
     if "gguf_file" in options:
         options["quantization_config"] = GgufConfig(dequantize=True)
         options["config"] = settings  # read once: it takes seconds
     else:
         options["use_safetensors"] = True  # otherwise a .bin file is taken, which is a pickle
+        if config.load_in_4bit:
+            options["quantization_config"] = four_bit(name, _dtype(config))
     if config.attn_implementation != "auto":
         options["attn_implementation"] = config.attn_implementation
     with _quiet(name):
@@ -165,6 +182,8 @@ def _load(config: ModelConfig, where: str, options: dict[str, Any]) -> Base:
         )
     model: PreTrainedModel = loaded[0]
     require_whole_weights(name, model, report=loaded[1])
+    require_known_quantisation(name, model, in_4bit=config.load_in_4bit)
+    compute_in_one_way(model, _dtype(config))
     model.requires_grad_(False)
     model.eval()
     _switch_dropout_off(model)

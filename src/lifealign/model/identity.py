@@ -10,6 +10,7 @@ import xxhash
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lifealign.model.chat_template import template_fingerprint
+from lifealign.model.quantized import quantised_parts
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ def identity_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, revi
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """Content hash of all weights with their names and dtypes: equal only for equal models."""
+    """Content hash of all weights with their names and dtypes, scales of 4-bit weights too: equal only for equals."""
     digest = xxhash.xxh3_128()
     kept = {*model.state_dict(keep_vars=True)}
     buffers = [(name, buffer) for name, buffer in model.named_buffers() if name in kept]
-    for name, tensor in sorted([*model.named_parameters(), *buffers]):
+    for name, tensor in sorted([*model.named_parameters(), *buffers, *quantised_parts(model)]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from lifealign.model.logps import CHUNK
+from lifealign.model.quantized import four_bit_bytes
 from lifealign.model.settings import AdapterConfig, Dtype
 
 BYTES = {"bfloat16": 2, "float32": 4}
@@ -29,14 +31,21 @@ class MemoryNeed:
 
 
 def memory_need(
-    outline: PreTrainedModel, dtype: Dtype, lora: AdapterConfig, *, pairs: int, prompt: int, answer: int
+    outline: PreTrainedModel,
+    dtype: Dtype,
+    lora: AdapterConfig,
+    *,
+    pairs: int,
+    prompt: int,
+    answer: int,
+    in_4bit: bool = False,
 ) -> MemoryNeed:
     r"""Estimates the memory of one forward and backward pass over pairs with a shared prompt.
 
     With b bytes per number of the base, T = pairs (prompt + 2 answer) tokens, and per layer attention of width a
     (heads times their size), hidden width h and inner width m:
 
-    - weights: b per parameter.
+    - weights: b per parameter; with ``in_4bit`` 0.52 per weight of a linear layer other than the head.
     - adapter: 16 per parameter of LoRA on query and value, for its value, its gradient and AdamW's two moments, all
       float32.
     - activations kept for the backward pass, per token and layer:
@@ -57,6 +66,7 @@ def memory_need(
         pairs: Pairs in a forward pass (``per_device_train_batch_size``).
         prompt: Tokens of a prompt.
         answer: Tokens of an answer.
+        in_4bit: Whether linear layers are kept in 4 bits.
 
     Raises:
         ValueError: If the model's configuration does not give its layers and widths under the usual names.
@@ -69,16 +79,23 @@ def memory_need(
     attention, values = heads * head, (getattr(config, "num_key_value_heads", None) or heads) * head
     inner = getattr(config, "intermediate_size", None) or 4 * hidden
     parameters = sum(one.numel() for one in outline.parameters())
+    linear = _linear_weights(outline) if in_4bit else 0
     trained = layers * lora.lora_r * (2 * hidden + attention + values)
     adapted_inputs = 1 if dtype == "float32" else 2
     per_token = size * (4 * attention + 3 * inner) + 8 * hidden + 4 * hidden * adapted_inputs
     positions = min(2 * pairs * answer, CHUNK)
     return MemoryNeed(
-        weights=size * parameters,
+        weights=size * (parameters - linear) + four_bit_bytes(linear),
         adapter=16 * trained,
         activations=tokens * layers * per_token,
         logits=8 * positions * _number(config, "vocab_size"),
     )
+
+
+def _linear_weights(outline: PreTrainedModel) -> int:
+    head = outline.get_output_embeddings()
+    layers = [one for one in outline.modules() if isinstance(one, torch.nn.Linear) and one is not head]
+    return sum(one.weight.numel() for one in layers)
 
 
 def _number(config: Any, name: str) -> int:

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from lifealign.errors import ModelError
 from lifealign.model.embedded import no_progress_bar
 from lifealign.model.packing import PACKED_ATTENTION
+from lifealign.model.quantized import put_together, whole_numbers
 
 PREFIX, MARKS = "base_model.model.", (".lora_A.weight", ".lora_B.weight")
 """What PEFT puts before and after the name of a module in the names of its factors."""
@@ -50,7 +51,8 @@ def merged_model(
     r"""A copy of a base with :math:`W + s B A` in place of each adapted weight, as if there had never been an adapter.
 
     The sum is computed in float32 and rounded once, to the dtype of the result. Weights that the adapter does not touch
-    are the base's own, not copies of them, unless they are cast; tied weights stay tied.
+    are the base's own, not copies of them, unless they are cast; tied weights stay tied. A base in 4 bits is taken as
+    it computes: its weights are the levels, not those that were quantised.
 
     Args:
         base: The base model, also if PEFT has put layers of its own into it; it is not changed.
@@ -66,6 +68,7 @@ def merged_model(
         ModelError: If the adapter does not fit, a weight is shared by several modules, so that it cannot be changed for
             one of them alone, or a weight is not finite in ``dtype``.
     """
+    base = put_together(base)
     modules = dict(base.named_modules(remove_duplicate=False))
     uses = Counter(id(one) for module in base.modules() for one in module._parameters.values() if one is not None)
     usual = base.dtype
@@ -134,7 +137,8 @@ def merged_bytes(base: PreTrainedModel, dtype: torch.dtype) -> int:
     """Bytes of the weights of a base in a dtype; a weight that is tied counts once."""
     weights = [weight for name, weight in base.named_parameters() if ".lora_" not in name]
     return sum(
-        weight.numel() * (dtype.itemsize if weight.dtype == base.dtype else weight.element_size()) for weight in weights
+        whole_numbers(weight) * (dtype.itemsize if weight.dtype in (base.dtype, torch.uint8) else weight.element_size())
+        for weight in weights
     )
 
 

@@ -30,12 +30,16 @@ class ModelConfig(Settings):
             in which a training step is faster on this machine, and bfloat16 if there is little between them. It is
             settled when a life is made, and the life keeps it. Memory plays no part: for a model that only fits in
             bfloat16, set bfloat16. Adapters are always float32.
+        load_in_4bit: Whether the linear layers of the base are kept in 4 bits (QLoRA: NF4 with double quantisation, by
+            bitsandbytes) and put together in ``dtype`` when they compute. It needs a quarter to a third of the memory
+            and is another base: a life keeps what it was made with.
         attn_implementation: ``auto`` is sdpa, or eager for families that support nothing else.
     """
 
     model_name_or_path: str = Field(EMBEDDED, min_length=1)  # the model that needs no hub
     revision: str | None = None
     dtype: Dtype | Literal["auto"] = "auto"  # released code: bf16 base
+    load_in_4bit: bool = False  # ours
     attn_implementation: Literal["auto", "sdpa", "eager"] = "auto"
 
     @property

@@ -22,6 +22,7 @@ from lifealign.errors import ModelError
 from lifealign.model.channel import Channel
 from lifealign.model.device import current_device
 from lifealign.model.prompt_pool import prompt_pool
+from lifealign.model.quantized import is_four_bit
 
 
 def shard(model: PeftModel, size: int) -> None:
@@ -44,10 +45,12 @@ def require_shardable(model: PeftModel) -> None:
     """Refuses a model whose base cannot be held together.
 
     Raises:
-        ModelError: If the base's layers are not one list that it names, or the model has soft prompts: each is picked
-            by a pass of its own, of which every process would make another number in a round.
+        ModelError: If the base's layers are not one list that it names, or are in 4 bits; or the model has soft
+            prompts: each is picked by a pass of its own, of which every process would make another number in a round.
     """
     decoder_of(model)
+    if is_four_bit(model):
+        raise ModelError("device.sharding: found base and model.load_in_4bit, expected one of them")
     if prompt_pool(model) is not None:
         raise ModelError("device.sharding: found base, expected none with soft prompts (l2p)")
 

@@ -43,7 +43,11 @@ def test_both_ways_load_the_same_model_in_the_dtype_of_the_life(life: Life) -> N
 
 
 def pretended(
-    base: str, dtype: str = "auto", revision: str | None = None, file: str = "adapter_model.safetensors"
+    base: str,
+    dtype: str = "auto",
+    revision: str | None = None,
+    file: str = "adapter_model.safetensors",
+    in_4bit: bool = False,
 ) -> Any:
     """As much of a life as the code needs."""
     return SimpleNamespace(
@@ -52,7 +56,7 @@ def pretended(
             path=Path("bot"),
             manifest=SimpleNamespace(base=SimpleNamespace(model_name_or_path=base, revision=revision)),
         ),
-        shown=SimpleNamespace(model=SimpleNamespace(dtype=dtype)),
+        shown=SimpleNamespace(model=SimpleNamespace(dtype=dtype, load_in_4bit=in_4bit)),
     )
 
 
@@ -81,3 +85,11 @@ def test_a_pool_of_prompts_is_nothing_for_peft() -> None:
 )
 def test_a_model_on_disk_is_named_by_its_folder_in_a_sentence(model: str, expected: str) -> None:
     assert short_name(model) == expected
+
+
+def test_a_base_in_4_bits_is_loaded_in_4_bits() -> None:
+    code = str(peft_code(pretended("org/model", dtype="float32", in_4bit=True)))
+    compile(code, "code", "exec")
+    assert "from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig" in code
+    assert 'bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype="float32")' in code
+    assert 'from_pretrained(name, dtype="float32", quantization_config=four_bit)' in code

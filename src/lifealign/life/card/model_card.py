@@ -94,9 +94,15 @@ def model_card(facts: CardFacts) -> str:
     options = [(key, value) for key, value in portable(facts.method.model_dump(mode="json")).items()]
     code = life_code("LIFE", facts.version)
     if facts.is_adapter:
-        place, dtype = EMBEDDED_HUB_ID if facts.embedded else facts.base, facts.settings["model"]["dtype"]
-        revision = None if facts.embedded else facts.revision
-        code = peft_code(place, facts.version, dtype=dtype, revision=revision, elsewhere=True)
+        place, model = EMBEDDED_HUB_ID if facts.embedded else facts.base, facts.settings["model"]
+        code = peft_code(
+            place,
+            facts.version,
+            dtype=model["dtype"],
+            in_4bit=model["load_in_4bit"],
+            revision=None if facts.embedded else facts.revision,
+            elsewhere=True,
+        )
     tasks = [
         [_named(task), task["step"], task["train_pairs"], task["test_pairs"]] for task in facts.tasks[-MOST_TASKS:]
     ]

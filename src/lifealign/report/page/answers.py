@@ -123,7 +123,7 @@ def prompt_cards(records: Sequence[Record], steps: Sequence[str], tasks: Sequenc
         found = next(column[key] for _, column in columns if key in column)
         # If there are verdicts, they already name the tasks.
         asked = [] if any(answer["holds"] for answer in answers) else sorted(asking[key], key=place.__getitem__)
-        shown.append({"messages": found["prompt"], "tasks": asked, "answers": answers})
+        shown.append({"messages": found["prompt"], "tasks": asked, "recalled": "", "answers": answers})
     return shown
 
 

@@ -1,4 +1,4 @@
-"""The report of one life: what its page shows, collected from its files. The model is not loaded."""
+"""The report of one life: what its page shows, collected from its files."""
 
 from __future__ import annotations
 
@@ -19,22 +19,26 @@ from lifealign.life.life import Life
 from lifealign.report.page.answers import MOST_PROMPTS, SHOWN_PROMPTS, empty_answers, prompt_cards
 from lifealign.report.page.charts.layer_strips import FIGURES, strip_panels
 from lifealign.report.page.charts.lines import line_charts
-from lifealign.report.page.recall import recall_panel
+from lifealign.report.page.recall import recall_panel, recalled_line
 from lifealign.report.page.render import render
 from lifealign.report.page.retention import retention_panels
 from lifealign.report.page.scores import key_figures, metric_panel
 
 
-def life_page(life: Life) -> str:
+def life_page(life: Life, *, recall: bool = False) -> str:
     """The report of a life as one HTML file that needs nothing else.
 
     The same life gives the same bytes: nothing in it depends on when it was made.
 
     Args:
         life: The life.
+        recall: Whether to say of every prompt which tasks it recalls and which version answers it; the model is loaded
+            for it, and for nothing else.
 
     Raises:
-        LifeError: If it has learnt nothing yet, or a file of it is damaged.
+        LifeError: If it has learnt nothing yet, a file of it is damaged, or nothing is kept of the prompts of a task
+            that is to be recalled.
+        ModelError: If the model cannot be loaded, or does not show its hidden states.
     """
     if not life.steps:
         raise LifeError(f"{life.directory.path}: found no task learnt, expected at least one; `lifealign learn` first")
@@ -43,6 +47,9 @@ def life_page(life: Life) -> str:
     tasks = [task.name for version in life.steps for task in version.tasks]
     name, base = folder_name(life), life.directory.manifest.base
     consolidated = _consolidation(life)
+    prompts = prompt_cards(records, steps, tasks)
+    if recall:
+        prompts = [card | {"recalled": recalled_line(life, card["messages"])} for card in prompts]
     return render(
         "life.html.j2",
         title=f"{name}: report",
@@ -61,7 +68,7 @@ def life_page(life: Life) -> str:
         recall=recall_panel(life),
         retention_confidence=life.shown.retention.confidence,
         against=_against(life, records),
-        prompts=prompt_cards(records, steps, tasks),
+        prompts=prompts,
         empty=empty_answers(records, steps),
         most_prompts=MOST_PROMPTS,
         shown_prompts=SHOWN_PROMPTS,
@@ -169,7 +176,10 @@ def peft_code(life: Life) -> str | None:
     if names.adapter_weights(last.name) not in last.files:
         return None
     adapter = f"{folder_name(life)}/{names.version_folder(last.name)}"
-    return loading.peft_code(base.model_name_or_path, adapter, dtype=life.shown.model.dtype, revision=base.revision)
+    shown = life.shown.model
+    return loading.peft_code(
+        base.model_name_or_path, adapter, dtype=shown.dtype, in_4bit=shown.load_in_4bit, revision=base.revision
+    )
 
 
 def life_code(life: Life) -> str:

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lifealign.data.pair import Message
 from lifealign.life.disk.recall_files import MOST_OTHERS, overlap_of
 from lifealign.life.life import Life
 from lifealign.memory.scope import HOUSE_RULE
 
 MOST_TASKS = 16
 """Most tasks in the table, the latest ones; a life may have hundreds."""
+
+
+def recalled_line(life: Life, prompt: Sequence[Mapping[str, str]]) -> str:
+    """What a life recalls for a prompt, and which version answers it, in words.
+
+    Args:
+        life: The life; its model is loaded.
+        prompt: Messages, each with ``role`` and ``content``.
+    """
+    found = life.recall([Message(message["role"], message["content"]) for message in prompt])
+    tasks = [
+        f"{one.task} ({'rule of the house' if one.house_rule else f'p = {one.p_value:.2f}'})" for one in found.recalled
+    ]
+    return f"recalls {', '.join(tasks) or 'no task'}; answered by {found.version}"
 
 
 def recall_panel(life: Life) -> dict[str, Any] | None:
