@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from lifealign.evaluation.judge.settings import JudgeConfig
 from lifealign.evaluation.metrics import DEFAULT_METRICS, METRICS, PERPLEXITY
 from lifealign.settings.faults import Fault, Faults, nearest, needs, wrong
 from lifealign.settings.section import RelativeToFile, Settings
@@ -92,6 +93,9 @@ class RetentionConfig(Settings):
         set_aside: Share of a task's training prompts that are set aside for this and not trained on, where the task has
             no gate pairs of its own; in [0, 1).
         scales: With ``enforce``, the parts of a step's update that may be kept, each greater than 0.
+        judge: Who decides whether the answer to a gate prompt holds, for tasks without an exact check; None goes by the
+            preference margin. Every step then asks it about every gate prompt of every such task.
+        least_mark: The lowest of the judge's marks, 1 to 10, with which an answer holds.
     """
 
     mode: Literal["off", "warn", "enforce"] = "off"
@@ -99,6 +103,8 @@ class RetentionConfig(Settings):
     confidence: float = Field(0.95, gt=0, lt=1)
     set_aside: float = Field(0.2, ge=0, lt=1)
     scales: tuple[Annotated[float, Field(gt=0)], ...] = (1.0, 0.75, 0.5, 0.25)
+    judge: JudgeConfig | None = None
+    least_mark: int = Field(6, ge=2, le=10)
 
     @model_validator(mode="before")
     @classmethod

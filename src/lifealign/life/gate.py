@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
+from typing import Any, get_args
 
-from lifealign.errors import Refused
+from lifealign.errors import ConfigError, JudgeError, Refused
+from lifealign.evaluation.evaluator import Evaluator
+from lifealign.evaluation.judge import Judge, TaskJudge
+from lifealign.evaluation.judge.pointwise import POINTS
 from lifealign.evaluation.retention import alpha_of, flips
-from lifealign.evaluation.scores import HeldOut
+from lifealign.evaluation.scores import HeldOut, Scores
 from lifealign.life.decisions import number_of
 from lifealign.life.disk import names
 from lifealign.life.disk.gate_files import (
@@ -18,6 +21,7 @@ from lifealign.life.disk.gate_files import (
     GateSet,
     Held,
     Loss,
+    Measure,
     Refusal,
     Retention,
     flipped_prompts,
@@ -39,7 +43,7 @@ class Gated:
     Attributes:
         consolidated: The consolidated updates, as much of them as is kept.
         evidence: What the decision rests on; None without a gate.
-        answers: Answers to the gate prompts of tasks with a check.
+        answers: Answers to the gate prompts of tasks that go by them.
         seconds: How long it took, which is no part of learning.
     """
 
@@ -54,12 +58,12 @@ class Seen:
     """How one model does on gates.
 
     Attributes:
-        values: Of every gate prompt, by task: 1 or 0 for adherence, else the margin in nats.
-        answers: Answers to the prompts of tasks with a check.
+        values: Of every gate prompt, by task: as in :class:`~lifealign.life.disk.gate_files.Held`.
+        answers: Answers to the prompts of tasks that go by them.
         why: Why something could not be measured; empty if everything was.
     """
 
-    values: Mapping[str, Sequence[float]]
+    values: Mapping[str, Sequence[float | None]]
     answers: Sequence[Mapping[str, Any]]
     why: str
 
@@ -151,10 +155,10 @@ def measure(work: Workspace, gates: Sequence[GateSet], *, select: bool = False) 
     config = work.config.evaluation
     plain = {"do_sample": False, "draws": 1, "prompts": None, "pairs": None, "generate": True}
     policy = adapter_fingerprint(read_adapter(work.runtime.model))
-    values: dict[str, Sequence[float]] = {}
+    values: dict[str, Sequence[float | None]] = {}
     answers: list[Mapping[str, Any]] = []
     broken: list[str] = []
-    for metric in ("adherence", "margin"):
+    for metric in get_args(Measure):
         asked = [
             HeldOut(one.task, one.select if select else one.pairs, one.check)
             for one in gates
@@ -162,14 +166,34 @@ def measure(work: Workspace, gates: Sequence[GateSet], *, select: bool = False) 
         ]
         if not asked:
             continue
-        scores = work.evaluator(config.model_copy(update=plain | {"metrics": (metric,)})).score(asked, policy)
-        values |= {
-            task: [value for value in row if value is not None]  # only a judge leaves any out
-            for task, row in scores.outcomes.get(metric, {}).items()
-        }
+        measured = () if metric == "judge" else (metric,)
+        evaluator = work.evaluator(config.model_copy(update=plain | {"metrics": measured}))
+        scores = _judged(work, evaluator, asked, policy) if metric == "judge" else evaluator.score(asked, policy)
+        values |= scores.outcomes.get(metric, {})
         answers += scores.answers
-        broken += scores.broken
+        broken += [f"{metric} of {task} ({why})" for task, why in scores.holes.get(metric, {}).items()]
     return Seen(values, answers, "; ".join(broken))
+
+
+def _judged(work: Workspace, evaluator: Evaluator, asked: Sequence[HeldOut], policy: str) -> Scores:
+    """Scores by the judge of the life's gates, whose outcomes are points above the border of what holds."""
+    settings, scores = work.config.retention, Scores()
+    if settings.judge is None:
+        raise ValueError("found gates that a judge decides about, expected a judge in the life's settings")
+    border = POINTS * (settings.least_mark - 0.5)
+    try:
+        with Judge(settings.judge, work.directory.inside(names.JUDGE_CACHE)) as judge:
+            marker = TaskJudge(judge)
+            replace(evaluator, judge=marker, max_missing=marker.max_missing).score(asked, policy, scores)
+    except (JudgeError, ConfigError) as error:  # a judge that is gone costs the evidence, not what was learnt
+        for task in asked:
+            scores.fail("judge", task.name, error)
+    above = {
+        task: [None if points is None else points - border for points in row]
+        for task, row in scores.outcomes.get("judge", {}).items()
+    }
+    scores.outcomes["judge"] = above
+    return scores
 
 
 def _ranked(work: Workspace, learnt: Adapter, gates: Sequence[GateSet]) -> tuple[list[float], dict[str, float]]:
@@ -180,7 +204,7 @@ def _ranked(work: Workspace, learnt: Adapter, gates: Sequence[GateSet]) -> tuple
     for scale in sorted(work.config.retention.scales, reverse=True):
         _install(work, learnt, scale)
         seen = measure(work, gates, select=True)
-        holding = [fmean(float(value > 0) for value in values) for values in seen.values.values()]
+        holding = [fmean(_holds(value) for value in values) for values in seen.values.values()]
         shares[scale] = fmean(holding) if holding and not seen.why else 0.0
     best = max(shares, key=lambda scale: (shares[scale], scale))
     return [scale for scale in shares if scale <= best], {f"{scale:g}": share for scale, share in shares.items()}
@@ -201,6 +225,8 @@ def _install(work: Workspace, learnt: Adapter, scale: float) -> None:
 def loss_since(one: GateSet, seen: Seen, alpha: float) -> Loss:
     """What a model has lost of a gate that was measured when its task was learnt.
 
+    Prompts whose mark was missing then are left out; one whose mark is missing now does not hold.
+
     Args:
         one: The gate.
         seen: How the model does on it.
@@ -208,15 +234,20 @@ def loss_since(one: GateSet, seen: Seen, alpha: float) -> Loss:
     """
     assert one.values is not None
     now = seen.values[one.task]
-    found = flips([value > 0 for value in one.values], [value > 0 for value in now])
+    places = [place for place, value in enumerate(one.values) if value is not None]
+    found = flips([_holds(one.values[place]) for place in places], [_holds(now[place]) for place in places])
     return Loss(
         prompts=found.prompts,
-        lost=list(found.lost),
-        gained=list(found.gained),
+        lost=[places[number] for number in found.lost],
+        gained=[places[number] for number in found.gained],
         bound=found.bound(alpha),
         max_loss=one.max_loss,
         values=list(now),
     )
+
+
+def _holds(value: float | None) -> bool:
+    return value is not None and value > 0
 
 
 def _held(one: GateSet, seen: Seen) -> Held:

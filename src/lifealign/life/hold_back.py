@@ -10,10 +10,11 @@ from lifealign.data.set_aside import Prompt, set_aside, without
 from lifealign.data.task import Task
 from lifealign.errors import ConfigError, DataError
 from lifealign.evaluation.held_out import scorable
+from lifealign.evaluation.judge.endpoint import usable_key
 from lifealign.evaluation.retention import alpha_of, promise, prompts_needed
 from lifealign.evaluation.rules import retired
 from lifealign.life.decisions import decisions_of
-from lifealign.life.disk.gate_files import GateSet, gate_sets_of
+from lifealign.life.disk.gate_files import GateSet, Measure, gate_sets_of
 from lifealign.life.settings import derive_seed
 from lifealign.life.workspace import Workspace
 from lifealign.methods.base import Step
@@ -56,7 +57,7 @@ def hold_back(work: Workspace, step: Step, *, force: bool = False) -> HeldBack:
 
     Raises:
         ConfigError: If a task has a gate that the life would not use, or, with ``enforce``, a gate has too few prompts
-            for the loss that is allowed.
+            for the loss that is allowed. Or if a judge is to decide and its key or client is missing.
         DataError: If nothing is left to train on, or no gate pair can be scored.
         LifeError: If a gate of an earlier task is damaged.
     """
@@ -75,6 +76,8 @@ def hold_back(work: Workspace, step: Step, *, force: bool = False) -> HeldBack:
     earlier = tuple(gate for gate in counting if gate.values is not None)
     unbound = tuple(gate.task for gate in counting if gate.values is None)
     new = tuple(_gate_of(work, task) for task in step.tasks)
+    if settings.judge is not None and any(gate.measure == "judge" for gate in (*earlier, *new)):
+        usable_key(settings.judge)  # after hours of training would be late to find out
     prompts = frozenset(pair.prompt for gate in (*before, *new) for pair in (*gate.pairs, *gate.select))
     tasks = tuple(_without(task, prompts) for task in step.tasks)
     notes = [note for task, gate in zip(step.tasks, new, strict=True) for note in _counted(task, gate, prompts)]
@@ -89,12 +92,13 @@ def _gate_of(work: Workspace, task: Task) -> GateSet:
     seed = derive_seed(work.config.seed, "gate")
     pairs = task.gate or set_aside(task.train, settings.set_aside, seed)[1]
     limits = {"max_length": work.config.data.max_length}
-    limits["new_tokens"] = 0 if task.check is None else work.config.evaluation.max_new_tokens
+    measure: Measure = "adherence" if task.check else "margin" if settings.judge is None else "judge"
+    limits["new_tokens"] = 0 if measure == "margin" else work.config.evaluation.max_new_tokens
     pairs = _one_a_prompt(scorable(work.runtime, task.name, pairs, **limits).pairs)
     select = set_aside(pairs, SELECT_SHARE, derive_seed(seed, "select"))[1] if settings.attempts > 1 else ()
     chosen = {pair.prompt for pair in select}
     max_loss = settings.max_loss if task.max_loss is None else task.max_loss
-    return GateSet(task.name, task.check, max_loss, without(pairs, chosen), select)
+    return GateSet(task.name, task.check, max_loss, without(pairs, chosen), select, measure=measure)
 
 
 def _one_a_prompt(pairs: Sequence[Pair]) -> tuple[Pair, ...]:

@@ -224,4 +224,5 @@ def _shares(work: Workspace, version: Version) -> dict[str, float]:
         return {}
     values = {name: held.values for name, held in evidence.held.items()}
     values |= {name: loss.values for name, loss in evidence.losses.items()}
-    return {name: fmean(float(value > 0) for value in row) for name, row in values.items() if row}
+    known = {name: [value for value in row or () if value is not None] for name, row in values.items()}
+    return {name: fmean(float(value > 0) for value in row) for name, row in known.items() if row}

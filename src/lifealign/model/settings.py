@@ -31,8 +31,8 @@ class ModelConfig(Settings):
             settled when a life is made, and the life keeps it. Memory plays no part: for a model that only fits in
             bfloat16, set bfloat16. Adapters are always float32.
         load_in_4bit: Whether the linear layers of the base are kept in 4 bits (QLoRA: NF4 with double quantisation, by
-            bitsandbytes) and put together in ``dtype`` when they compute. It needs a quarter to a third of the memory
-            and is another base: a life keeps what it was made with.
+            bitsandbytes) and put together in ``dtype`` when they compute. Their weights then take about a quarter of
+            what they take in bfloat16, and it is another base: a life keeps what it was made with.
         attn_implementation: ``auto`` is sdpa, or eager for families that support nothing else.
     """
 

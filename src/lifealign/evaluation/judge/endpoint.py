@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from lifealign.errors import ConfigError, JudgeError
 from lifealign.evaluation.judge.api_key import read_key, redacted
 from lifealign.evaluation.judge.retries import FailedRequest, failed_request, pause
@@ -62,6 +64,17 @@ class Reply:
     completion_tokens: int | None
 
 
+def usable_key(config: JudgeConfig) -> SecretStr:
+    """The key to a judge that can be asked from here; an empty one where none is needed.
+
+    Raises:
+        ConfigError: If the package ``openai`` is not installed, or the key is missing or cannot be sent.
+    """
+    if importlib.util.find_spec("openai") is None:
+        raise ConfigError("the judge needs the package openai; pip install 'lifealign[judge]'")
+    return read_key(config.api_key_env, needed=config.base_url is None)
+
+
 class Endpoint:
     """A connection to the server, as a context manager. The client's retries are off: ours are counted.
 
@@ -74,12 +87,10 @@ class Endpoint:
     """
 
     def __init__(self, config: JudgeConfig, budget: Budget) -> None:
-        if importlib.util.find_spec("openai") is None:
-            raise ConfigError("the judge needs the package openai; pip install 'lifealign[judge]'")
+        self.key = usable_key(config)
         from openai import AsyncOpenAI
 
         self.config, self.budget = config, budget
-        self.key = read_key(config.api_key_env, needed=config.base_url is None)
         self._warn_of_plain_http()
         self._client = AsyncOpenAI(
             api_key=self.key.get_secret_value() or "none",  # the client refuses an empty one

@@ -24,8 +24,9 @@ from lifealign.storage.files import read_json
 
 VERDICTS = {"kept": "every earlier task kept", "lost": "LOST", "unproven": "too few prompts to tell"}
 """What a verdict says."""
-Measure = Literal["adherence", "margin"]
-"""What decides whether a prompt holds: the task's exact check of a greedy answer, or a positive preference margin."""
+Measure = Literal["adherence", "judge", "margin"]
+"""What decides whether a prompt holds: the task's exact check of a greedy answer, a judge's mark of it, or a positive
+preference margin."""
 
 
 class Held(Record):
@@ -34,25 +35,26 @@ class Held(Record):
     Attributes:
         max_loss: The largest loss of the task that later steps may cost.
         measure: What decides whether a prompt holds.
-        values: Of each gate prompt, 1 or 0 for adherence, the margin in nats otherwise; None if this could not be
-            measured.
+        values: Of each gate prompt a number that is above 0 if it holds: 1 or 0 for adherence, the margin in nats, or
+            a judge's points above the border, which lies half a mark below the lowest one with which an answer holds;
+            None if a mark is missing. None in all if this could not be measured.
     """
 
     max_loss: Number
     measure: Measure
-    values: list[Number] | None
+    values: list[Number | None] | None
 
 
 class Loss(Record):
     """What a step has cost one earlier task, since the version that learnt it.
 
     Attributes:
-        prompts: Size of the gate set.
+        prompts: Number of gate prompts that were compared: those measured when the task was learnt.
         lost: Places of the gate prompts that held and no longer do.
         gained: Places of those that did not hold and do now.
         bound: Upper confidence bound of the loss.
         max_loss: The loss that is allowed.
-        values: As in :class:`Held`, under the new version.
+        values: As in :class:`Held`, under the new version. A prompt whose mark is missing now does not hold.
     """
 
     prompts: Count
@@ -60,7 +62,7 @@ class Loss(Record):
     gained: list[Count]
     bound: Number
     max_loss: Number
-    values: list[Number]
+    values: list[Number | None]
 
     @property
     def flips(self) -> Flips:
@@ -174,6 +176,7 @@ class GateSet:
         pairs: Pairs that decide.
         select: Pairs that choose a scale.
         values: As in :class:`Held`; None before the task is learnt, or if they could not be measured.
+        measure: What decides whether a prompt holds.
     """
 
     task: str
@@ -181,12 +184,8 @@ class GateSet:
     max_loss: float
     pairs: tuple[Pair, ...]
     select: tuple[Pair, ...] = ()
-    values: tuple[float, ...] | None = None
-
-    @property
-    def measure(self) -> Measure:
-        """What decides whether a prompt holds."""
-        return "margin" if self.check is None else "adherence"
+    values: tuple[float | None, ...] | None = None
+    measure: Measure = "margin"
 
 
 class Flipped(Record):
@@ -232,6 +231,7 @@ def gate_sets_of(directory: LifeDirectory, version: Version) -> list[GateSet]:
             pairs(names.gate_pairs(version.name, task)),
             pairs(names.select_pairs(version.name, task)),
             None if held.values is None else tuple(held.values),
+            held.measure,
         )
         for task, held in evidence.held.items()
     ]
@@ -274,8 +274,10 @@ def flipped_prompts(
         loss = evidence.losses.get(gate.task)
         for place in loss.lost if loss else ():
             pair, key = gate.pairs[place], gate.pairs[place].prompt
-            was: str | float = before.get((gate.task, key), "") if gate.check else (gate.values or ())[place]
-            became: str | float = now.get(key, "") if gate.check or loss is None else loss.values[place]
+            was: str | float = before.get((gate.task, key), "")
+            became: str | float = now.get(key, "")
+            if gate.measure == "margin" and loss is not None:
+                was, became = (values[place] or 0.0 for values in (gate.values or (), loss.values))
             prompt = [Message(**message._asdict()) for message in pair.prompt]
             found.setdefault(gate.task, []).append(Flipped(prompt=prompt, before=was, after=became))
     return found
