@@ -15,6 +15,13 @@ def test_a_phone_needs_no_sideways_scrolling_of_the_page(visit: Any, name: str) 
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
+def test_a_screen_shows_every_column_of_a_short_life(visit: Any) -> None:
+    """Unfolded, only what has a column for each layer may need more."""
+    page = visit("life", viewport={"width": 1100, "height": 800})
+    wider = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth)"
+    assert page.evaluate(f"{wider}.map(e => e.getAttribute('aria-label'))") == []
+
+
 CONTRAST = """
 () => {
   const light = c => { const [r, g, b] = c.match(/[\\d.]+/g).map(Number).map(v => v / 255)
