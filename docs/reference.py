@@ -70,13 +70,14 @@ def settings_page() -> str:
     )
 
 
-def _sections(properties: Schema, parts: Schema) -> Iterator[str]:
-    """A table for each setting that is a section with settings of its own."""
+def _sections(properties: Schema, parts: Schema, within: str = "") -> Iterator[str]:
+    """A table for each setting that is a section with settings of its own, and for the sections in it."""
     for name, one in properties.items():
         section = _resolved(one, parts)
         if name != "method" and "properties" in section:
-            yield from [f"### `{name}`", "", section.get("description", ""), ""]
-            yield from _table(section["properties"], parts)
+            yield from [f"### `{within}{name}`", "", section.get("description", ""), ""]
+            yield from _table(section["properties"], parts, f"{within}{name}.")
+            yield from _sections(section["properties"], parts, f"{within}{name}.")
 
 
 def _methods(parts: Schema) -> Iterator[str]:
@@ -87,13 +88,13 @@ def _methods(parts: Schema) -> Iterator[str]:
         yield from _table(options, parts) if options else ["No options.", ""]
 
 
-def _table(properties: Schema, parts: Schema) -> Iterator[str]:
+def _table(properties: Schema, parts: Schema, within: str = "") -> Iterator[str]:
     yield from ["| setting | value | default | |", "|---|---|---|---|"]
     for name, one in properties.items():
         default = _value(one["default"]) if _is_plain(one.get("default")) else ""
         section = _resolved(one, parts)
         is_section = name != "method" and "properties" in section
-        kind = f"[section](#{name})" if is_section else _kind(one, parts)
+        kind = f"[section](#{f'{within}{name}'.replace('.', '')})" if is_section else _kind(one, parts)
         said = one.get("description") or (section.get("description", "") if is_section else "")
         yield f"| `{name}` | {kind} | {default} | {_cell(said)} |"
     yield ""

@@ -212,6 +212,8 @@ def test_the_reference_names_every_command_every_setting_and_every_public_name()
     for key in ("max_loss", "per_device_train_batch_size", "overlap_kept", "compare", "lora_r"):
         assert f"| `{key}` |" in settings
     assert all(f":: lifealign.{name}\n" in names for name in lifealign.__all__)
+    headings = {re.sub(r"[`.]", "", heading) for heading in re.findall("^### (.+)$", settings, re.MULTILINE)}
+    assert "retentionjudge" in headings and set(re.findall(r"\[section\]\(#(.+?)\)", settings)) <= headings
 
 
 class Loaded(HTMLParser):
