@@ -73,33 +73,50 @@ def test_a_prompt_of_the_task_is_called_unknown_no_more_often_than_alpha(alpha: 
 
 
 def test_a_far_prompt_has_the_smallest_p_value_and_a_near_one_the_largest() -> None:
-    key = learn_key(torch.zeros(1, 2), normal(9, 2, 0))
-    values = key.p_values(torch.tensor([[0.0, 0.0], [100.0, 0.0]]).double())
+    key = learn_key(torch.tensor([[1.0, 0.0]]), normal(9, 2, 0))
+    values = key.p_values(torch.tensor([[3.0, 0.0], [-100.0, 0.0]]).double())
     assert values.tolist() == [1.0, 0.1]
 
 
 def test_as_far_as_one_of_its_own_counts_as_typical_of_it() -> None:
-    key = learn_key(torch.zeros(1, 1), torch.tensor([[1.0], [2.0]]))
-    assert key.p_values(torch.tensor([[2.0], [-1.0], [2.1]])).tolist() == [2 / 3, 1.0, 1 / 3]
+    key = learn_key(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0], [1.0, 2.0]]))
+    found = key.p_values(torch.tensor([[1.0, 2.0], [1.0, -1.0], [1.0, 2.1], [3.0, 6.0]]))
+    assert found.tolist() == [2 / 3, 1.0, 1 / 3, 2 / 3]
 
 
 def test_a_task_without_calibration_prompts_calls_nothing_untypical() -> None:
-    key = learn_key(torch.zeros(3, 2), torch.zeros(0, 2))
-    assert key.p_values(torch.full((1, 2), 9.0)).tolist() == [1.0]
-    assert key.spread == 1.0  # three equal prompts have none
+    key = learn_key(torch.ones(3, 2), torch.zeros(0, 2))
+    assert key.p_values(torch.full((1, 2), -9.0)).tolist() == [1.0]
 
 
-def test_the_score_is_a_normal_log_density_per_dimension() -> None:
-    """Up to -log(2π)/2: at a squared distance of 4 a dimension with a spread of 2, -4/4 - log(2)/2."""
-    key = learn_key(torch.zeros(1, 2), torch.tensor([[math.sqrt(2), math.sqrt(2)]]))
-    assert key.spread == pytest.approx(2)
-    assert float(key.scores(torch.tensor([[2.0, 2.0]]))) == pytest.approx(-1 - math.log(2) / 2)
+def test_the_score_is_the_cosine_with_the_mean_whatever_the_lengths() -> None:
+    """The mean of (0, 3) and (8, 3) points to (4, 3), so (1, 0) has a cosine of 4/5 with it."""
+    key = learn_key(torch.tensor([[0.0, 3.0], [8.0, 3.0]]), torch.zeros(0, 2))
+    found = key.scores(torch.tensor([[1.0, 0.0], [70.0, 0.0], [-4.0, -3.0], [3.0, -4.0], [0.0, 0.0]]))
+    assert found.tolist() == pytest.approx([0.8, 0.8, -1.0, 0.0, 0.0])
+
+
+def test_a_task_of_widely_spread_prompts_does_not_take_those_of_a_narrow_one() -> None:
+    """Why it is no density: with a spread each, the wide task would be likelier for anything far out."""
+    narrow, wide = torch.tensor([4.0, 0.0]), torch.tensor([0.0, 4.0])
+    keys = [
+        learn_key(narrow + 0.5 * normal(40, 2, 0), narrow + 0.5 * normal(40, 2, 1)),
+        learn_key(wide + 3 * normal(40, 2, 2), wide + 3 * normal(40, 2, 3)),
+    ]
+    far = torch.tensor([[12.0, 2.0]])  # eight off the narrow task's mean, which has a spread of half
+    assert keys[0].scores(far) > 0.95 > 0.5 > keys[1].scores(far)
+
+
+def test_a_mean_of_zero_has_no_direction_and_everything_is_as_far_off() -> None:
+    key = learn_key(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.tensor([[1.0, 1.0]]))
+    assert key.scores(torch.tensor([[5.0, 1.0]])).tolist() == [0.0] and key.distances.tolist() == [1.0]
+    assert key.p_values(torch.tensor([[5.0, 1.0]])).tolist() == [1.0]
 
 
 def test_a_mean_stands_for_its_prompts() -> None:
     prompts, others = normal(30, 5, 0), normal(8, 5, 1)
     whole, mean = learn_key(prompts, others), learn_key(prompts.mean(dim=0)[None], others, count=30)
-    assert torch.allclose(whole.center, mean.center) and torch.allclose(whole.distances, mean.distances)
+    assert torch.allclose(whole.direction, mean.direction) and torch.allclose(whole.distances, mean.distances)
     assert whole.count == mean.count == 30
 
 
@@ -110,7 +127,7 @@ def test_whitening_is_affine_so_a_mean_can_be_whitened_in_place_of_its_prompts()
 
 
 def test_domains_apart_have_no_scope_and_equal_ones_all_of_it() -> None:
-    own, far, same = normal(200, 2, 0), normal(200, 2, 1) + 50, normal(200, 2, 2)
+    own, far, same = normal(200, 2, 0) + 20, normal(200, 2, 1) - 50, normal(200, 2, 2) + 20
     key = learn_key(own[:100], own[100:])
     of_own = key.scores(own[100:])
     assert scope(separation(of_own, key.scores(far))) == 0.0
@@ -121,23 +138,24 @@ def test_domains_apart_have_no_scope_and_equal_ones_all_of_it() -> None:
 def test_a_table_of_keys_says_what_each_key_says() -> None:
     """Of tasks with more, fewer and no prompts to calibrate them, and of a prompt as far as one of those."""
     keys = [
-        learn_key(torch.zeros(1, 2), torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]])),
+        learn_key(torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 1.0], [1.0, 1.0], [1.0, 3.0]])),
         learn_key(torch.ones(2, 2), torch.tensor([[1.0, 2.0]])),
-        learn_key(torch.full((1, 2), 5.0), torch.zeros(0, 2)),
+        learn_key(torch.tensor([[0.0, 5.0]]), torch.zeros(0, 2)),
     ]
     table = KeyTable.of(keys)
-    for prompt in (torch.tensor([2.0, 0.0]), torch.tensor([9.0, 9.0]), torch.zeros(2)):
+    for prompt in (torch.tensor([2.0, 2.0]), torch.tensor([-9.0, 9.0]), torch.zeros(2)):
         scores, p_values = table.look_up(prompt.double())
         assert torch.equal(scores, torch.cat([key.scores(prompt[None].double()) for key in keys]))
         assert torch.equal(p_values, torch.cat([key.p_values(prompt[None].double()) for key in keys]))
-    assert table.look_up(torch.tensor([2.0, 0.0], dtype=torch.float64))[1].tolist() == [0.75, 0.5, 1.0]
+    assert table.look_up(torch.tensor([2.0, 2.0], dtype=torch.float64))[1].tolist() == [0.75, 1.0, 1.0]
 
 
 def test_a_task_is_told_from_all_others_together_by_its_own_key() -> None:
     """By hand: of one pair of tasks that lie apart, a third with the prompts of the first, and one without prompts."""
-    near, far = torch.tensor([[0.0], [1.0]]), torch.tensor([[9.0], [10.0]])
-    examples = [near, far, near, torch.zeros(0, 1)]
-    keys = [learn_key(torch.tensor([[at]]), own) for at, own in zip((0.0, 9.0, 0.0, 4.0), examples, strict=True)]
+    near, far = torch.tensor([[9.0, 0.0], [9.0, 1.0]]), torch.tensor([[0.0, 9.0], [1.0, 9.0]])
+    examples = [near, far, near, torch.zeros(0, 2)]
+    means = ([1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0])
+    keys = [learn_key(torch.tensor([mean]), own) for mean, own in zip(means, examples, strict=True)]
     # of the first: against far 4 of 4, against its double 1 win, 1 loss and 2 ties of 4: (4 + 1 + 1) / 8
     assert separations(keys, examples) == [0.75, 1.0, 0.75, None]
     assert separations(keys[:1], examples[:1]) == [None]

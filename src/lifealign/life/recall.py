@@ -30,7 +30,7 @@ class RecalledTask:
     Attributes:
         task: Name of the task.
         step: Name of the step that learnt it.
-        score: Log-density of the prompt under the task's prompts, nats per dimension, up to a constant.
+        score: Cosine of the angle between the prompt and the mean of the task's prompts, in [-1, 1].
         p_value: How typical the prompt is of the task, in (0, 1]; small if it is not.
         compared: Number of the task's own prompts that the prompt was compared with for that.
         scope: How far the task is about every prompt, in [0, 1]: measured by how badly its prompts can be told from

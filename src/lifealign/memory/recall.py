@@ -1,15 +1,18 @@
-r"""Recall: which task a prompt belongs to, by the distance of its features from those of each task's own prompts.
+r"""Recall: which task a prompt belongs to, by the angle between its features and the mean of each task's own prompts.
 
-A **key** is what is kept of a task's prompts: their mean, their spread, and how far prompts that the mean was not made
-of lie from it. Features are whitened by a fixed general text, never by other tasks, so a key is a function of its own
-task alone: adding one or deleting one changes no other.
+A **key** is what is kept of a task's prompts: the direction of their mean, and how far off it prompts lie that the mean
+was not made of. Features are whitened by a fixed general text, whose mean angles are measured from, never by other
+tasks, so a key is a function of its own task alone: adding one or deleting one changes no other.
+
+Angles, not distances: how far a prompt is from any mean is mostly how unlike general text it is, and a density that
+allows each task its own spread gives prompts of every kind to whichever task is spread most (``docs/log.md``).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -44,34 +47,28 @@ class Key:
     """What is kept of a task's prompts.
 
     Attributes:
-        center: Mean of their whitened features, ``(whitened,)``, float64.
-        spread: Mean squared distance of the task's prompts from the centre, per dimension; greater than 0.
-        count: How many prompts the centre is made of.
-        distances: Squared distances from the centre, per dimension, of prompts that it was not made of; ascending.
+        direction: Unit vector towards the mean of their whitened features, ``(whitened,)``, float64; 0 if that is 0.
+        count: How many prompts the mean is made of.
+        distances: Distances, as below, of prompts that it was not made of; ascending.
     """
 
-    center: Float[Tensor, " whitened"]
-    spread: float
+    direction: Float[Tensor, " whitened"]
     count: int
     distances: Float[Tensor, " calibrated"]
 
-    def distance(self, whitened: Float[Tensor, "rows whitened"]) -> Float[Tensor, " rows"]:
-        """Squared distance of each prompt from the centre, per dimension."""
-        return (whitened - self.center).square().mean(dim=1)
-
     def scores(self, whitened: Float[Tensor, "rows whitened"]) -> Float[Tensor, " rows"]:
-        """Log-density of each prompt per dimension, in nats and up to a constant, as if prompts were normal."""
-        return -self.distance(whitened) / (2 * self.spread) - math.log(self.spread) / 2
+        """Cosine of the angle between each prompt and the task's mean, in [-1, 1]; 0 for a prompt without features."""
+        return (_unit(whitened) * self.direction).sum(dim=1)  # no product of matrices: equal prompts are ties
 
     def p_values(self, whitened: Float[Tensor, "rows whitened"]) -> Float[Tensor, " rows"]:
-        """How typical each prompt is: the share of the task's own prompts that lie at least as far from the centre.
+        """How typical each prompt is: the share of the task's own prompts that lie at least as far off its mean.
 
         For a prompt of the task, drawn as those were, the chance of a value of at most α is at most α.
 
         Reference:
             Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005 (conformal p-values).
         """
-        closer = torch.searchsorted(self.distances, self.distance(whitened), side="left")
+        closer = torch.searchsorted(self.distances, 1 - self.scores(whitened), side="left")
         return (1 + len(self.distances) - closer).double() / (len(self.distances) + 1)
 
 
@@ -80,14 +77,12 @@ class KeyTable:
     """The keys of several tasks, side by side: a prompt is compared with all of them at once.
 
     Attributes:
-        centers: Their centres, ``(tasks, whitened)``, float64.
-        spreads: Their spreads, ``(tasks,)``.
+        directions: Their directions, ``(tasks, whitened)``, float64.
         distances: Their calibrating distances, ``(tasks, most)``, infinite where a task has fewer.
         calibrated: How many each task has, ``(tasks,)``.
     """
 
-    centers: Float[Tensor, "tasks whitened"]
-    spreads: Float[Tensor, " tasks"]
+    directions: Float[Tensor, "tasks whitened"]
     distances: Float[Tensor, "tasks most"]
     calibrated: Int[Tensor, " tasks"]
 
@@ -98,28 +93,21 @@ class KeyTable:
         distances = torch.full((len(keys), most), torch.inf, dtype=torch.float64)
         for row, key in zip(distances, keys, strict=True):
             row[: len(key.distances)] = key.distances
-        return cls(
-            torch.stack([key.center for key in keys]),
-            torch.tensor([key.spread for key in keys], dtype=torch.float64),
-            distances,
-            torch.tensor([len(key.distances) for key in keys]),
-        )
+        directions = torch.stack([key.direction for key in keys])
+        return cls(directions, distances, torch.tensor([len(key.distances) for key in keys]))
 
     def look_up(self, prompt: Float[Tensor, " whitened"]) -> tuple[Float[Tensor, " tasks"], Float[Tensor, " tasks"]]:
         """Score and p-value of one prompt under every key; see :meth:`Key.scores` and :meth:`Key.p_values`.
 
         Example:
-            >>> one = learn_key(torch.zeros(1, 1), torch.tensor([[1.0], [2.0]]))
-            >>> keys = [one, learn_key(torch.ones(1, 1), torch.ones(0, 1))]
-            >>> scores, p_values = KeyTable.of(keys).look_up(torch.tensor([1.5], dtype=torch.float64))
-            >>> p_values.tolist()  # of 2 others and itself; nothing to compare with
-            [0.6666666666666666, 1.0]
-            >>> torch.equal(scores, torch.cat([key.scores(torch.tensor([[1.5]])) for key in keys]))
-            True
+            >>> along, across = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+            >>> keys = [learn_key(along, torch.cat((along, across))), learn_key(across, across[:0])]
+            >>> scores, p_values = KeyTable.of(keys).look_up(torch.tensor([0.6, 0.8], dtype=torch.float64))
+            >>> scores.tolist(), p_values.tolist()  # of 2 others and itself; nothing to compare with
+            ([0.6, 0.8], [0.6666666666666666, 1.0])
         """
-        distance = (prompt - self.centers).square().mean(dim=1)
-        closer = (self.distances < distance[:, None]).sum(dim=1)
-        scores = -distance / (2 * self.spreads) - self.spreads.log() / 2
+        scores = (_unit(prompt[None]) * self.directions).sum(dim=1)
+        closer = (self.distances < 1 - scores[:, None]).sum(dim=1)
         return scores, (1 + self.calibrated - closer).double() / (self.calibrated + 1)
 
 
@@ -179,7 +167,7 @@ def learn_key(
     """The key of a task.
 
     Args:
-        fitted: Whitened features of some of its prompts, at least one: the centre is their mean.
+        fitted: Whitened features of some of its prompts, at least one: the direction is that of their mean.
         calibrated: The same of others; without any, no prompt is typical or untypical.
         count: How many prompts ``fitted`` stands for, if it is their mean already.
 
@@ -187,20 +175,23 @@ def learn_key(
         ValueError: If there is no prompt to fit, or a feature is not finite.
 
     Example:
-        >>> key = learn_key(torch.tensor([[0.0, 0.0], [2.0, 0.0]]), torch.tensor([[1.0, 3.0], [1.0, 1.0]]))
-        >>> key.center.tolist(), key.distances.tolist(), key.spread
-        ([1.0, 0.0], [0.5, 4.5], 2.5)
-        >>> key.p_values(torch.tensor([[1.0, 0.0], [1.0, 2.0], [1.0, 9.0]])).tolist()  # of 2 others
-        [1.0, 0.6666666666666666, 0.3333333333333333]
+        >>> key = learn_key(torch.tensor([[0.0, 1.0], [2.0, -1.0]]), torch.tensor([[0.0, 5.0], [3.0, 4.0]]))
+        >>> key.direction.tolist(), key.distances.tolist()
+        ([1.0, 0.0], [0.4, 1.0])
+        >>> key.p_values(torch.tensor([[7.0, 0.0], [1.0, 1.0], [0.0, 1.0], [-1.0, 0.0]])).tolist()  # of 2 others
+        [1.0, 1.0, 0.6666666666666666, 0.3333333333333333]
     """
     if not len(fitted) or not torch.isfinite(torch.cat((fitted, calibrated))).all():
         raise ValueError(f"features: found {len(fitted)} prompts, expected at least one, with finite features")
-    center = fitted.double().mean(dim=0)
-    others = (calibrated.double() - center).square().mean(dim=1)
-    # Prompts lie closer to a centre they are part of than those that are to be told apart later.
-    own = others if len(others) else (fitted.double() - center).square().mean(dim=1)
-    spread = float(own.mean()) or 1.0
-    return Key(center, spread, len(fitted) if count is None else count, others.sort().values)
+    key = Key(_unit(fitted.double().mean(dim=0, keepdim=True))[0], len(fitted) if count is None else count, fitted[:0])
+    return replace(key, distances=(1 - key.scores(calibrated)).sort().values)
+
+
+def _unit(rows: Float[Tensor, "rows whitened"]) -> Float[Tensor, "rows whitened"]:
+    """Rows of length 1, float64; a row of zeros stays one."""
+    found = rows.double()
+    lengths = found.norm(dim=1, keepdim=True)
+    return torch.where(lengths > 0, found / lengths.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
 
 
 def separation(own: Float[Tensor, " prompts"], others: Float[Tensor, " rest"]) -> float:
@@ -228,17 +219,14 @@ def separations(keys: Sequence[Key], examples: Sequence[Float[Tensor, "prompts w
     Returns:
         By task the area under the curve; None if there are no prompts of its own or no others.
     """
-    rows = torch.cat(list(examples)).double()
+    rows = _unit(torch.cat(list(examples)))
     owner = torch.cat([torch.full((len(own),), place) for place, own in enumerate(examples)])
-    lengths = rows.square().sum(dim=1, keepdim=True)
-    typical = lengths.mean().clamp_min(torch.finfo(torch.float64).tiny)
     found: list[float | None] = []
     for start in range(0, len(keys), ROUND):
-        centers = torch.stack([key.center for key in keys[start : start + ROUND]])
-        distances = (lengths - 2 * rows @ centers.T + centers.square().sum(dim=1)).T
-        # A matrix product may round equal prompts apart, by 1e-15 of this: what differs by less than 1e-9 is a tie.
-        distances = (distances / typical * 1e9).round()
-        for place, distance in enumerate(distances, start=start):
-            own, others = distance[owner == place], distance[owner != place]
-            found.append(separation(-own, -others) if len(own) and len(others) else None)
+        directions = torch.stack([key.direction for key in keys[start : start + ROUND]])
+        # A matrix product may round equal prompts apart, by 1e-15: what differs by less than 1e-9 is a tie.
+        scores = (directions @ rows.T * 1e9).round()
+        for place, score in enumerate(scores, start=start):
+            own, others = score[owner == place], score[owner != place]
+            found.append(separation(own, others) if len(own) and len(others) else None)
     return found
