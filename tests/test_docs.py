@@ -46,6 +46,7 @@ NOT_RUN = {
     "docs/howto_engines.md": ["needs llama.cpp"],
     "docs/howto_service.md": ["waits for a person in a browser"],
     "docs/review.md": ["waits for a person in a browser"],
+    "docs/scaling.md": ["needs DeepSpeed and graphics processors"],
     "docs/serve.md": [
         "each chatcmpl-... stands for the id of an answer; docs/tutorial.md has one that is run",
         "needs vLLM",

@@ -166,7 +166,7 @@ MISTAKES: dict[str, tuple[str, Fault]] = {
             3,
             "model.trust_remote_code",
             "an unknown key",
-            "one of model_name_or_path, revision, dtype, attn_implementation",
+            "one of model_name_or_path, revision, dtype, load_in_4bit, attn_implementation",
         ),
     ),
     "a metric there is not": (
