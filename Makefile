@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 BIN    := .venv/bin
 STAMP  := .venv/.installed
 # PEFT imports bitsandbytes into every process that finds it, a second each; so only the tests that need it find it.
-QLORA  := .venv/qlora
+QLORA  := $(CURDIR)/.venv/qlora
 DOCS   := .venv/.installed-docs
 PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 # Tests use what is installed and nothing from the hub; one thread each, so that two runs add up floats in the same order.
