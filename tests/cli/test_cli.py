@@ -372,6 +372,9 @@ def test_report_writes_a_page_and_figures(lifealign: Command, bot: Path, tmp_pat
     other = Path(shutil.copytree(bot, tmp_path / "other"))
     refused = lifealign("report", bot, other, "--out", tmp_path / "runs.html")
     assert refused.code == 2 and "found two results, expected one" in refused.err  # the same cell twice
+    several = lifealign("report", bot, other, "--recall")
+    assert several.code == 2 and "--recall: found it with several runs, expected it with a single life" in several.err
+    assert lifealign("report", bot, "--recall", "--out", tmp_path / "recalled.html").code == 0
     single = lifealign("report", bot, "--out", tmp_path / "one.html")
     assert single.code == 0 and (tmp_path / "one.html").read_bytes() == (bot / "report.html").read_bytes()
 

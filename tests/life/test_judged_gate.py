@@ -31,7 +31,7 @@ def judge() -> Iterator[ScriptedJudge]:
 
 
 def judged(judge: ScriptedJudge, **more: Any) -> dict[str, Any]:
-    asked = {"model": "a-judge", "base_url": judge.url, "max_retries": 0, **more.pop("judge", {})}
+    asked = {"model": "a-judge", "base_url": judge.url, "max_retries": 0, "max_missing": 0.5, "max_parallel": 1}
     return {"mode": "warn", "set_aside": 0.5, "judge": asked, **more}
 
 
@@ -47,6 +47,28 @@ def test_an_answer_holds_from_the_least_mark_on(
     assert evidence is not None and evidence.held["one"].measure == "judge"
     empty = [not row["answer"].strip() for row in life.directory.rows(names.gate_answers("01-one"))]
     assert evidence.held["one"].values == [-45.0 if nothing else value for nothing in empty]
+
+
+def test_the_least_mark_is_the_one_of_the_settings(make_life: MakeLife, judge: ScriptedJudge) -> None:
+    """The 7 that the judge gives holds with 7 and not with 8: 5 points above the border, or 5 below it."""
+    values = []
+    for least in (7, 8):
+        life = make_life(retention=judged(judge, least_mark=least))
+        life.learn(ONE)
+        evidence = retention_of(life.directory, life.steps[0])
+        assert evidence is not None and evidence.held["one"].values is not None
+        values.append({value for value in evidence.held["one"].values if value is not None and value > -40})
+    assert values == [{5.0}, {-5.0}]
+
+
+def test_a_mark_that_is_missing_leaves_the_others(make_life: MakeLife, judge: ScriptedJudge) -> None:
+    """As many may be missing as the judge's own settings allow."""
+    judge.script = lambda messages, number: "7" if "one 1" in str(messages) else "no mark"
+    life = make_life(retention=judged(judge))
+    life.learn(ONE)
+    evidence = retention_of(life.directory, life.steps[0])
+    assert evidence is not None and evidence.held["one"].values is not None and not evidence.unmeasured
+    assert None in evidence.held["one"].values and len(set(evidence.held["one"].values)) > 1
 
 
 def test_what_the_judge_marks_down_is_lost(make_life: MakeLife, judge: ScriptedJudge) -> None:

@@ -21,6 +21,7 @@ from lifealign.errors import LifeAlignError, ModelError
 from lifealign.life.life import Life
 from lifealign.model.adapter import attach_lora, read_adapter
 from lifealign.model.base_model import Base, load_base
+from lifealign.model.embedded import EmbeddedCopy
 from lifealign.model.identity import fingerprint
 from lifealign.model.quantized import is_four_bit, put_together
 from lifealign.model.settings import AdapterConfig, ModelConfig
@@ -187,6 +188,13 @@ def test_the_embedded_model_is_read_from_its_copy(kept_models: Path) -> None:
     assert base.model.get_memory_footprint() < 170e6  # 538 MB in float32; 113 MB of it are the embedding
 
 
+def test_without_a_copy_of_the_embedded_model_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EmbeddedCopy, "is_whole", lambda self: False)
+    monkeypatch.setattr(EmbeddedCopy, "make", lambda self, *_: None)
+    with pytest.raises(ModelError, match="load_in_4bit=true and no copy of the embedded model in"):
+        base_of(Path("smollm2-135m"), model_name_or_path="smollm2-135m", load_in_4bit=True)
+
+
 def test_two_commands_teach_a_life_in_4_bits(tiny_folder: Path, tmp_path: Path) -> None:
     def lifealign(*words: str) -> str:
         command = [sys.executable, "-m", "lifealign", *words]
@@ -200,6 +208,8 @@ def test_two_commands_teach_a_life_in_4_bits(tiny_folder: Path, tmp_path: Path) 
     lifealign("init", "bot", *model, "--set", "evaluation.metrics=[margin]", "--set", "evaluation.general_text=null")
     lifealign("learn", "bot", "one.jsonl")
     assert "load_in_4bit: true" in (tmp_path / "bot/config.yaml").read_text()
+    # the doctor: 16,736 numbers of 4 bytes that stay, 15,360 of half a byte with 240 scales (tests/model)
+    assert json.loads(lifealign("doctor", "bot", "--json"))["model"]["memory_need"]["weights"] == 66944 + 7680 + 240
 
 
 def test_its_licence_is_one_to_build_on() -> None:
