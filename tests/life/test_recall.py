@@ -410,6 +410,13 @@ def test_a_prompt_of_a_rule_of_the_house_says_so_on_the_page(lived: Lived) -> No
     assert "one (rule of the house)" in line and "two (rule of the house)" in line and "answered by 02-two" in line
 
 
+def test_the_page_names_the_version_that_recall_has_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    domain = RecalledTask("xy", "01-xy", 0.9, 0.43, 20, 0.1)
+    monkeypatch.setattr(Life, "recall", lambda self, prompt: Recall((domain,), 0.05, "01-xy", "best"))
+    line = recalled_line(Life.__new__(Life), [{"role": "user", "content": "xyxy"}])
+    assert line == "recalls xy (p = 0.43); answered by 01-xy"
+
+
 def test_recall_is_for_the_page_of_one_life(lived: Lived, tmp_path: Path) -> None:
     life = lived([XY, QZ])
     with pytest.raises(ConfigError, match="--recall: found it with several runs, expected it with a single life"):

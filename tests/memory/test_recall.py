@@ -173,5 +173,8 @@ def test_many_tasks_are_told_apart_round_by_round(monkeypatch: pytest.MonkeyPatc
     examples = [torch.randn(4, 3, generator=generator, dtype=torch.float64) for _ in range(7)]
     keys = [learn_key(own[:1], own) for own in examples]
     at_once = separations(keys, examples)
+    for place, (key, own, found) in enumerate(zip(keys, examples, at_once, strict=True)):
+        rest = torch.cat([examples[other] for other in range(7) if other != place])
+        assert found == separation(key.scores(own), key.scores(rest))
     monkeypatch.setattr("lifealign.memory.recall.ROUND", 2)
     assert separations(keys, examples) == at_once
